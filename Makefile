@@ -1,0 +1,65 @@
+# demo  what MotionGear does, end to end, on made-up disks      (DEMO_ARGS)
+# test  all tests, fast                                         (PYTEST_ARGS)
+# check the linters, then all tests with the coverage gate      (PYTEST_ARGS)
+# lock  pin anew what requirements/*.in ask for                 (LOCK_ARGS=--upgrade)
+# clean remove what these made
+
+PYTHON ?= /usr/bin/python3
+BIN := .venv/bin
+PIP := $(BIN)/pip install -qq --disable-pip-version-check
+
+.PHONY: demo test check lock clean prepare-run prepare-test
+.NOTPARALLEL:
+
+demo: .venv/project
+	$(BIN)/motiongear demo $(DEMO_ARGS)
+
+test: prepare-test .venv/project .venv/dev
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: prepare-test .venv/project .venv/dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
+	$(BIN)/deptry appliance
+	$(BIN)/bandit --quiet --ini setup.cfg --recursive appliance
+	$(BIN)/codespell
+	$(BIN)/pytest --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/coverage report --include='appliance/seal/*' --fail-under=100
+	$(BIN)/coverage report --omit='appliance/seal/*' --fail-under=90
+
+lock: .venv/dev
+	for part in build runtime dev; do \
+	  $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 \
+	    --generate-hashes --custom-compile-command 'make lock' $(LOCK_ARGS) \
+	    --output-file requirements/$$part.txt requirements/$$part.in || exit; \
+	done
+
+clean:
+	rm -rf .venv build motiongear.egg-info .coverage .coverage.* .hypothesis
+	rm -rf .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+prepare-run:
+	@sh tools/prepare-debian run
+
+prepare-test:
+	@sh tools/prepare-debian test
+
+# The environment, in the order in which its parts change: each file is written when its part is in.
+
+.venv/runtime: requirements/build.txt requirements/runtime.txt | prepare-run
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(PIP) --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	touch $@
+
+.venv/project: .venv/runtime setup.cfg pyproject.toml
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/dev: .venv/runtime requirements/dev.txt
+	$(PIP) --require-hashes -r requirements/dev.txt
+	touch $@

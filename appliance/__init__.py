@@ -1,0 +1,1 @@
+"""MotionGear: whole servers carried into a cloud, sealed on the way and proved on arrival."""

@@ -1,0 +1,186 @@
+"""Bytes on media: aligned buffers, reads past the page cache, durable writes, where a file lies on its disk.
+
+Linux only. No policy here: callers decide what an error means.
+"""
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SECTOR = 512
+PAGE = 4096
+READ_SIZE = 1 << 20  # bytes a read; O_DIRECT reads of 1 MiB keep one disk busy
+
+BLKGETSIZE64 = 0x80081272  # linux/fs.h
+BLKSSZGET = 0x1268
+BLKPBSZGET = 0x127B
+FS_IOC_FIEMAP = 0xC020660B  # linux/fiemap.h
+_FIEMAP = struct.Struct("=QQLLLL")
+_FIEMAP_EXTENT = struct.Struct("=QQQQQLLLL")
+_MCL_CURRENT_FUTURE_ONFAULT = 1 | 2 | 4
+_PR_SET_DUMPABLE = 4
+
+# The medium could not deliver, but the device answers. Everything else means that it does not.
+MEDIA_ERRNOS = frozenset({errno.EIO, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO, errno.EBADMSG})
+NO_SPACE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def aligned_buffer(size: int) -> memoryview:
+    """A writable zeroed buffer of ``size`` bytes at a page boundary, as O_DIRECT wants it."""
+    return memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+
+
+def device_size(fd: int) -> int:
+    """Bytes in the block device ``fd``."""
+    return int(struct.unpack("=Q", fcntl.ioctl(fd, BLKGETSIZE64, bytes(8)))[0])
+
+
+def sector_sizes(fd: int) -> tuple[int, int]:
+    """Logical and physical sector size of the block device ``fd``."""
+    logical = struct.unpack("=i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))[0]
+    physical = struct.unpack("=I", fcntl.ioctl(fd, BLKPBSZGET, bytes(4)))[0]
+    return int(logical), int(physical)
+
+
+def is_block_device(path: Path) -> bool:
+    with suppress(OSError):
+        return stat.S_ISBLK(path.stat().st_mode)
+    return False
+
+
+def pread_full(fd: int, offset: int, buffer: memoryview) -> int:
+    """Fill ``buffer`` from ``offset``; returns the bytes read, fewer only at the end of the file."""
+    done = 0
+    while done < len(buffer):
+        got = os.preadv(fd, [buffer[done:]], offset + done)
+        done += got
+        if got == 0 or got % SECTOR:  # the end; O_DIRECT must not be asked again at an odd offset
+            break
+    return done
+
+
+def pwrite_full(fd: int, offset: int, data: memoryview | bytes) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+@contextmanager
+def opened(path: Path | str, flags: int, mode: int = 0o600) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC, mode)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """The bytes of a regular file, at most ``most`` of them; never waits on a pipe or device put in its place."""
+    with opened(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        data = bytearray()
+        while len(data) < most and (got := os.read(fd, most - len(data))):
+            data += got
+        return bytes(data)
+
+
+@contextmanager
+def opened_past_cache(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """A descriptor whose reads come from the medium, not from memory.
+
+    O_DIRECT where the file system knows it; elsewhere what is clean in the page cache is dropped first.
+    """
+    try:
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_DIRECT)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        fd = os.open(path, flags | os.O_CLOEXEC)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def stream_past_cache(path: Path, buffer: memoryview, take: Callable[[memoryview], object]) -> int:
+    """Read the file front to back past the page cache, handing each piece to ``take``; returns its size.
+
+    ``buffer`` is aligned and a multiple of PAGE long; a piece is valid only during the call.
+    """
+    offset = 0
+    with opened_past_cache(path) as fd:
+        while got := os.preadv(fd, [buffer], offset):
+            take(buffer[:got])
+            offset += got
+            if got < len(buffer):  # the end: O_DIRECT must not be asked again at an odd offset
+                break
+    return offset
+
+
+def sync_directory(path: Path) -> None:
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        os.fsync(fd)
+
+
+def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write a file so that after a power cut it is there whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode) as fd:
+        pwrite_full(fd, 0, data)
+        os.fsync(fd)
+    fresh.replace(path)
+    sync_directory(path.parent)
+
+
+def reserve(fd: int, size: int) -> None:
+    """Take ``size`` bytes of space for the file now; raises OSError (ENOSPC) when it is not there."""
+    os.posix_fallocate(fd, 0, size)
+
+
+def free_space(path: Path) -> int:
+    """Bytes that an unprivileged writer may still take at ``path``."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def physical_order(path: Path) -> tuple[int, int]:
+    """A sort key by which files are read with the least seeking: first byte on the disk, else the inode."""
+    with opened(path, os.O_RDONLY) as fd:
+        inode = os.fstat(fd).st_ino
+        ask = _FIEMAP.pack(0, (1 << 64) - 1, 0, 0, 1, 0) + bytes(_FIEMAP_EXTENT.size)
+        try:
+            answer = fcntl.ioctl(fd, FS_IOC_FIEMAP, ask)
+        except OSError:
+            return (0, inode)
+        mapped = _FIEMAP.unpack_from(answer)[3]
+        if not mapped:
+            return (0, inode)
+        return (_FIEMAP_EXTENT.unpack_from(answer, _FIEMAP.size)[1], inode)
+
+
+def is_rotational(path: Path) -> bool:
+    """Whether ``path`` lies on a disk that says it has to seek. Unknown counts as no."""
+    number = path.stat().st_dev
+    node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    for queue in (node / "queue", node / ".." / "queue"):
+        with suppress(OSError):
+            return (queue / "rotational").read_text().strip() == "1"
+    return False
+
+
+def keep_in_memory() -> bool:
+    """Keep this process out of swap and core dumps, since it will hold secrets; False where the system refuses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    undumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    locked = libc.mlockall(_MCL_CURRENT_FUTURE_ONFAULT) == 0
+    return bool(undumpable and locked)

@@ -1,0 +1,243 @@
+"""The nouns of MotionGear and the contracts between its rooms.
+
+Read this first, then jobs.py. Sizes and offsets are bytes; an index counts blocks of the store's block size.
+Everything here is immutable and free of I/O.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import NewType, Protocol
+
+ShipmentId = NewType("ShipmentId", str)  # 32 hex digits
+DiskId = NewType("DiskId", str)  # 32 hex digits
+PackId = NewType("PackId", str)  # 32 hex digits
+Digest = NewType("Digest", bytes)  # 32 bytes, BLAKE3
+JobId = NewType("JobId", int)
+
+BLOCK_SIZE = 1 << 20
+MIN_BLOCK_SIZE = 1 << 16
+MAX_BLOCK_SIZE = 1 << 24
+
+
+def block_count(size: int, block_size: int) -> int:
+    """Number of blocks that ``size`` bytes are cut into; the last one may be shorter."""
+    return -(-size // block_size)
+
+
+def block_length(index: int, size: int, block_size: int) -> int:
+    """Bytes in block ``index`` of a disk of ``size`` bytes; zero or less behind its end."""
+    return min(block_size, size - index * block_size)
+
+
+# --- what a disk is ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One entry of a partition table, with what blkid says of its content. Texts are foreign."""
+
+    number: int
+    start: int
+    size: int
+    type: str
+    name: str
+    uuid: str
+    fs: str
+    fs_label: str
+    fs_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFacts:
+    """What is known of a source disk from outside its file systems. Texts are foreign.
+
+    ``source`` is where it was found (``/dev/sdb``, a path); ``table`` is ``gpt``, ``dos``, ``none`` or sfdisk's word.
+    """
+
+    source: str
+    serial: str
+    model: str
+    bus: str
+    size: int
+    logical_sector: int
+    physical_sector: int
+    table: str
+    table_id: str
+    firmware_hint: str
+    parts: tuple[Part, ...]
+
+    def same_disk(self, other: "DiskFacts") -> bool:
+        """Whether both speak of one physical disk: serial, model, size and sector size agree."""
+        mine = (self.serial, self.model, self.size, self.logical_sector)
+        return mine == (other.serial, other.model, other.size, other.logical_sector)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A byte range of a disk; ``hole`` means that it is known to read as zeros."""
+
+    offset: int
+    length: int
+    hole: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class PointSpec:
+    """One point of one disk, about to be written into a sink."""
+
+    disk: DiskId
+    point: int
+    machine: str
+    facts: DiskFacts
+
+
+class Codec(IntEnum):
+    """How a payload stands in a record (store-format.md, section 5)."""
+
+    RAW = 0
+    ZSTD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One block, cut and digested; or, with ``payload`` None, a run of ``count`` zero blocks.
+
+    ``payload`` is only borrowed: it is valid until the call it is handed to returns.
+    ``bad`` lists the bytes that could not be read and stand as zeros.
+    """
+
+    index: int
+    count: int
+    length: int
+    digest: Digest
+    codec: Codec
+    payload: memoryview | bytes | None
+    bad: tuple[Extent, ...] = ()
+
+
+# --- contracts ---------------------------------------------------------------------------------------
+
+
+class SourceDisk(Protocol):
+    """A source disk opened for reading. Never writes. Methods may be called from several threads."""
+
+    @property
+    def facts(self) -> DiskFacts: ...
+
+    def extents(self, offset: int) -> Iterator[Extent]:
+        """The disk from ``offset`` to its end, in order and without gaps."""
+
+    def readinto(self, offset: int, buffer: memoryview) -> Sequence[Extent]:
+        """Fill ``buffer`` from ``offset``; what cannot be read is zeroed and returned as ranges.
+
+        Raises SourceGoneError when the disk itself is no longer there.
+        """
+
+
+class Source(Protocol):
+    """A place that has disks: this machine, a directory of images, later a hypervisor."""
+
+    def disks(self) -> Sequence[DiskFacts]: ...
+
+    def open(self, name: str) -> AbstractContextManager[SourceDisk]:
+        """Open one disk read-only and alone; refuses, with the reason, what must not be read."""
+
+
+class Witness(Protocol):
+    """Says later whether a source still is the one whose blocks were stored (no chimeras)."""
+
+    def guard(self, cursor: int) -> bytes:
+        """32 bytes that depend on a sample of the source's blocks below ``cursor``."""
+
+    def trusts(self, cursor: int, guard: bytes) -> bool:
+        """Read the sample again and compare."""
+
+
+class Sink(Protocol):
+    """Where the source loop puts blocks, in ascending order: a store, later a link."""
+
+    def begin(self, point: PointSpec, witness: Witness) -> int:
+        """Make ready; return the first block wanted. Equal to the block count: nothing is missing."""
+
+    def put(self, cut: Cut) -> None:
+        """Take one block or zero run. It is durable once a later checkpoint has returned."""
+
+    def checkpoint(self) -> None:
+        """Make all that was put durable."""
+
+    def commit(self) -> None:
+        """All blocks were put: end the point."""
+
+
+class VolumeState(StrEnum):
+    """How far a volume at a target has come; written as a tag on the volume itself."""
+
+    PARTIAL = "partial"
+    RESTORED = "restored"
+    CHECKED = "checked"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSpec:
+    """The volume wanted for one disk. ``name`` is safe as a file name; ``origin`` is the seal root or store it is
+    restored from, in hex."""
+
+    name: str
+    size: int
+    disk: DiskId
+    point: int
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeInfo:
+    """A volume as a target has it."""
+
+    spec: VolumeSpec
+    state: VolumeState
+    location: str
+
+
+class Volume(Protocol):
+    """A volume attached for writing. Methods may be called from several threads."""
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the volume is known to read as zeros wherever this attachment has not written."""
+
+    def pread(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with what the medium holds: caches are passed by."""
+
+    def pwrite(self, offset: int, data: memoryview) -> None: ...
+
+    def zero(self, offset: int, length: int) -> None: ...
+
+    def flush(self) -> None:
+        """Return when everything written is durable."""
+
+
+class Target(Protocol):
+    """A place that volumes are restored to."""
+
+    def check(self, wanted: Sequence[VolumeSpec]) -> None:
+        """Refuse, before any write, what cannot succeed: space, rights, names taken by others."""
+
+    def volumes(self) -> Sequence[VolumeInfo]: ...
+
+    def ensure_volume(self, spec: VolumeSpec) -> VolumeInfo:
+        """Make the volume or find it again by its tag; the second call changes nothing."""
+
+    def attach(self, spec: VolumeSpec) -> AbstractContextManager[Volume]: ...
+
+    def tag(self, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
+        """Say on the volume itself how far it has come."""
+
+
+Stop = Callable[[], bool]  # True once the operator wants the job to stop; looked at once a block

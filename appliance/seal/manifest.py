@@ -1,0 +1,130 @@
+"""Manifest: what a disk consists of at a point - one entry a block under a tree of digests (store-format.md, 10).
+
+Derived by whoever holds a key, or by reading a volume; never stored on the device. Entries lie in a mapped file or in
+anonymous memory, so that a large disk costs address space only.
+"""
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+
+from blake3 import blake3
+
+from appliance.block import opened, sync_directory
+from appliance.errors import StoreRefusedError
+from appliance.model import Digest, DiskId, block_count, block_length
+from appliance.seal.cut import zero_digest
+
+ENTRY = 40
+PAGE_ENTRIES = 4096
+_HEAD = struct.Struct("<8s16sIIQ24x")
+_ROOT = struct.Struct("<16sIIQ")
+_ENTRY = struct.Struct("<32sB7x")
+MAGIC = b"MGMANIF1"
+assert (_HEAD.size, _ENTRY.size) == (64, ENTRY)
+
+
+class State(IntEnum):
+    """What is known of a block."""
+
+    UNKNOWN = 0
+    DATA = 1
+    ZERO = 2
+    UNREADABLE = 3
+
+
+class Manifest:
+    """A disk's blocks at a point. ``disk`` and ``point`` name it; sizes are bytes."""
+
+    def __init__(
+        self, disk: DiskId, point: int, block_size: int, size: int, data: mmap.mmap | None = None
+    ) -> None:
+        self.disk = disk
+        self.point = point
+        self.block_size = block_size
+        self.size = size
+        self.blocks = block_count(size, block_size)
+        self._data = data or mmap.mmap(-1, _HEAD.size + ENTRY * self.blocks)
+        if data is None:
+            _HEAD.pack_into(self._data, 0, MAGIC, bytes.fromhex(disk), point, block_size, size)
+
+    def __getitem__(self, index: int) -> tuple[Digest, State]:
+        found, state = _ENTRY.unpack_from(self._data, _HEAD.size + ENTRY * index)
+        return Digest(found), State(state)
+
+    def __len__(self) -> int:
+        return self.blocks
+
+    def length(self, index: int) -> int:
+        """Bytes in the block."""
+        return block_length(index, self.size, self.block_size)
+
+    def set(self, index: int, digest: Digest, state: State) -> None:
+        _ENTRY.pack_into(self._data, _HEAD.size + ENTRY * index, digest, state)
+
+    def set_zero(self, index: int, count: int) -> None:
+        """A run of blocks that are all zero."""
+        full = _ENTRY.pack(zero_digest(self.block_size), State.ZERO)
+        at, left = _HEAD.size + ENTRY * index, count
+        while left:
+            step = min(left, PAGE_ENTRIES)
+            self._data[at : at + ENTRY * step] = full * step
+            at, left = at + ENTRY * step, left - step
+        last = index + count - 1
+        self.set(last, zero_digest(self.length(last)), State.ZERO)
+
+    def states(self) -> dict[State, int]:
+        """How many blocks are in each state."""
+        found = dict.fromkeys(State, 0)
+        for page in self._pages():
+            column = page[32::ENTRY]
+            for state in State:
+                found[state] += column.count(state)
+        return found
+
+    def _pages(self) -> Iterator[bytes]:
+        end = _HEAD.size + ENTRY * self.blocks
+        step = ENTRY * PAGE_ENTRIES
+        for at in range(_HEAD.size, end, step):
+            yield self._data[at : min(at + step, end)]
+
+    def page_digests(self) -> list[bytes]:
+        """The digest of each page of 4,096 entries."""
+        context = "motiongear/1 manifest page"
+        return [blake3(page, derive_key_context=context).digest() for page in self._pages()]
+
+    def root(self) -> bytes:
+        """32 bytes that bind every block, the disk, its size, the block size and the point."""
+        top = _ROOT.pack(bytes.fromhex(self.disk), self.point, self.block_size, self.size)
+        found = blake3(top, derive_key_context="motiongear/1 manifest root")
+        for page in self.page_digests():
+            found.update(page)
+        return found.digest()
+
+    def save(self, path: Path) -> None:
+        """Write the manifest file, whole or not at all."""
+        fresh = path.with_name(path.name + ".new")
+        with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) as fd:
+            view = memoryview(self._data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        fresh.replace(path)
+        sync_directory(path.parent)
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        """Map a manifest file; refuses one that is cut short or not of this form."""
+        with suppress(OSError, ValueError, struct.error), opened(path, os.O_RDONLY) as fd:
+            data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+            magic, disk, point, block_size, size = _HEAD.unpack_from(data)
+            whole = block_size and len(data) == _HEAD.size + ENTRY * block_count(size, block_size)
+            if magic == MAGIC and whole:
+                return cls(DiskId(disk.hex()), point, block_size, size, data)
+        raise StoreRefusedError(
+            f"{path} is not a manifest", todo="Derive it again from the store."
+        )

@@ -1,0 +1,200 @@
+"""PackWriter: one pack, written once, front to back, with the only keys that ever exist for it on the device."""
+
+import fcntl
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from appliance.block import (
+    NO_SPACE_ERRNOS,
+    PAGE,
+    aligned_buffer,
+    pwrite_full,
+    reserve,
+    sync_directory,
+)
+from appliance.errors import MotionGearError, StoreFullError, StoreWriteError
+from appliance.model import PackId
+from appliance.seal.envelope import PackKeys
+from appliance.seal.keys import Recipient
+from appliance.seal.layout import (
+    FRAME_HEAD,
+    MAX_RECORDS,
+    RECORD_HEAD,
+    TAG,
+    Checkpoint,
+    PackHead,
+    PackState,
+    RecordHead,
+    Trailer,
+    index_bytes,
+    index_cipher_size,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedPack:
+    """A pack as the seal lists it. ``digest`` was taken of the bytes on their way to the disk."""
+
+    pack: PackId
+    size: int
+    records: int
+    digest: bytes
+
+
+def open_name(pack: PackId) -> str:
+    return f"{pack}.open"
+
+
+def closed_name(pack: PackId) -> str:
+    return f"{pack}.pack"
+
+
+def write_error(exc: OSError, path: Path) -> MotionGearError:
+    """A failed write to the store, as what the operator can do about it."""
+    if exc.errno in NO_SPACE_ERRNOS:
+        return StoreFullError(f"The store is full: no room for {path.name} ({exc.strerror})")
+    return StoreWriteError(f"The store's disk failed while writing {path.name} ({exc.strerror})")
+
+
+def tail_size(records: int) -> int:
+    """Bytes that closing a pack of so many records takes: checkpoint, index, trailer."""
+    return PAGE + FRAME_HEAD + index_cipher_size(records) + PAGE
+
+
+class PackWriter:
+    """An open pack. Its space is taken when it opens, so that it can always be closed.
+
+    Any OSError ends it: ``abandon`` then leaves what the last good checkpoint covers, and nothing else.
+    """
+
+    def __init__(
+        self, directory: Path, head: PackHead, recipients: tuple[Recipient, ...], capacity: int
+    ) -> None:
+        self.head = head
+        self.records = 0
+        self._directory = directory
+        self._path = directory / open_name(head.pack)
+        self._capacity = capacity
+        self._keys, data = PackKeys.create(head, recipients)
+        self._hash = blake3()
+        self._entries: list[tuple[bytes, int]] = []
+        self._offset = 0
+        self._good_end = 0
+        self._plain = aligned_buffer(0)
+        self._frame = aligned_buffer(0)
+        try:
+            self._fd = os.open(
+                self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+            )
+        except OSError as exc:
+            raise write_error(exc, self._path) from exc
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            reserve(self._fd, capacity)
+            self._write(data)
+        except OSError as exc:
+            self.abandon()
+            raise write_error(exc, self._path) from exc
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._offset
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def has_room(self, size: int, records: int) -> bool:
+        """Whether so many records of ``size`` bytes together still fit before the pack's tail."""
+        after = self._offset + size + PAGE + tail_size(self.records + records)
+        return after <= self._capacity and self.records + records <= MAX_RECORDS
+
+    def append(self, head: RecordHead, payload: memoryview | bytes | None = None) -> int:
+        """Write one record; returns its number. It is durable after the next checkpoint."""
+        size = head.frame_size
+        self._make_buffers(size)
+        plain, frame = self._plain[: size - FRAME_HEAD - TAG], self._frame[:size]
+        end = RECORD_HEAD + head.stored
+        plain[:RECORD_HEAD] = head.encode()
+        if payload is not None:
+            plain[RECORD_HEAD:end] = payload
+        plain[end:] = bytes(len(plain) - end)
+        number = self.records
+        self._keys.seal_record(number, plain, frame)
+        self._entries.append((bytes(plain[:RECORD_HEAD]), self._offset))
+        self._guarded_write(frame)
+        self.records += 1
+        return number
+
+    def checkpoint(self, cursor: int, guard: bytes) -> None:
+        """Write and sync a checkpoint. When this returns, everything appended before is durable."""
+        self._write_checkpoint(cursor, guard)
+        try:
+            os.fdatasync(self._fd)
+            if not self._good_end:
+                sync_directory(self._directory)
+        except OSError as exc:
+            self.abandon()
+            raise write_error(exc, self._path) from exc
+        self._good_end = self._offset
+
+    def close(self, cursor: int, guard: bytes, state: PackState) -> ClosedPack:
+        """Checkpoint, index, trailer, sync, rename: the pack is whole."""
+        offset = self._offset
+        self._write_checkpoint(cursor, guard)
+        index_offset = self._offset
+        self._guarded_write(self._keys.seal_index(index_bytes(self._entries), self.records))
+        trailer = Trailer(self.records, state, offset, index_offset, self._hash.digest())
+        self._guarded_write(trailer.encode())
+        try:
+            os.ftruncate(self._fd, self._offset)
+            os.fsync(self._fd)
+            self._path.rename(self._directory / closed_name(self.head.pack))
+            sync_directory(self._directory)
+        except OSError as exc:
+            self.abandon()
+            raise write_error(exc, self._path) from exc
+        os.close(self._fd)
+        self._fd = -1
+        return ClosedPack(self.head.pack, self._offset, self.records, self._hash.digest())
+
+    def abandon(self) -> None:
+        """Give the pack up: cut it behind its last good checkpoint, or remove it when there is none.
+
+        What a failed sync left in memory may never reach the disk, so nothing behind that point is kept.
+        """
+        if self._fd < 0:
+            return
+        with suppress(OSError):  # the disk is failing already; mending does the same again later
+            if self._good_end:
+                os.ftruncate(self._fd, self._good_end)
+                os.fsync(self._fd)
+            else:
+                self._path.unlink()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _write_checkpoint(self, cursor: int, guard: bytes) -> None:
+        self._guarded_write(Checkpoint(self.records, cursor, self._hash.digest(), guard).encode())
+
+    def _guarded_write(self, data: memoryview | bytes) -> None:
+        try:
+            self._write(data)
+        except OSError as exc:
+            self.abandon()
+            raise write_error(exc, self._path) from exc
+
+    def _write(self, data: memoryview | bytes) -> None:
+        self._hash.update(data)
+        pwrite_full(self._fd, self._offset, data)
+        self._offset += len(data)
+
+    def _make_buffers(self, frame_size: int) -> None:
+        if len(self._frame) < frame_size:
+            self._plain = aligned_buffer(frame_size)
+            self._frame = aligned_buffer(frame_size)

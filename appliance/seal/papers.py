@@ -1,0 +1,219 @@
+"""The JSON documents inside packs: disk head, point end, contents (store-format.md, sections 6 and 7)."""
+
+import re
+from dataclasses import dataclass
+
+from appliance.errors import RecordDamagedError
+from appliance.events import Json
+from appliance.model import (
+    DiskFacts,
+    DiskId,
+    PackId,
+    Part,
+    PointSpec,
+    ShipmentId,
+    block_count,
+)
+from appliance.seal import canon
+from appliance.seal.layout import MAX_BLOCKS, MAX_JSON
+
+TEXT = 1024
+MAX_PARTS = 1024
+MAX_PACKS = 1 << 20
+MAX_DISKS = 1 << 14
+MAX_SIZE = (1 << 50) - 1
+_PACK_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def _parse_part(fields: canon.Fields) -> Part:
+    return Part(
+        number=fields.number("number"),
+        start=fields.number("start"),
+        size=fields.number("size"),
+        type=fields.text("type"),
+        name=fields.text("name"),
+        uuid=fields.text("uuid"),
+        fs=fields.text("fs"),
+        fs_label=fields.text("fs_label"),
+        fs_uuid=fields.text("fs_uuid"),
+    )
+
+
+def _write_part(part: Part) -> Json:
+    return {
+        "fs": part.fs,
+        "fs_label": part.fs_label,
+        "fs_uuid": part.fs_uuid,
+        "name": part.name,
+        "number": part.number,
+        "size": part.size,
+        "start": part.start,
+        "type": part.type,
+        "uuid": part.uuid,
+    }
+
+
+def parse_facts(fields: canon.Fields) -> DiskFacts:
+    return DiskFacts(
+        source=fields.text("source"),
+        serial=fields.text("serial"),
+        model=fields.text("model"),
+        bus=fields.text("bus"),
+        size=fields.number("size", 1, MAX_SIZE),
+        logical_sector=fields.number("logical_sector", 1, 1 << 20),
+        physical_sector=fields.number("physical_sector", 1, 1 << 24),
+        table=fields.text("table"),
+        table_id=fields.text("table_id"),
+        firmware_hint=fields.choice("firmware_hint", "uefi", "bios", "unknown"),
+        parts=tuple(_parse_part(one) for one in fields.objects("parts", MAX_PARTS)),
+    )
+
+
+def write_facts(facts: DiskFacts) -> dict[str, Json]:
+    return {
+        "bus": facts.bus,
+        "firmware_hint": facts.firmware_hint,
+        "logical_sector": facts.logical_sector,
+        "model": facts.model,
+        "parts": [_write_part(one) for one in facts.parts],
+        "physical_sector": facts.physical_sector,
+        "serial": facts.serial,
+        "size": facts.size,
+        "source": facts.source,
+        "table": facts.table,
+        "table_id": facts.table_id,
+    }
+
+
+def _parse_disk_head(fields: canon.Fields) -> PointSpec:
+    return PointSpec(
+        disk=DiskId(fields.hex("disk", 16)),
+        point=fields.number("point", 0, (1 << 32) - 1),
+        machine=fields.text("machine"),
+        facts=parse_facts(fields),
+    )
+
+
+def write_disk_head(spec: PointSpec) -> dict[str, Json]:
+    return {
+        "disk": spec.disk,
+        "machine": spec.machine,
+        "point": spec.point,
+        **write_facts(spec.facts),
+    }
+
+
+def read_disk_head(payload: bytes, block_size: int) -> PointSpec:
+    spec = canon.read(
+        payload, "disk head", _parse_disk_head, write_disk_head, RecordDamagedError, MAX_JSON
+    )
+    if block_count(spec.facts.size, block_size) > MAX_BLOCKS:
+        raise RecordDamagedError("The disk head tells of an impossibly large disk")
+    return spec
+
+
+@dataclass(frozen=True, slots=True)
+class PointEnd:
+    """The last record of a point: what must be there, and what the last session put."""
+
+    blocks: int
+    packs: tuple[PackId, ...]
+    stored: int
+    referenced: int
+    zero: int
+    unreadable_bytes: int
+
+
+def write_point_end(end: PointEnd) -> Json:
+    return {
+        "blocks": end.blocks,
+        "packs": list(end.packs),
+        "referenced": end.referenced,
+        "stored": end.stored,
+        "unreadable_bytes": end.unreadable_bytes,
+        "zero": end.zero,
+    }
+
+
+def _parse_point_end(fields: canon.Fields) -> PointEnd:
+    return PointEnd(
+        blocks=fields.number("blocks", 1, MAX_BLOCKS),
+        packs=_packs(fields),
+        stored=fields.number("stored"),
+        referenced=fields.number("referenced"),
+        zero=fields.number("zero"),
+        unreadable_bytes=fields.number("unreadable_bytes"),
+    )
+
+
+def _packs(fields: canon.Fields) -> tuple[PackId, ...]:
+    return tuple(PackId(one) for one in fields.texts("packs", MAX_PACKS, _PACK_ID))
+
+
+def read_point_end(payload: bytes) -> PointEnd:
+    return canon.read(
+        payload, "point end", _parse_point_end, write_point_end, RecordDamagedError, MAX_JSON
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DiskContents:
+    """One disk at one point, as the contents pack lists it."""
+
+    disk: DiskId
+    point: int
+    complete: bool
+    blocks: int
+    packs: tuple[PackId, ...]
+    facts: PointSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything a sealed shipment consists of."""
+
+    shipment: ShipmentId
+    disks: tuple[DiskContents, ...]
+
+
+def _parse_contents_disk(fields: canon.Fields) -> DiskContents:
+    facts = fields.object_or_none("facts")
+    return DiskContents(
+        disk=DiskId(fields.hex("disk", 16)),
+        point=fields.number("point", 0, (1 << 32) - 1),
+        complete=fields.choice("state", "complete", "incomplete") == "complete",
+        blocks=fields.number("blocks", 0, MAX_BLOCKS),
+        packs=_packs(fields),
+        facts=None if facts is None else _parse_disk_head(facts),
+    )
+
+
+def _write_contents_disk(one: DiskContents) -> Json:
+    return {
+        "blocks": one.blocks,
+        "disk": one.disk,
+        "facts": None if one.facts is None else write_disk_head(one.facts),
+        "packs": list(one.packs),
+        "point": one.point,
+        "state": "complete" if one.complete else "incomplete",
+    }
+
+
+def _parse_contents(fields: canon.Fields) -> Contents:
+    disks = fields.objects("disks", MAX_DISKS)
+    return Contents(
+        ShipmentId(fields.hex("shipment", 16)), tuple(_parse_contents_disk(one) for one in disks)
+    )
+
+
+def write_contents(contents: Contents) -> Json:
+    return {
+        "disks": [_write_contents_disk(one) for one in contents.disks],
+        "shipment": contents.shipment,
+    }
+
+
+def read_contents(payload: bytes) -> Contents:
+    return canon.read(
+        payload, "contents", _parse_contents, write_contents, RecordDamagedError, MAX_JSON
+    )

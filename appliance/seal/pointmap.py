@@ -1,0 +1,213 @@
+"""PointMap: for each block of a disk at a point, the record that wins, found from the indexes of its packs.
+
+Needs a key. Memory: 8 bytes a block for the winners and 40 for the manifest, both mapped and untouched where unknown.
+"""
+
+import mmap
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from appliance.errors import (
+    ForeignPackError,
+    IncompleteDiskError,
+    MotionGearError,
+    PackMissingError,
+    RecordDamagedError,
+)
+from appliance.model import PointSpec, block_length
+from appliance.seal.keys import PrivateKey
+from appliance.seal.layout import CONTENT_KINDS, Entry, Kind, PackState, parse_ranges
+from appliance.seal.manifest import Manifest, State
+from appliance.seal.papers import PointEnd, read_disk_head, read_point_end
+from appliance.seal.scan import PackInfo, PackReader, named
+from appliance.seal.store import PointPacks
+
+_NUMBER_BITS = 20
+_ZERO = 1  # below the first code: pack places count from 1
+_CODE = 1 << _NUMBER_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """Block ``index`` takes its content from record ``number`` of the point's pack at ``place``."""
+
+    index: int
+    place: int
+    number: int
+
+
+class PointMap:
+    """What a disk consists of, and where each block lies. Built by ``build``."""
+
+    def __init__(self, packs: PointPacks, spec: PointSpec, block_size: int) -> None:
+        self.packs = packs
+        self.spec = spec
+        self.manifest = Manifest(packs.disk, packs.point, block_size, spec.facts.size)
+        self.end: PointEnd | None = None
+        self.bad: dict[int, list[tuple[int, int]]] = {}
+        self._blocks = self.manifest.blocks
+        self._winners = memoryview(mmap.mmap(-1, 8 * self._blocks)).cast("Q")
+
+    @property
+    def complete(self) -> bool:
+        return self.end is not None
+
+    def zero_runs(self) -> Iterator[tuple[int, int]]:
+        """(first block, count) of each run of zero blocks."""
+        first = count = 0
+        for index, code in enumerate(self._winners):
+            if code == _ZERO:
+                first, count = (first, count + 1) if count else (index, 1)
+            elif count:
+                yield first, count
+                count = 0
+        if count:
+            yield first, count
+
+    def winners(self) -> "list[array[int]]":
+        """For each pack of the point, ``number << 32 | block`` of every block it gives, ascending."""
+        found = [array("Q") for _ in self.packs.packs]
+        for index, code in enumerate(self._winners):
+            if code > _ZERO:
+                place, number = divmod(code, _CODE)
+                found[place - 1].append(number << 32 | index)
+        return [array("Q", sorted(one)) for one in found]
+
+    def unreadable(self) -> list[tuple[int, int]]:
+        """(offset, length) of all bytes that could not be read, ascending, neighbours joined."""
+        joined: list[tuple[int, int]] = []
+        for index in sorted(self.bad):
+            for offset, length in self.bad[index]:
+                if joined and sum(joined[-1]) == offset:
+                    joined[-1] = (joined[-1][0], joined[-1][1] + length)
+                else:
+                    joined.append((offset, length))
+        return joined
+
+    def unknown(self) -> int:
+        """Blocks for which there is no content."""
+        return self.manifest.states()[State.UNKNOWN]
+
+    # --- building ---
+
+    def take(self, place: int, entry: Entry) -> None:
+        """Let one content record of the pack at ``place`` speak; later ones win."""
+        head = entry.head
+        if head.index + head.count > self._blocks:
+            raise RecordDamagedError(
+                f"Record {entry.number} speaks of blocks behind the disk's end"
+            )
+        end = head.index + head.count
+        for index in [one for one in self.bad if head.index <= one < end]:
+            del self.bad[index]
+        if head.kind is Kind.ZERO_RUN:
+            run = array("Q", [_ZERO]) * min(head.count, 1 << 16)
+            for at in range(head.index, head.index + head.count, len(run)):
+                step = min(len(run), head.index + head.count - at)
+                self._winners[at : at + step] = memoryview(run)[:step]
+            self.manifest.set_zero(head.index, head.count)
+            return
+        if head.plain != self.manifest.length(head.index):
+            raise RecordDamagedError(f"Record {entry.number} has the wrong length for its block")
+        target = self._target(place, entry) if head.kind is Kind.REFERENCE else entry.number
+        code = target if head.kind is Kind.REFERENCE else (place + 1) * _CODE + target
+        self._winners[head.index] = code
+        self.manifest.set(head.index, head.digest, State.DATA)
+
+    def _target(self, place: int, entry: Entry) -> int:
+        """The code of the record that a reference names: earlier in its pack, or in an earlier closed one."""
+        head = entry.head
+        for earlier, pack in enumerate(self.packs.packs[: place + 1]):
+            if pack.head.pack == head.target:
+                same = earlier == place
+                if (same and head.target_number < entry.number) or (not same and not pack.torn):
+                    return (earlier + 1) * _CODE + head.target_number
+        raise RecordDamagedError(f"Record {entry.number} refers to a record that is not before it")
+
+    def take_unreadable(self, ranges: list[tuple[int, int]]) -> None:
+        size = self.manifest.block_size
+        for offset, length in ranges:
+            at, end = offset, min(offset + length, self.spec.facts.size)
+            while at < end:
+                index = at // size
+                stop = min(end, (index + 1) * size)
+                self.bad.setdefault(index, []).append((at, stop - at))
+                at = stop
+
+    def finish(self) -> None:
+        """Mark blocks with unreadable bytes, and refuse a point that says it is complete and is not."""
+        for index in self.bad:
+            digest, _ = self.manifest[index]
+            self.manifest.set(index, digest, State.UNREADABLE)
+        end = self.end
+        if end is None:
+            return
+        if end.packs != self.packs.ids or end.blocks != self._blocks:
+            raise PackMissingError(
+                f"Disk {self.packs.disk}: its end lists {len(end.packs)} packs, "
+                f"{len(self.packs.ids)} are there, or others"
+            )
+        if missing := self.unknown():
+            raise IncompleteDiskError(f"Disk {self.packs.disk}: {missing} blocks are in no record")
+
+
+def check_sequence(packs: PointPacks) -> None:
+    """Sessions and sequences without gaps, closed packs before the last of a session; else PackMissingError."""
+    session = sequence = 0
+    for one in packs.packs:
+        if one.head.session != session:
+            session, sequence = session + 1, 0
+        if (one.head.session, one.head.sequence) != (session, sequence):
+            raise PackMissingError(
+                f"Disk {packs.disk}: before {one.path.name} a pack is missing "
+                f"(session {session}, place {sequence})"
+            )
+        sequence += 1
+
+
+def build(packs: PointPacks, key: PrivateKey) -> PointMap:
+    """Read the indexes of a point's packs, in order, and say what the disk consists of."""
+    check_sequence(packs)
+    found: PointMap | None = None
+    for place, info in enumerate(packs.packs):
+        with PackReader(info.path, key) as reader:
+            try:
+                found = _take_pack(found, packs, place, info, reader)
+            except MotionGearError as exc:
+                raise named(exc, info.path) from exc
+    assert found is not None
+    found.finish()
+    return found
+
+
+def _take_pack(
+    found: PointMap | None, packs: PointPacks, place: int, info: PackInfo, reader: PackReader
+) -> PointMap:
+    entries = reader.entries(info)
+    if reader.head != info.head:
+        raise ForeignPackError("it was exchanged while it was read")
+    if not entries or entries[0].head.kind is not Kind.DISK_HEAD:
+        raise RecordDamagedError("it does not begin with a disk head")
+    spec = read_disk_head(bytes(reader.record(entries[0]).payload), info.head.block_size)
+    if (spec.disk, spec.point) != (packs.disk, packs.point):
+        raise ForeignPackError("its disk head names another disk than its public head")
+    if found is None:
+        found = PointMap(packs, spec, info.head.block_size)
+    if spec.facts.size != found.spec.facts.size:
+        raise RecordDamagedError("its disk head tells of another size than the packs before it")
+    found.end = None
+    for entry in entries[1:]:
+        kind = entry.head.kind
+        if found.end is not None or kind in (Kind.DISK_HEAD, Kind.CONTENTS):
+            raise RecordDamagedError(f"Record {entry.number} stands where it may not")
+        if kind in CONTENT_KINDS:
+            found.take(place, entry)
+        elif kind is Kind.UNREADABLE:
+            payload = reader.record(entry).payload
+            found.take_unreadable(parse_ranges(payload, entry.head, info.head.block_size))
+        else:
+            found.end = read_point_end(bytes(reader.record(entry).payload))
+    if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
+        raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
+    return found

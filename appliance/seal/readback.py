@@ -1,0 +1,111 @@
+"""Reading many packs past the page cache, in physical order, several at once: what sealing and verifying share."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from blake3 import blake3
+
+from appliance.block import (
+    PAGE,
+    aligned_buffer,
+    is_rotational,
+    physical_order,
+    stream_past_cache,
+)
+from appliance.errors import MotionGearError, PackDamagedError, StoppedError
+from appliance.model import Stop
+
+T = TypeVar("T")
+_PIECE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """A file's size, its digest, and the digest of all of it but the last page."""
+
+    size: int
+    whole: bytes
+    body: bytes
+
+
+def readers_for(path: Path) -> int:
+    """How many packs to read at once: one where the disk has to seek, else one a core."""
+    return 1 if is_rotational(path) else os.cpu_count() or 1
+
+
+def digest_file(path: Path, size: int, moved: Callable[[int], None], stop: Stop) -> Digests:
+    """Read ``path``, expected to have ``size`` bytes, past the page cache; ``moved`` hears of each piece's length."""
+    found = blake3(max_threads=1)
+    seen = 0
+    body = b""
+
+    def take(piece: memoryview) -> None:
+        nonlocal seen, body
+        if stop():
+            raise StoppedError("Reading was stopped")
+        before = size - PAGE - seen
+        if 0 <= before <= len(piece):
+            found.update(piece[:before])
+            body = found.digest()
+            piece = piece[before:]
+            seen += before
+        found.update(piece)
+        seen += len(piece)
+        moved(len(piece))
+
+    try:
+        stream_past_cache(path, _buffer(), take)
+    except OSError as exc:
+        raise PackDamagedError(f"{path.name} cannot be read ({exc.strerror})") from exc
+    return Digests(seen, found.digest(), body)
+
+
+_local = threading.local()
+
+
+def _buffer() -> memoryview:
+    """This thread's buffer: made once, since fresh memory costs as much as the digest."""
+    if not hasattr(_local, "buffer"):
+        _local.buffer = aligned_buffer(_PIECE)
+    found: memoryview = _local.buffer
+    return found
+
+
+def in_physical_order(paths: Sequence[Path]) -> list[Path]:
+    return sorted(paths, key=physical_order)
+
+
+def each(
+    paths: Sequence[Path], readers: int, work: Callable[[Path], T]
+) -> Iterator[tuple[Path, T | MotionGearError]]:
+    """``work`` done on every path, in physical order, ``readers`` at a time; refusals are results, not ends.
+
+    StoppedError ends it.
+    """
+    with ThreadPoolExecutor(readers, "reader") as pool:
+        left = iter(in_physical_order(paths))
+        running: dict[Future[T], Path] = {}
+        try:
+            while True:
+                for path in islice(left, readers - len(running)):
+                    running[pool.submit(work, path)] = path
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for one in done:
+                    path = running.pop(one)
+                    try:
+                        yield path, one.result()
+                    except StoppedError:
+                        raise
+                    except MotionGearError as exc:
+                        yield path, exc
+        finally:
+            for one in running:
+                one.cancel()

@@ -1,0 +1,298 @@
+"""Reading packs. Foreign bytes: every length is checked against the file and the format before memory is taken.
+
+``examine`` needs no key: head, trailer, sizes. ``PackReader`` needs one. ``walk`` goes through the frames in
+order, for packs without an index and for whoever wants every record.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from blake3 import blake3
+
+from appliance.block import PAGE, aligned_buffer, opened, opened_past_cache, pread_full
+from appliance.errors import (
+    MotionGearError,
+    PackDamagedError,
+    PackMissingError,
+    RecordDamagedError,
+    RecordOrderError,
+)
+from appliance.seal.cut import Expander, digest
+from appliance.seal.envelope import PackKeys
+from appliance.seal.keys import PrivateKey
+from appliance.seal.layout import (
+    CHECKPOINT,
+    CONTEXT_SIZE,
+    FRAME_HEAD,
+    JSON_KINDS,
+    MAX_CIPHER,
+    RECORD_HEAD,
+    TAG,
+    WRAP,
+    Checkpoint,
+    Entry,
+    Kind,
+    PackHead,
+    PackState,
+    Trailer,
+    align,
+    index_cipher_size,
+    is_zero,
+    parse_checkpoint,
+    parse_frame,
+    parse_index,
+    parse_pack_head,
+    parse_record_head,
+    parse_trailer,
+)
+
+_MOST_HEAD = align(CONTEXT_SIZE + 32 + 16 * WRAP)
+
+
+@dataclass(frozen=True, slots=True)
+class PackInfo:
+    """A closed pack as anybody can see it."""
+
+    path: Path
+    size: int
+    head: PackHead
+    trailer: Trailer
+    checkpoint: Checkpoint
+
+    @property
+    def torn(self) -> bool:
+        return self.trailer.state is PackState.TORN
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An opened record. ``payload`` is valid until the next record is opened by the same reader."""
+
+    entry: Entry
+    payload: memoryview | bytes
+
+
+def named(exc: MotionGearError, path: Path) -> MotionGearError:
+    """The same refusal, saying which pack it is about."""
+    if exc.what.startswith(path.name):
+        return exc
+    return type(exc)(f"{path.name}: {exc.what}", safe=exc.safe_now, todo=exc.todo_now)
+
+
+def _regular_size(fd: int) -> int:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise PackDamagedError("it is not a regular file")
+    return found.st_size
+
+
+def read_head(fd: int) -> tuple[PackHead, bytes, list[bytes]]:
+    """Head, commitment and wraps of the pack open as ``fd``."""
+    buffer = aligned_buffer(_MOST_HEAD)
+    return parse_pack_head(bytes(buffer[: pread_full(fd, 0, buffer)]))
+
+
+def examine(path: Path) -> PackInfo:
+    """Head, trailer and last checkpoint of a closed pack; no key, no content."""
+    try:
+        with opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW) as fd:
+            size = _regular_size(fd)
+            head, _, _ = read_head(fd)
+            if size % PAGE or size < head.size + 2 * PAGE:
+                raise PackDamagedError("it is cut short")
+            page = aligned_buffer(PAGE)
+            pread_full(fd, size - PAGE, page)
+            trailer = parse_trailer(page, head, size)
+            pread_full(fd, trailer.checkpoint_offset, page)
+            if parse_frame(page)[0] != CHECKPOINT:
+                raise PackDamagedError("its trailer names a checkpoint that is none")
+            checkpoint = parse_checkpoint(page)
+            if checkpoint.records != trailer.records:
+                raise PackDamagedError("its trailer and checkpoint disagree")
+            return PackInfo(path, size, head, trailer, checkpoint)
+    except FileNotFoundError as exc:
+        raise PackMissingError(f"{path.name} is not in the store") from exc
+    except OSError as exc:
+        raise PackDamagedError(f"{path.name} cannot be read ({exc.strerror})") from exc
+    except MotionGearError as exc:
+        raise named(exc, path) from exc
+
+
+class PackReader:
+    """A pack opened with a recipient's key. One thread at a time."""
+
+    def __init__(self, path: Path, key: PrivateKey) -> None:
+        self.path = path
+        self._buffer = aligned_buffer(PAGE)
+        self._plain = aligned_buffer(PAGE)
+        self._expander = Expander()
+        self.swept = b""
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError as exc:
+            raise PackMissingError(f"{path.name} cannot be read ({exc.strerror})") from exc
+        try:
+            self.size = _regular_size(self._fd)
+            self.head, commitment, wraps = read_head(self._fd)
+            self._keys = PackKeys.unlock(self.head, commitment, wraps, key)
+        except MotionGearError as exc:
+            os.close(self._fd)
+            raise named(exc, path) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def entries(self, info: PackInfo) -> list[Entry]:
+        """All records' places: from the index, or for a torn pack from its frames."""
+        if info.torn:
+            return [record.entry for record in self.walk(info.trailer.checkpoint_offset)]
+        records = info.trailer.records
+        frame = bytearray(FRAME_HEAD + index_cipher_size(records))
+        pread_full(self._fd, info.trailer.index_offset, memoryview(frame))
+        try:
+            plain = self._keys.open_index(bytes(frame), records)
+            entries = parse_index(plain, self.head, records)
+        except MotionGearError as exc:
+            raise named(exc, self.path) from exc
+        last = entries[-1] if entries else None
+        if last and last.offset + last.head.frame_size > info.trailer.checkpoint_offset:
+            raise PackDamagedError(f"{self.path.name}: its index points behind its records")
+        return entries
+
+    def record(self, entry: Entry) -> Record:
+        """Open the record at an entry; it must be exactly what the entry says."""
+        try:
+            frame = self._frame(entry.offset, entry.number)
+            return self._open_as(entry, frame)
+        except MotionGearError as exc:
+            raise named(exc, self.path) from exc
+
+    def record_at(self, offset: int, number: int) -> Record:
+        """Open the record whose frame begins at ``offset``."""
+        try:
+            return self._open(offset, number, self._frame(offset, number))
+        except MotionGearError as exc:
+            raise named(exc, self.path) from exc
+
+    def sweep(
+        self,
+        entries: Sequence[Entry],
+        wanted: Callable[[Entry], bool],
+        damaged: Callable[[Entry, MotionGearError], None],
+    ) -> Iterator[Record]:
+        """Read the whole pack once, front to back; yield the wanted records opened, hand the damaged ones over.
+
+        When it is through, ``swept`` is the digest of every byte it has read: only a caller who compares it with the
+        seal may believe what was yielded, since anybody can encrypt to a public key.
+        """
+        whole = blake3()
+        at = 0
+        for entry in entries:
+            self._hash_raw(whole, at, entry.offset)
+            at = entry.offset + entry.head.frame_size
+            try:
+                frame = self._frame(entry.offset, entry.number, entry.head.frame_size, whole)
+                found = self._open_as(entry, frame) if wanted(entry) else None
+            except MotionGearError as exc:
+                damaged(entry, named(exc, self.path))
+                continue
+            if found is not None:
+                yield found
+        self._hash_raw(whole, at, self.size)
+        self.swept = whole.digest()
+
+    def walk(self, end: int | None = None) -> Iterator[Record]:
+        """Every record in order up to the frame at ``end``; without it, as far as frames go on (recovery).
+
+        Raises RecordOrderError for a gap, repetition or reordering of numbers.
+        """
+        offset, number = self.head.size, 0
+        while end is None or offset < end:
+            word, _ = self._words(offset)
+            if word == CHECKPOINT:
+                offset += PAGE
+                continue
+            if end is None and (word > MAX_CIPHER or not word):
+                return
+            try:
+                found = self._open(offset, number, self._frame(offset, number))
+            except MotionGearError as exc:
+                raise named(exc, self.path) from exc
+            yield found
+            offset += found.entry.head.frame_size
+            number += 1
+        if offset != end:
+            raise PackDamagedError(f"{self.path.name}: a record reaches into the pack's tail")
+
+    def _words(self, offset: int) -> tuple[int, int]:
+        header = memoryview(bytearray(FRAME_HEAD))
+        if pread_full(self._fd, offset, header) < FRAME_HEAD:
+            return (0, 0)
+        return parse_frame(header)
+
+    def _hash_raw(self, whole: blake3, offset: int, end: int) -> None:
+        """Digest what lies between records: head, checkpoints, index, trailer."""
+        piece = memoryview(bytearray(PAGE))
+        while offset < end:
+            got = pread_full(self._fd, offset, piece[: min(PAGE, end - offset)])
+            whole.update(piece[:got])
+            offset += PAGE
+
+    def _frame(
+        self, offset: int, number: int, expected: int = 0, whole: blake3 | None = None
+    ) -> memoryview:
+        """The whole frame at ``offset``, read once; ``whole`` takes its bytes, good or bad."""
+        size = expected or FRAME_HEAD + self._words(offset)[0]
+        if size > FRAME_HEAD + MAX_CIPHER or size % PAGE or offset + size > self.size:
+            raise RecordDamagedError(f"record {number} has an impossible length")
+        if len(self._buffer) < size:
+            self._buffer, self._plain = aligned_buffer(size), aligned_buffer(size)
+        frame = self._buffer[:size]
+        pread_full(self._fd, offset, frame)
+        if whole is not None:
+            whole.update(frame)
+        cipher, found = parse_frame(frame)
+        if FRAME_HEAD + cipher != size:
+            raise RecordDamagedError(f"record {number} has another length than announced")
+        if found != number:
+            raise RecordOrderError(f"record {found} stands where record {number} belongs")
+        return frame
+
+    def _open_as(self, entry: Entry, frame: memoryview) -> Record:
+        found = self._open(entry.offset, entry.number, frame)
+        if found.entry.head != entry.head:
+            raise RecordDamagedError(f"record {entry.number} is not what the index says")
+        return found
+
+    def _open(self, offset: int, number: int, frame: memoryview) -> Record:
+        plain = self._plain[: len(frame) - FRAME_HEAD - TAG]
+        self._keys.open_record(number, frame, plain)
+        head = parse_record_head(plain, self.head.block_size)
+        end = RECORD_HEAD + head.stored
+        if head.frame_size != len(frame) or not is_zero(plain[end:]):
+            raise RecordDamagedError(f"record {number} is padded with something else than zeros")
+        entry = Entry(number, offset, head)
+        return Record(entry, self._payload(entry, plain[RECORD_HEAD:end]))
+
+    def _payload(self, entry: Entry, stored: memoryview) -> memoryview | bytes:
+        number, head = entry.number, entry.head
+        if head.kind in (Kind.REFERENCE, Kind.ZERO_RUN):
+            return b""
+        try:
+            payload = self._expander.expand(head.codec, stored, head.plain)
+        except ValueError as exc:
+            raise RecordDamagedError(f"record {number} is damaged: {exc}") from exc
+        if digest(payload) != head.digest:
+            what = "document" if head.kind in JSON_KINDS else f"block {head.index}"
+            raise RecordDamagedError(f"record {number} is damaged: {what} has another digest")
+        return payload

@@ -1,0 +1,219 @@
+"""Sealing: every pack read back and compared, then one signed statement over all of them.
+
+Refuses what is not ready to ship. Can be run again after any interruption until seal.json stands.
+"""
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from appliance.block import write_durably
+from appliance.errors import (
+    JobRunningError,
+    MotionGearError,
+    NotReadyToShipError,
+    OpenErrorError,
+    PackDamagedError,
+)
+from appliance.events import Emit, Progress, Result, Step, silent
+from appliance.model import DiskId, PackId, PointSpec, Stop, block_count
+from appliance.seal import canary, canon, statement
+from appliance.seal.cut import digest
+from appliance.seal.identity import Counter, Device
+from appliance.seal.layout import ZERO_DISK, Kind, PackHead, PackState
+from appliance.seal.pack import PackWriter, tail_size
+from appliance.seal.papers import Contents, DiskContents, write_contents
+from appliance.seal.pointmap import check_sequence
+from appliance.seal.readback import digest_file, each, readers_for
+from appliance.seal.scan import PackInfo, examine
+from appliance.seal.statement import Seal, SealedCanary, SealedPack
+from appliance.seal.store import RESERVE, SEAL, PointPacks, Store, by_point
+from appliance.seal.writer import document
+
+NO_GUARD = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What the operator has said: incomplete disks that may travel, who opened the canary, or why not."""
+
+    incomplete: frozenset[DiskId] = frozenset()
+    canary_by: str = ""
+    canary_at: str = ""
+    waiver: str = ""
+
+
+def seal(
+    store: Store,
+    device: Device,
+    facts: Mapping[tuple[DiskId, int], PointSpec],
+    consent: Consent,
+    emit: Emit = silent,
+    stop: Stop = lambda: False,
+) -> Seal:
+    """Seal the shipment; returns what was signed. ``facts`` are the device's notes on the disks, where it has them."""
+    store.refuse_sealed()
+    with store.lock(alone=True):
+        store.mend()
+        if still := list(store.open_packs()):
+            raise JobRunningError(f"{still[0].name} is still being written")
+        infos = _without_contents(store)
+        points = by_point(infos)
+        _ready_to_ship(store, points, consent)
+        emit(Step("read-back", f"{len(infos)} packs"))
+        digests = _read_back(store, infos, emit, stop)
+        emit(Step("sign"))
+        contents = _write_contents_pack(store, points, facts)
+        digests |= _read_back(store, [contents], silent, stop)
+        return _sign(store, device, [contents, *infos], digests, points, consent, emit)
+
+
+def _without_contents(store: Store) -> list[PackInfo]:
+    """The packs of disks, in order; a contents pack that an interrupted sealing left behind is removed."""
+    infos = store.infos()
+    for one in infos:
+        if one.head.is_contents:
+            one.path.unlink()
+    return sorted(
+        (one for one in infos if not one.head.is_contents), key=lambda one: one.head.order
+    )
+
+
+def _ready_to_ship(store: Store, points: tuple[PointPacks, ...], consent: Consent) -> None:
+    if not points:
+        raise NotReadyToShipError("The shipment is empty", todo="Ingest a disk first.")
+    for one in points:
+        check_sequence(one)
+        if not one.complete and one.disk not in consent.incomplete:
+            raise OpenErrorError(f"Disk {one.disk} is not ingested to its end")
+    if consent.waiver:
+        return
+    if len(store.head.recipients) < 2:
+        raise NotReadyToShipError(
+            "Only one recipient could open this shipment: if that key is lost, all is lost"
+        )
+    if not consent.canary_by:
+        raise NotReadyToShipError(
+            "No recipient has shown yet that its key opens this shipment",
+            todo="Let the operator run `motiongear canary open` and enter the code with "
+            "`motiongear canary confirm`, or give a reason with --waive.",
+        )
+
+
+def _read_back(store: Store, infos: list[PackInfo], emit: Emit, stop: Stop) -> dict[PackId, bytes]:
+    """The digest of every pack as it stands on the disk now; refuses one that is not what was written."""
+    by_path = {one.path: one for one in infos}
+    total = sum(one.size for one in infos)
+    done = 0
+    lock = threading.Lock()
+
+    def moved(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+        emit(Progress("read-back", done, total))
+
+    found: dict[PackId, bytes] = {}
+    work = lambda path: digest_file(path, by_path[path].size, moved, stop)  # noqa: E731
+    for path, digests in each(list(by_path), readers_for(store.packs), work):
+        info = by_path[path]
+        if isinstance(digests, MotionGearError):
+            raise digests
+        if digests.size != info.size or digests.body != info.trailer.digest:
+            raise PackDamagedError(
+                f"{path.name} (disk {info.head.disk}) reads back other than it was written",
+                safe="Nothing was signed.",
+                todo="The device's disk is failing: discard this disk's job and ingest it again elsewhere.",
+            )
+        found[info.head.pack] = digests.whole
+    return found
+
+
+def _write_contents_pack(
+    store: Store, points: tuple[PointPacks, ...], facts: Mapping[tuple[DiskId, int], PointSpec]
+) -> PackInfo:
+    disks = []
+    for one in points:
+        spec = facts.get((one.disk, one.point))
+        blocks = block_count(spec.facts.size, store.head.block_size) if spec else 0
+        disks.append(DiskContents(one.disk, one.point, one.complete, blocks, one.ids, spec))
+    payload = canon.dump(write_contents(Contents(store.head.shipment, tuple(disks))))
+    record = document(Kind.CONTENTS, payload)
+    head = PackHead(
+        shipment=store.head.shipment,
+        head_digest=store.head.digest(),
+        pack=PackId(os.urandom(16).hex()),
+        disk=ZERO_DISK,
+        point=0,
+        session=0,
+        sequence=0,
+        block_size=store.head.block_size,
+        start=0,
+        recipients=len(store.head.recipients),
+    )
+    (store.path / RESERVE).unlink(missing_ok=True)  # its space is for this pack and the seal
+    capacity = head.size + record.frame_size + tail_size(1)
+    pack = PackWriter(store.packs, head, store.head.recipients, capacity)
+    pack.append(record, payload)
+    pack.close(0, NO_GUARD, PackState.CLOSED)
+    return examine(store.pack(head.pack))
+
+
+def _canary(store: Store, consent: Consent) -> SealedCanary | None:
+    data = canary.read_bytes(store.path)
+    if data is None:
+        return None
+    return SealedCanary(digest(data).hex(), consent.canary_by, consent.canary_at)
+
+
+def _sign(
+    store: Store,
+    device: Device,
+    infos: list[PackInfo],
+    digests: Mapping[PackId, bytes],
+    points: tuple[PointPacks, ...],
+    consent: Consent,
+    emit: Emit,
+) -> Seal:
+    counter = device.counter()
+    accepted = tuple(f"Disk {one.disk} travels incomplete" for one in points if not one.complete)
+    made = Seal(
+        shipment=store.head.shipment,
+        device=device.public,
+        created=canon.now(),
+        sequence=counter.sequence + 1,
+        previous=counter.previous,
+        head=store.head.digest().hex(),
+        recipients=tuple(one.fingerprint for one in store.head.recipients),
+        contents=infos[0].head.pack,
+        packs=tuple(
+            SealedPack(
+                one.head.pack,
+                one.size,
+                one.trailer.records,
+                digests[one.head.pack].hex(),
+                one.torn,
+            )
+            for one in infos
+        ),
+        canary=_canary(store, consent),
+        waiver=consent.waiver,
+        accepted=accepted,
+    )
+    signed = statement.sign(made, device)
+    device.count(Counter(made.sequence, made.root().hex()))
+    write_durably(store.path / SEAL, signed.encode())
+    emit(
+        Result(
+            "seal",
+            {
+                "root": made.root().hex(),
+                "sequence": made.sequence,
+                "packs": len(made.packs),
+                "bytes": sum(one.size for one in made.packs),
+                "accepted": list(accepted),
+            },
+        )
+    )
+    return made

@@ -1,0 +1,186 @@
+"""The store of one shipment: its directory, and the Sink that writes one disk's point into it."""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.block import opened, reserve, sync_directory
+from appliance.errors import (
+    AlreadySealedError,
+    BadInputError,
+    ExistsError,
+    JobRunningError,
+    NotAStoreError,
+    PackRepeatedError,
+    PackUnlistedError,
+    StoreFullError,
+)
+from appliance.model import BLOCK_SIZE, DiskId, PackId
+from appliance.seal import canary, head
+from appliance.seal.identity import Device
+from appliance.seal.keys import Recipient
+from appliance.seal.layout import PackState
+from appliance.seal.pack import closed_name
+from appliance.seal.scan import PackInfo, examine
+from appliance.seal.torn import mend
+
+PACKS = "packs"
+SEAL = "seal.json"
+RESERVE = "reserve"
+# Twice the largest seal: the contents pack, the seal and its draft are written from it.
+RESERVE_SIZE = 3 * (1 << 24)
+_CLOSED = re.compile(r"[0-9a-f]{32}\.pack")
+_OPEN = re.compile(r"[0-9a-f]{32}\.open")
+
+
+@dataclass(frozen=True, slots=True)
+class PointPacks:
+    """The packs of one disk at one point, in order."""
+
+    disk: DiskId
+    point: int
+    packs: tuple[PackInfo, ...]
+
+    @property
+    def last(self) -> PackInfo:
+        return self.packs[-1]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the latest session came to the point's end. The keyed reader checks that nothing is missing."""
+        return self.last.trailer.state is PackState.POINT_END
+
+    @property
+    def ids(self) -> tuple[PackId, ...]:
+        return tuple(one.head.pack for one in self.packs)
+
+    @property
+    def splices(self) -> tuple[tuple[int, int], ...]:
+        """(session, block) of every session that went on where an earlier one had stopped."""
+        return tuple(
+            (one.head.session, one.head.start)
+            for one in self.packs
+            if one.head.session and not one.head.sequence and one.head.start
+        )
+
+
+def by_point(infos: Sequence[PackInfo]) -> tuple[PointPacks, ...]:
+    """Packs grouped by disk and point, ordered; contents packs left out. Refuses two packs in one place."""
+    ordered = sorted(
+        (one for one in infos if not one.head.is_contents), key=lambda one: one.head.order
+    )
+    for one, following in zip(ordered, ordered[1:], strict=False):
+        if one.head.order == following.head.order:
+            raise PackRepeatedError(
+                f"{one.path.name} and {following.path.name} claim the same place in the same disk"
+            )
+    groups: dict[tuple[DiskId, int], list[PackInfo]] = {}
+    for one in ordered:
+        groups.setdefault((one.head.disk, one.head.point), []).append(one)
+    return tuple(PointPacks(disk, point, tuple(packs)) for (disk, point), packs in groups.items())
+
+
+class Store:
+    """A shipment's directory, opened. Reading it needs no key and changes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.head = head.read(path)
+        self.packs = path / PACKS
+        if not self.packs.is_dir():
+            raise NotAStoreError(f"{path} holds no directory {PACKS}")
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        label: str,
+        device: Device,
+        recipients: tuple[Recipient, ...],
+        block_size: int = BLOCK_SIZE,
+    ) -> "Store":
+        """A new shipment in a directory that does not exist yet, or is empty."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ExistsError(f"{path} is there already and is not an empty directory")
+        if not recipients:
+            raise BadInputError("A shipment needs at least one recipient")
+        try:
+            (path / PACKS).mkdir(parents=True)
+            with opened(path / RESERVE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644) as fd:
+                reserve(fd, RESERVE_SIZE)
+            made = head.create(path, label, device.public, recipients, block_size)
+            canary.create(path, made)
+            sync_directory(path.parent)
+        except OSError as exc:
+            raise StoreFullError(
+                f"No shipment can be made in {path} ({exc.strerror})",
+                safe="Nothing was stored.",
+                todo="Choose a directory on a disk with room.",
+            ) from exc
+        return cls(path)
+
+    @property
+    def sealed(self) -> bool:
+        return (self.path / SEAL).exists()
+
+    def refuse_sealed(self) -> None:
+        if self.sealed:
+            raise AlreadySealedError(f"The shipment {self.head.label!r} is sealed")
+
+    @contextmanager
+    def lock(self, *, alone: bool) -> Iterator[None]:
+        """Held together by all jobs that write packs, alone by whoever seals; ends with the process."""
+        with opened(self.path / head.FILE, os.O_RDONLY) as fd:
+            try:
+                fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise JobRunningError(
+                    f"Another job is at work on the shipment {self.head.label!r}"
+                ) from exc
+            yield
+
+    def names(self) -> Iterator[str]:
+        """What lies in packs/; anything that is no pack is refused, since nobody could vouch for it."""
+        for one in sorted(os.listdir(self.packs)):
+            if not _CLOSED.fullmatch(one) and not _OPEN.fullmatch(one):
+                raise PackUnlistedError(f"packs/{one!r} is no pack of this store")
+            yield one
+
+    def closed(self) -> Iterator[Path]:
+        return (self.packs / one for one in self.names() if _CLOSED.fullmatch(one))
+
+    def open_packs(self) -> Iterator[Path]:
+        return (self.packs / one for one in self.names() if _OPEN.fullmatch(one))
+
+    def pack(self, pack: PackId) -> Path:
+        return self.packs / closed_name(pack)
+
+    def infos(self) -> list[PackInfo]:
+        """All closed packs, by their public parts."""
+        return [examine(one) for one in self.closed()]
+
+    def mend(self) -> list[Path]:
+        """Close every torn pack that no running job is writing; returns the paths of those that held something."""
+        mended = []
+        for one in self.open_packs():
+            with suppress(JobRunningError):
+                path = mend(one)
+                if path is not None:
+                    mended.append(path)
+        return mended
+
+    def discard(self, disk: DiskId) -> int:
+        """Remove all packs of one disk from an unsealed shipment; returns their bytes."""
+        self.refuse_sealed()
+        self.mend()
+        removed = 0
+        for info in self.infos():
+            if info.head.disk == disk:
+                info.path.unlink()
+                removed += info.size
+        sync_directory(self.packs)
+        return removed

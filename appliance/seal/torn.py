@@ -1,0 +1,134 @@
+"""Mending what a crash left behind: a pack without a tail is cut to its last good checkpoint and closed.
+
+No key is needed, and none exists any more. Reads go past the page cache: what a failed sync left there may not be
+on the disk.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+from blake3 import blake3
+
+from appliance.block import (
+    PAGE,
+    aligned_buffer,
+    opened,
+    opened_past_cache,
+    pread_full,
+    pwrite_full,
+    sync_directory,
+)
+from appliance.errors import JobRunningError, PackDamagedError
+from appliance.seal.layout import (
+    CHECKPOINT,
+    FRAME_HEAD,
+    INDEX,
+    MAX_CIPHER,
+    MAX_RECORDS,
+    PackHead,
+    PackState,
+    Trailer,
+    index_cipher_size,
+    parse_checkpoint,
+    parse_frame,
+    parse_trailer,
+)
+from appliance.seal.scan import read_head
+
+
+def mend(path: Path) -> Path | None:
+    """Close the torn pack ``<id>.open``: its final path, or None when it held nothing ever reported as stored."""
+    with opened_past_cache(path) as fd:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise JobRunningError(f"The pack {path.name} is being written by another job") from exc
+        try:
+            head, _, _ = read_head(fd)
+            end, trailer = _Walk(fd, head).last_good()
+        except PackDamagedError:
+            end, trailer = 0, None
+        if not end:
+            path.unlink()
+            sync_directory(path.parent)
+            return None
+        _close(path, end, trailer)
+    return path.with_suffix(".pack")
+
+
+def _close(path: Path, end: int, trailer: Trailer | None) -> None:
+    with opened(path, os.O_RDWR) as fd:
+        os.ftruncate(fd, end)
+        if trailer is not None:
+            pwrite_full(fd, end, trailer.encode())
+        os.fsync(fd)
+    path.rename(path.with_suffix(".pack"))
+    sync_directory(path.parent)
+
+
+class _Walk:
+    """One pass over a torn pack's frames, with the running digest."""
+
+    def __init__(self, fd: int, head: PackHead) -> None:
+        self._fd = fd
+        self._head = head
+        self._hash = blake3()
+        self._buffer = aligned_buffer(1 << 20)
+        self._offset = 0
+        self._good: tuple[int, Trailer | None] = (0, None)
+        self._take(head.size)
+
+    def last_good(self) -> tuple[int, Trailer | None]:
+        """Where to cut, and the trailer to write there; no trailer when a whole one stands before the cut.
+
+        (0, None) when no checkpoint is good.
+        """
+        records = 0
+        while True:
+            word, second = parse_frame(self._peek(PAGE))
+            if word == CHECKPOINT:
+                if not self._checkpoint(records):
+                    return self._good
+            elif word == INDEX and self._whole(records):
+                return self._offset + PAGE, None
+            elif word <= MAX_CIPHER and not (FRAME_HEAD + word) % PAGE and second == records:
+                self._take(FRAME_HEAD + word)
+                records += 1
+            else:
+                return self._good
+
+    def _checkpoint(self, records: int) -> bool:
+        try:
+            found = parse_checkpoint(self._peek(PAGE))
+        except PackDamagedError:
+            return False
+        if found.records != records or found.digest != self._hash.digest():
+            return False
+        at = self._offset
+        self._take(PAGE)
+        trailer = Trailer(records, PackState.TORN, at, 0, self._hash.digest())
+        self._good = (self._offset, trailer)
+        return True
+
+    def _whole(self, records: int) -> bool:
+        """Whether an index and a trailer that fits follow: the crash came between the last sync and the rename."""
+        self._take(FRAME_HEAD + index_cipher_size(records))
+        try:
+            trailer = parse_trailer(self._peek(PAGE), self._head, self._offset + PAGE)
+        except PackDamagedError:
+            return False
+        return trailer.digest == self._hash.digest() and trailer.records == records
+
+    def _peek(self, size: int) -> memoryview:
+        page = self._buffer[:size]
+        page[:] = bytes(size)
+        pread_full(self._fd, self._offset, page)
+        return page
+
+    def _take(self, size: int) -> None:
+        end = self._offset + size
+        while self._offset < end:
+            piece = self._buffer[: min(len(self._buffer), end - self._offset)]
+            self._hash.update(piece[: pread_full(self._fd, self._offset, piece)])
+            self._offset += len(piece)
