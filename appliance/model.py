@@ -139,6 +139,9 @@ class SourceDisk(Protocol):
         Raises SourceGoneError when the disk itself is no longer there.
         """
 
+    def confirm(self) -> None:
+        """Raise SourceChangedError when the disk was exchanged or written to since it was opened, where that shows."""
+
 
 class Source(Protocol):
     """A place that has disks: this machine, a directory of images, later a hypervisor."""
@@ -186,11 +189,12 @@ class VolumeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VolumeSpec:
-    """The volume wanted for one disk. ``name`` is safe as a file name; ``origin`` is the seal root or store it is
-    restored from, in hex."""
+    """The volume wanted for one disk. ``name`` is safe as a file name; ``origin`` is the seal root it is restored
+    from, in hex; ``content`` is how many of its bytes are not zero, roughly."""
 
     name: str
     size: int
+    content: int
     disk: DiskId
     point: int
     origin: str
@@ -198,11 +202,12 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True)
 class VolumeInfo:
-    """A volume as a target has it."""
+    """A volume as a target has it. ``id`` is made with the volume and goes with it: no other ever has it."""
 
     spec: VolumeSpec
     state: VolumeState
     location: str
+    id: str
 
 
 class Volume(Protocol):
@@ -225,6 +230,10 @@ class Volume(Protocol):
 
 class Target(Protocol):
     """A place that volumes are restored to."""
+
+    @property
+    def name(self) -> str:
+        """Names the target in the state database."""
 
     def check(self, wanted: Sequence[VolumeSpec]) -> None:
         """Refuse, before any write, what cannot succeed: space, rights, names taken by others."""

@@ -49,6 +49,7 @@ def digest_file(path: Path, size: int, moved: Callable[[int], None], stop: Stop)
         nonlocal seen, body
         if stop():
             raise StoppedError("Reading was stopped")
+        moved(len(piece))
         before = size - PAGE - seen
         if 0 <= before <= len(piece):
             found.update(piece[:before])
@@ -57,7 +58,6 @@ def digest_file(path: Path, size: int, moved: Callable[[int], None], stop: Stop)
             seen += before
         found.update(piece)
         seen += len(piece)
-        moved(len(piece))
 
     try:
         stream_past_cache(path, _buffer(), take)

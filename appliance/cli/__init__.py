@@ -1,0 +1,67 @@
+"""The command ``motiongear``: every verb for a technician's or operator's shell. A thin view, like every console.
+
+Each error ends the command with its own exit code (docs/cli.md), in words on standard error.
+"""
+
+import json
+import sys
+
+import click
+
+from appliance.cli import demo, flow, keys, manage, show
+from appliance.errors import MotionGearError
+from appliance.events import as_json
+from appliance.process import failed
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="motiongear")
+def motiongear() -> None:
+    """Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
+
+    \b
+    On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal
+    At the destination:   verify, manifest, restore, check, recover
+    To see all of it:     demo
+    """
+
+
+for command in (
+    demo.demo,
+    flow.disks,
+    flow.ingest,
+    flow.seal,
+    flow.verify,
+    flow.manifest,
+    flow.restore,
+    flow.check,
+    flow.recover,
+    keys.keys,
+    manage.shipment,
+    manage.canary,
+    manage.jobs,
+    manage.job,
+):
+    motiongear.add_command(command)
+
+
+def main() -> None:
+    """Entry point: errors become words and exit codes here, and nowhere else."""
+    try:
+        motiongear.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("Aborted.", err=True)
+        sys.exit(130)
+    except click.ClickException as exc:
+        exc.show()
+        sys.exit(exc.exit_code)
+    except click.exceptions.Exit as exc:
+        sys.exit(exc.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except MotionGearError as exc:
+        if show.wants_json():
+            click.echo(json.dumps(as_json(failed(exc)), ensure_ascii=False))
+        show.refusal(exc)
+        sys.exit(exc.code)

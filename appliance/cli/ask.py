@@ -1,0 +1,98 @@
+"""Options that several verbs share, and how a passphrase is asked for: by a prompt or a descriptor, never in argv."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from appliance.errors import BadInputError
+from appliance.seal import keys
+from appliance.seal.keys import PrivateKey
+from appliance.seal.verify import Pins
+
+F = TypeVar("F", bound=Callable[..., object])
+_MOST_PASSPHRASE = 1024
+
+store = click.option(
+    "--store",
+    "-s",
+    required=True,
+    envvar="MOTIONGEAR_STORE",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The shipment's directory (or MOTIONGEAR_STORE).",
+)
+as_json = click.option("--json", "as_lines", is_flag=True, help="Print events as JSON lines.")
+passphrase_fd = click.option(
+    "--passphrase-fd", type=int, help="Read the passphrase from this open descriptor."
+)
+key_file = click.option(
+    "--key", "key_file", type=click.Path(path_type=Path), help="A recipient's private key file."
+)
+limit = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    help="Speed limit: 80MB/s, or 20MB/s@08:00-18:00 for a time window. May be given several times.",
+)
+
+
+def pins(function: F) -> F:
+    """The options by which the signer and the seal are pinned."""
+    for option in (
+        click.option(
+            "--recipient",
+            "recipients",
+            multiple=True,
+            help="Fingerprint of a recipient; all must be named.",
+        ),
+        click.option(
+            "--seal",
+            "root",
+            default="",
+            help="The seal root, as sent by another path than the device.",
+        ),
+        click.option(
+            "--device", default="", help="The device's fingerprint, as sent by another path."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def checked_pins(device: str, root: str, recipients: tuple[str, ...]) -> Pins:
+    """Pins whose texts make sense."""
+    found = Pins(device, root, recipients)
+    found.parsed()
+    return found
+
+
+def passphrase(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
+    """The passphrase: the first line of ``fd``, or what is typed unseen."""
+    if fd is None:
+        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
+    data = b""
+    try:
+        while b"\n" not in data and len(data) < _MOST_PASSPHRASE:
+            got = os.read(fd, _MOST_PASSPHRASE)
+            if not got:
+                break
+            data += got
+    except OSError as exc:
+        raise BadInputError(f"Descriptor {fd} cannot be read ({exc.strerror})") from exc
+    try:
+        found = data.partition(b"\n")[0].decode()
+    except UnicodeDecodeError as exc:
+        raise BadInputError("The passphrase is not UTF-8 text") from exc
+    if not found:
+        raise BadInputError("The passphrase is empty")
+    return found
+
+
+def unlock(path: Path | None, fd: int | None) -> PrivateKey | None:
+    """The private key in ``path``, unlocked; None where no key was named."""
+    if path is None:
+        return None
+    keys.read_recipient(path)  # a wrong file is refused before anybody types
+    return keys.unlock(path, passphrase(fd, f"Passphrase of {path.name}"))

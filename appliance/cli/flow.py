@@ -1,0 +1,441 @@
+"""The verbs in the order of a migration: disks, ingest, seal | verify, manifest, restore, check, recover."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+import click
+
+from appliance import config, jobs
+from appliance.cli import ask, show, work
+from appliance.errors import BadInputError, IncompleteDiskError, NotADiskError
+from appliance.events import Json
+from appliance.ingest.attached import AttachedDisks
+from appliance.model import DiskId
+from appliance.rate import parse_limit
+from appliance.restore import plan as plans
+from appliance.seal import statement, text
+from appliance.seal import verify as verification
+from appliance.seal.accepted import Accepted
+from appliance.seal.recover import recover as recover_packs
+from appliance.seal.store import Store
+from appliance.seal.writer import Pace
+
+CONSISTENT_ONLY = 3  # exit code: whole, but nobody has confirmed the signer
+
+
+@click.command()
+def disks() -> None:
+    """The disks attached to this machine: serial, model and size first, and why some may not be read."""
+    source = AttachedDisks((config.home(),))
+    body = [
+        (
+            one.serial or "(no serial)",
+            one.model,
+            show.size(one.size),
+            one.bus,
+            one.source,
+            source.refusal(Path(one.source)),
+        )
+        for one in source.disks()
+    ]
+    show.table(("SERIAL", "MODEL", "SIZE", "BUS", "NODE", "NOT POSSIBLE BECAUSE"), body)
+
+
+@click.command()
+@click.argument("source")
+@ask.store
+@click.option(
+    "--machine", "-m", required=True, help="The name of the machine the disk belongs to."
+)
+@ask.limit
+@click.option(
+    "--level",
+    type=click.IntRange(0, 19),
+    default=1,
+    show_default=True,
+    help="zstd level; 0 stores as it is.",
+)
+@click.option("--detach", is_flag=True, help="Start the job and return at once.")
+@ask.as_json
+def ingest(
+    source: str,
+    store: Path,
+    machine: str,
+    limits: tuple[str, ...],
+    level: int,
+    detach: bool,  # noqa: FBT001 - click passes flags so
+    as_lines: bool,  # noqa: FBT001
+) -> None:
+    """Copy SOURCE, a whole disk such as /dev/sdb or a raw image file, block by block into the store.
+
+    The source is opened read-only and alone; a mounted disk, or one of the device itself, is refused.
+    """
+    for one in limits:
+        parse_limit(one)
+    if not 0 < len(machine) <= 128:
+        raise BadInputError("A machine's name has 1 to 128 characters")
+    found = Store(store.absolute())
+    found.refuse_sealed()
+    pace = Pace()
+    disk = DiskId(os.urandom(16).hex())
+    with work.state() as opened:
+        opened.note_shipment(found.head.shipment, found.path, found.head.label)
+        with jobs.source_for(source, (found.path, opened.home)).open(source) as attached:
+            facts = attached.facts
+        if -(-facts.size // found.head.block_size) > 1 << 26:
+            raise NotADiskError(f"{source} is larger than a store of this block size can hold")
+        spec = jobs.IngestSpec(
+            store=str(found.path),
+            source=str(Path(source).absolute()),
+            machine=machine,
+            disk=disk,
+            level=level,
+            limits=limits,
+            pack_size=pace.pack_size,
+            checkpoint_bytes=pace.checkpoint_bytes,
+            checkpoint_seconds=pace.checkpoint_seconds,
+        )
+        title = f"{machine}: {facts.serial or facts.source}"
+        job = work.begin(opened, "ingest", found.head.shipment, title, spec, disk=disk)
+        if not as_lines:
+            serial = facts.serial or "(no serial)"
+            show.line(f"Job {job}: {serial}, {facts.model}, {show.size(facts.size)}")
+        if detach:
+            return
+        work.stay(opened, job, as_lines=as_lines)
+        told = work.figures(opened, job, "ingest")
+    if not as_lines:
+        _show_ingest(told)
+
+
+def _show_ingest(told: dict[str, Json]) -> None:
+    show.line(
+        f"Ingested: {show.size(cast('int', told['size']))} read, "
+        f"{show.size(cast('int', told['written']))} stored; blocks: {told['stored']} stored, "
+        f"{told['referenced']} repeated, {told['zero']} zero."
+    )
+    if told["unreadable_bytes"]:
+        show.line(
+            f"UNREADABLE: {told['unreadable_bytes']} bytes are stored as zeros; see the manifest."
+        )
+
+
+@click.command()
+@ask.store
+@click.option("--accept", multiple=True, type=int, help="Job whose disk may travel incomplete.")
+@click.option(
+    "--waive", default="", help="Why it is sealed without two recipients or an opened canary."
+)
+@click.option("--qr/--no-qr", default=True, help="Draw the seal root as a QR code too.")
+@ask.as_json
+def seal(
+    store: Path,
+    accept: tuple[int, ...],
+    waive: str,
+    qr: bool,  # noqa: FBT001 - click passes flags so
+    as_lines: bool,  # noqa: FBT001
+) -> None:
+    """Read every pack back, compare it, and sign the whole shipment. Nothing can be added afterwards."""
+    found = Store(store.absolute())
+    found.refuse_sealed()
+    spec = jobs.SealSpec(str(found.path), accept, waive)
+    with work.state() as opened:
+        opened.note_shipment(found.head.shipment, found.path, found.head.label)
+        job = work.begin(opened, "seal", found.head.shipment, f"seal {found.head.label}", spec)
+        work.stay(opened, job, as_lines=as_lines)
+    if not as_lines:
+        _show_label(found, qr=qr)
+
+
+def _show_label(store: Store, *, qr: bool) -> None:
+    """What goes onto the label, and by another path to the operator."""
+    made = statement.read(store.path)
+    root = made.root()
+    show.line("Sealed. Send these two to the operator by another path than the device:")
+    show.rows(
+        [
+            ("device", made.device_fingerprint),
+            ("seal root", text.grouped(root)),
+            ("in words", text.words(root)),
+            ("sequence", made.sequence),
+        ]
+    )
+    if qr:
+        click.echo(text.qr(text.grouped(root)))
+
+
+@click.command()
+@ask.store
+@ask.pins
+@ask.key_file
+@ask.passphrase_fd
+@ask.as_json
+def verify(
+    store: Path,
+    device: str,
+    root: str,
+    recipients: tuple[str, ...],
+    key_file: Path | None,
+    passphrase_fd: int | None,
+    as_lines: bool,  # noqa: FBT001 - click passes flags so
+) -> None:
+    """Check the seal and read every pack; with --key open every record too.
+
+    Without --device and --seal the store can only be found consistent (exit code 3): whole, sealed by somebody.
+    """
+    found = Store(store.absolute())
+    ask.checked_pins(device, root, recipients)
+    key = ask.unlock(key_file, passphrase_fd)
+    spec = jobs.VerifySpec(str(found.path), device, root, recipients, keyed=key is not None)
+    with work.state() as opened:
+        job = work.begin(opened, "verify", found.head.shipment, "verify", spec, key)
+        work.stay(opened, job, as_lines=as_lines)
+        told = work.figures(opened, job, "verify")
+    if not as_lines:
+        _show_verified(told)
+    if told["trust"] != verification.Trust.AUTHENTIC:
+        sys.exit(CONSISTENT_ONLY)
+
+
+def _show_verified(told: dict[str, Json]) -> None:
+    if told["trust"] == verification.Trust.AUTHENTIC:
+        show.line("AUTHENTIC: sealed by the device expected, and nothing was changed since.")
+    else:
+        show.line(
+            "Consistent; signer not confirmed: give --device and --seal from the label's other copy."
+        )
+    show.rows(
+        [
+            ("label", told["label"]),
+            ("device", told["device"]),
+            ("seal root", text.grouped(bytes.fromhex(str(told["root"])))),
+            ("sequence", told["sequence"]),
+            ("sealed", f"{told['sealed']} by the device's clock"),
+            ("packs", f"{told['packs']}, {show.size(cast('int', told['bytes']))}"),
+        ]
+    )
+    for one in cast("list[str]", told["recipients"]):
+        show.rows([("readable by", one)])
+    for name in ("waiver", "accepted"):
+        if told[name]:
+            show.rows([(name, told[name])])
+    _show_disks(cast("list[dict[str, Json]]", told["disks"]))
+
+
+def _show_disks(found: list[dict[str, Json]]) -> None:
+    for one in found:
+        blocks = cast("dict[str, int]", one["blocks"])
+        state = "complete" if one["complete"] else "INCOMPLETE"
+        show.line(f"Disk {one['disk']} point {one['point']}: {state}")
+        counted = ", ".join(f"{count} {name}" for name, count in blocks.items() if count)
+        show.rows(
+            [
+                ("machine", one["machine"]),
+                ("serial", one["serial"] or "(no serial)"),
+                ("model", one["model"]),
+                ("size", f"{one['size']} bytes"),
+                ("blocks", counted),
+                ("root", one["root"]),
+            ]
+        )
+        for offset, length in cast("list[list[int]]", one["unreadable"]):
+            show.rows([("unreadable", f"bytes {offset} to {offset + length - 1}")])
+        for session, block in cast("list[list[int]]", one["splices"]):
+            show.rows([("spliced", f"session {session} went on at block {block}")])
+
+
+@click.command()
+@ask.store
+@click.option(
+    "--key", "key_file", required=True, type=click.Path(path_type=Path), help="A private key file."
+)
+@ask.passphrase_fd
+@ask.as_json
+def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: bool) -> None:  # noqa: FBT001
+    """List disks, points, blocks and unreadable ranges, as the packs' indexes tell (verify --key proves them)."""
+    sealed = verification.inspect(store, verification.Pins())
+    key = ask.unlock(key_file, passphrase_fd)
+    assert key is not None
+    found = jobs.manifest_figures(verification.open_points(sealed, key))
+    if as_lines:
+        for one in found:
+            click.echo(json.dumps(one, ensure_ascii=False))
+    else:
+        _show_disks(cast("list[dict[str, Json]]", found))
+
+
+@click.command()
+@ask.store
+@click.option(
+    "--to", "place", required=True, help="Where the volumes go; for the local target a directory."
+)
+@click.option("--target", default="local", show_default=True, help="The kind of target.")
+@click.option(
+    "--map", "volumes", multiple=True, metavar="DISK=NAME", help="Only this disk, as that volume."
+)
+@click.option("--plan", "plan_only", is_flag=True, help="Show what would be done, write nothing.")
+@click.option("--loop", is_flag=True, help="Attach the restored volumes to loop devices.")
+@ask.pins
+@click.option(
+    "--key", "key_file", required=True, type=click.Path(path_type=Path), help="A private key file."
+)
+@ask.passphrase_fd
+@ask.limit
+@ask.as_json
+def restore(
+    store: Path,
+    place: str,
+    target: str,
+    volumes: tuple[str, ...],
+    plan_only: bool,  # noqa: FBT001 - click passes flags so
+    loop: bool,  # noqa: FBT001
+    device: str,
+    root: str,
+    recipients: tuple[str, ...],
+    key_file: Path,
+    passphrase_fd: int | None,
+    limits: tuple[str, ...],
+    as_lines: bool,  # noqa: FBT001
+) -> None:
+    """Write the disks of a sealed store onto volumes, then read every block back and compare.
+
+    Run again after any interruption: it goes on.
+    """
+    for one in limits:
+        parse_limit(one)
+    pins = ask.checked_pins(device, root, recipients)
+    chosen = _chosen(volumes)
+    found = Store(store.absolute())
+    key = ask.unlock(key_file, passphrase_fd)
+    assert key is not None
+    with work.state() as opened:
+        sealed = verification.inspect(found.path, pins, Accepted(opened.home))
+        goal = jobs.target_for(target, place)
+        made = plans.make(sealed, key, goal, dict(chosen))
+        if not as_lines:
+            _show_plan(made)
+        if plan_only:
+            return
+        spec = jobs.RestoreSpec(
+            store=str(found.path),
+            target=target,
+            place=str(Path(place).absolute()),
+            volumes=chosen,
+            device=device,
+            root=root,
+            recipients=recipients,
+            limits=limits,
+        )
+        job = work.begin(opened, "restore", found.head.shipment, f"restore to {place}", spec, key)
+        work.stay(opened, job, as_lines=as_lines)
+        if not as_lines:
+            _show_checked(work.results_of(opened, job, "check"))
+        if loop:
+            for disk in made.disks:
+                info = goal.ensure_volume(disk.volume)
+                node = goal.loop(info, disk.map.spec.facts.logical_sector)
+                show.rows([("attached", f"{info.location} as {node}")])
+
+
+def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = [one.partition("=") for one in volumes]
+    for disk, _, name in pairs:
+        if not disk or not name:
+            raise BadInputError(
+                "--map takes DISK=NAME", todo="DISK is an id, its beginning, or a serial."
+            )
+    return tuple((disk, name) for disk, _, name in pairs)
+
+
+def _show_plan(made: plans.Plan) -> None:
+    show.line(
+        f"Plan: {len(made.disks)} disks, {show.size(made.size)}, about {show.size(made.content)} of data"
+    )
+    body = [
+        (
+            one.map.spec.machine,
+            one.map.spec.facts.serial,
+            show.size(one.volume.size),
+            one.volume.name,
+        )
+        for one in made.disks
+    ]
+    show.table(("MACHINE", "SERIAL", "SIZE", "VOLUME"), body)
+    for left in made.left_out:
+        show.line(f"Left out: disk {left.spec.disk} is incomplete")
+
+
+def _show_checked(found: list[dict[str, Json]]) -> None:
+    for one in found:
+        show.line(
+            f"Checked: {one['blocks']} blocks of {one['location']} are those of the manifest {one['root']}"
+        )
+
+
+@click.command()
+@ask.store
+@click.option("--to", "place", required=True, help="Where the volumes are.")
+@click.option("--target", default="local", show_default=True, help="The kind of target.")
+@ask.key_file
+@ask.passphrase_fd
+@ask.as_json
+def check(
+    store: Path,
+    place: str,
+    target: str,
+    key_file: Path | None,
+    passphrase_fd: int | None,
+    as_lines: bool,  # noqa: FBT001 - click passes flags so
+) -> None:
+    """Read every block of the restored volumes back from the medium and compare it with the manifest."""
+    found = Store(store.absolute())
+    key = ask.unlock(key_file, passphrase_fd)
+    spec = jobs.CheckSpec(
+        str(found.path), target, str(Path(place).absolute()), keyed=key is not None
+    )
+    with work.state() as opened:
+        job = work.begin(opened, "check", found.head.shipment, f"check {place}", spec, key)
+        work.stay(opened, job, as_lines=as_lines)
+        if not as_lines:
+            _show_checked(work.results_of(opened, job, "check"))
+
+
+@click.command()
+@click.argument("packs", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--key", "key_file", required=True, type=click.Path(path_type=Path), help="A private key file."
+)
+@ask.passphrase_fd
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path, file_okay=False))
+def recover(
+    packs: tuple[Path, ...], key_file: Path, passphrase_fd: int | None, output: Path
+) -> None:
+    """Last resort: rebuild disks from PACKS (files or directories) and a key alone.
+
+    No seal is looked at: whether all packs are there, and who wrote them, nobody can say.
+    """
+    key = ask.unlock(key_file, passphrase_fd)
+    assert key is not None
+    files = [
+        found
+        for one in packs
+        for found in (
+            sorted(one.glob("*.pack")) + sorted(one.glob("*.open")) if one.is_dir() else [one]
+        )
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    disks, lost = recover_packs(files, key, output)
+    for problem in lost:
+        show.line(f"Lost: {problem}")
+    for one in disks:
+        whole = "whole" if one.ended and not one.missing and not one.problems else "NOT WHOLE"
+        show.line(
+            f"{one.path}: {whole}, {one.missing} blocks missing, {len(one.unreadable)} unreadable ranges"
+        )
+        for problem in one.problems:
+            show.line(f"  {problem}")
+    if lost or any(one.missing or one.problems or not one.ended for one in disks):
+        raise IncompleteDiskError("Not everything could be recovered", todo="See the lines above.")

@@ -1,0 +1,233 @@
+"""``motiongear shipment``, ``canary`` and ``jobs``: what there is, and what becomes of it."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from appliance import config, process
+from appliance.block import free_space
+from appliance.cli import ask, show, work
+from appliance.errors import BadInputError, JobRunningError
+from appliance.jobs import IngestSpec, dump_spec, load_spec
+from appliance.model import BLOCK_SIZE, JobId
+from appliance.seal import canary as canaries
+from appliance.seal import head, statement
+from appliance.seal.canon import now
+from appliance.seal.identity import Device
+from appliance.seal.keys import read_public
+from appliance.seal.store import Store, by_point
+from appliance.state import ENDED, JobState
+
+
+@click.group()
+def shipment() -> None:
+    """Shipments: one store directory each, sealed for its recipients."""
+
+
+@shipment.command("new")
+@click.argument("label")
+@ask.store
+@click.option(
+    "--recipient",
+    "-r",
+    "recipients",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Public key file (.pub) of somebody who may open it; give at least two, one of them for recovery.",
+)
+@click.option(
+    "--block-size", default=BLOCK_SIZE, show_default=True, help="Bytes a block; a power of two."
+)
+def new(label: str, store: Path, recipients: tuple[Path, ...], block_size: int) -> None:
+    """Begin a shipment called LABEL in an empty directory. Its recipients can never be changed."""
+    keys = tuple(read_public(one) for one in recipients)
+    with work.state() as opened:
+        made = Store.create(store.absolute(), label, Device.of(opened.home), keys, block_size)
+        opened.note_shipment(made.head.shipment, made.path, label)
+    show.line(f"Shipment {label!r} in {store}, sealed for:")
+    show.rows((f"{one.role}", f"{one.name}  {one.fingerprint}") for one in keys)
+    if len(keys) < 2:
+        show.line(
+            "Only one recipient: if that key is lost, the data is lost. Sealing will ask why."
+        )
+
+
+@shipment.command("list")
+def list_shipments() -> None:
+    """The shipments that this device knows of."""
+    with work.state() as opened:
+        body = [
+            (one.label, "sealed" if one.root else "open", one.path, one.id)
+            for one in opened.shipments()
+        ]
+    show.table(("LABEL", "STATE", "PATH", "ID"), body)
+
+
+@shipment.command("show")
+@ask.store
+def show_shipment(store: Path) -> None:
+    """What anyone can see of a shipment: recipients, disks by number, packs, seal."""
+    found = Store(store)
+    show.rows(
+        [
+            ("label", found.head.label),
+            ("shipment", found.head.shipment),
+            ("created", found.head.created),
+            ("block size", found.head.block_size),
+            ("room left", show.size(free_space(store))),
+        ]
+    )
+    show.rows((one.role, f"{one.name}  {one.fingerprint}") for one in found.head.recipients)
+    body = [
+        (
+            one.disk,
+            one.point,
+            "complete" if one.complete else "incomplete",
+            len(one.packs),
+            show.size(sum(pack.size for pack in one.packs)),
+        )
+        for one in by_point(found.infos())
+    ]
+    show.table(("DISK", "POINT", "STATE", "PACKS", "STORED"), body)
+    if found.sealed:
+        seal = statement.read(store)
+        show.line(f"Sealed {seal.created}, number {seal.sequence} of its device.")
+
+
+@click.group()
+def canary() -> None:
+    """Prove, before shipping, that a recipient's key opens the shipment."""
+
+
+@canary.command("open")
+@ask.store
+@click.option(
+    "--key", "key_file", required=True, type=click.Path(path_type=Path), help="A private key file."
+)
+@ask.passphrase_fd
+def open_canary(store: Path, key_file: Path, passphrase_fd: int | None) -> None:
+    """At the operator's: read the code out of head.json and canary.json (copied from the store)."""
+    shipment_head = head.read(store)
+    key = ask.unlock(key_file, passphrase_fd)
+    assert key is not None
+    show.line(f"Read this code to the technician: {canaries.open_code(store, shipment_head, key)}")
+
+
+@canary.command("confirm")
+@ask.store
+@click.argument("code")
+def confirm_canary(store: Path, code: str) -> None:
+    """On the device: enter the code that the operator has read out."""
+    found = Store(store)
+    found.refuse_sealed()
+    recipient = canaries.who_opened(store, found.head, code)
+    with work.state() as opened:
+        opened.note_shipment(found.head.shipment, found.path.absolute(), found.head.label)
+        opened.note_canary(found.head.shipment, recipient, now())
+    show.line(f"Confirmed: {recipient} can open this shipment.")
+
+
+@click.group()
+def jobs() -> None:
+    """Jobs: each is a process of its own and goes on without a console."""
+
+
+@jobs.command("list")
+def list_jobs() -> None:
+    """All jobs, and why those that did not finish did not."""
+    with work.state() as opened:
+        body = []
+        for row in opened.jobs():
+            told = opened.progress(row.id)
+            share = f"{100 * told.done // told.total} %" if told and told.total else ""
+            end = row.what if row.state is not JobState.FINISHED else ""
+            body.append((row.id, row.kind, row.state, share, row.title, end))
+    show.table(("JOB", "KIND", "STATE", "DONE", "WHAT", "WHY"), body)
+
+
+@jobs.command("follow")
+@click.argument("job", type=int)
+@ask.as_json
+def follow(job: int, as_lines: bool) -> None:  # noqa: FBT001 - click passes flags so
+    """Show a job until it ends."""
+    with work.state() as opened:
+        work.stay(opened, JobId(job), as_lines=as_lines)
+
+
+@jobs.command("stop")
+@click.argument("job", type=int)
+def stop(job: int) -> None:
+    """Stop a job at its next block; what it has stored is kept, and it can be resumed."""
+    with work.state() as opened:
+        row = opened.job(JobId(job))
+        if process.stop(opened, row.id):
+            show.line(f"Job {job} was asked to stop.")
+        else:
+            show.line(f"Job {job} does not run: it is {row.state}.")
+
+
+@jobs.command("resume")
+@click.argument("job", type=int)
+@click.option("--source", help="Where the disk is now, when it has got another name.")
+@ask.key_file
+@ask.passphrase_fd
+@ask.as_json
+def resume(
+    job: int,
+    source: str | None,
+    key_file: Path | None,
+    passphrase_fd: int | None,
+    as_lines: bool,  # noqa: FBT001 - click passes flags so
+) -> None:
+    """Go on with a job from its last checkpoint."""
+    with work.state() as opened:
+        row = opened.job(JobId(job))
+        if row.state not in ENDED:
+            raise JobRunningError(f"Job {job} is {row.state}")
+        if row.state is JobState.FINISHED:
+            raise BadInputError(
+                f"Job {job} is finished", safe="Its result stands.", todo="Nothing."
+            )
+        spec = load_spec(row)
+        if source is not None:
+            if not isinstance(spec, IngestSpec):
+                raise BadInputError("--source is for ingest jobs")
+            spec = IngestSpec(**{**_fields(spec), "source": source})
+            opened.change_job(row.id, dump_spec(spec))
+        key = ask.unlock(key_file, passphrase_fd)
+        after = work.last_event(opened.events(row.id))
+        process.start(opened, row.id, key)
+        work.stay(opened, row.id, as_lines=as_lines, after=after)
+    show.line(f"Job {job} is finished.")
+
+
+def _fields(spec: IngestSpec) -> dict[str, object]:
+    return {name: getattr(spec, name) for name in IngestSpec.__slots__}
+
+
+@jobs.command("discard")
+@click.argument("job", type=int)
+@click.confirmation_option(prompt="This removes what the job has stored. Sure?")
+def discard(job: int) -> None:
+    """Remove what an ingest job stored in a shipment that is not sealed, and forget its error."""
+    with work.state() as opened:
+        row = opened.job(JobId(job))
+        if row.state not in ENDED:
+            raise JobRunningError(f"Job {job} is {row.state}")
+        known = opened.shipment(row.shipment)
+        if row.kind == "ingest" and known is not None:
+            store = Store(known.path)
+            with store.lock(alone=True):
+                removed = store.discard(row.disk)
+            show.line(f"Removed {show.size(removed)}.")
+        opened.resolve_job(row.id)
+    show.line(f"Job {job} is dropped.")
+
+
+@click.command(hidden=True)
+@click.argument("job", type=int)
+def job(job: int) -> None:
+    """What a job's own process runs. Not for people."""
+    sys.exit(process.main(config.ensure_home(), JobId(job)))

@@ -1,0 +1,162 @@
+"""What the command shows: progress, figures, refusals. Foreign text is made safe here and nowhere else in the CLI."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import click
+
+from appliance.errors import MotionGearError
+from appliance.events import Json, Progress, as_json
+from appliance.state import EventRow
+
+_BAR = 24
+_PLAIN_SECONDS = 10.0
+
+
+def wants_json() -> bool:
+    """Whether --json was given anywhere on the command line: also errors are then told as JSON."""
+    return "--json" in sys.argv[1:]
+
+
+def safe(text: object) -> str:
+    """Foreign text as one line that cannot steer a terminal: what is not printable is shown escaped."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode()
+        for one in str(text)
+    )
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def line(text: str = "") -> None:
+    click.echo(safe(text))
+
+
+def rows(pairs: Iterable[tuple[str, object]]) -> None:
+    """A two-column list."""
+    for name, value in pairs:
+        click.echo(f"  {name:<14} {safe(value)}")
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as their content."""
+    cells = [[safe(one) for one in row] for row in [head, *body]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        click.echo(
+            "  ".join(one.ljust(width) for one, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def refusal(exc: MotionGearError) -> None:
+    """What happened, what is safe, what to do."""
+    click.echo(f"{click.style('Error', fg='red', bold=True)}: {safe(exc.what)}.", err=True)
+    click.echo(f"Safe:  {safe(exc.safe_now)}", err=True)
+    click.echo(f"Do:    {safe(exc.todo_now)}", err=True)
+    click.echo(f"Code:  {exc.code} ({exc.name})", err=True)
+
+
+class Rate:
+    """Bytes a second since the step began, and a guess at the rest. "calculating" at first."""
+
+    def __init__(self) -> None:
+        self._step = ""
+        self._began = 0.0
+        self._first = 0
+
+    def tell(self, told: Progress) -> str:
+        now = time.monotonic()
+        if told.step != self._step:
+            self._step, self._began, self._first = told.step, now, told.done
+        spent, moved = now - self._began, told.done - self._first
+        share = 100 * told.done // told.total if told.total else 100
+        parts = [f"{share:3d} %", f"{size(told.done)} of {size(told.total)}"]
+        if spent >= 1 and moved:
+            rate = moved / spent
+            parts += [f"{size(rate)}/s", f"ETA {duration((told.total - told.done) / rate)}"]
+        else:
+            parts.append("calculating")
+        return ", ".join(parts)
+
+
+class Follower:
+    """Shows a job: a moving line on a terminal, plain lines elsewhere, JSON lines when asked."""
+
+    def __init__(self, *, as_lines: bool, name: str = "") -> None:
+        self._json, self._name = as_lines, name
+        self._terminal = sys.stderr.isatty() and not as_lines
+        self._rate = Rate()
+        self._plain_at = time.monotonic()
+        self._drawn = False
+
+    def take(self, told: EventRow | Progress) -> None:
+        if self._json:
+            body = as_json(told) if isinstance(told, Progress) else told.body
+            named = {"job": self._name} | body if self._name else body
+            click.echo(json.dumps(named, ensure_ascii=False))
+        elif isinstance(told, Progress):
+            self._progress(told)
+        else:
+            self._event(told)
+
+    def _progress(self, told: Progress) -> None:
+        text = f"{told.step:<9} {self._rate.tell(told)}"
+        if self._terminal:
+            full = _BAR * told.done // told.total if told.total else _BAR
+            bar = "#" * full + "-" * (_BAR - full)
+            click.echo(f"\r\x1b[K[{bar}] {text}", err=True, nl=False)
+            self._drawn = True
+        elif time.monotonic() - self._plain_at >= _PLAIN_SECONDS:
+            self._plain_at = time.monotonic()
+            click.echo(self._prefix() + text, err=True)
+
+    def _event(self, row: EventRow) -> None:
+        text = _sentence(row.kind, row.body)
+        if not text:
+            return
+        self.clear()
+        click.echo(self._prefix() + safe(text), err=True)
+
+    def _prefix(self) -> str:
+        return f"{self._name}: " if self._name else ""
+
+    def clear(self) -> None:
+        """End the moving line."""
+        if self._drawn:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._drawn = False
+
+
+def _sentence(kind: str, body: dict[str, Json]) -> str:
+    """An event in words; empty for those that are only for programs."""
+    match kind:
+        case "step":
+            return f"{body['step']}: {body['detail']}" if body["detail"] else f"{body['step']}"
+        case "unreadable":
+            return f"unreadable: {body['length']} bytes at {body['offset']}, stored as zeros"
+        case "spliced" if body["block"]:
+            return f"goes on at block {body['block']} (session {body['session']})"
+        case "spliced":
+            return "the source has changed since: the whole disk is read anew"
+        case _:
+            return ""
+
+
+def figures(found: object) -> dict[str, Json]:
+    return cast("dict[str, Json]", found)

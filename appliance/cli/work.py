@@ -1,0 +1,71 @@
+"""Starting a job from the command line and staying with it until it ends, or leaving it alone."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from appliance import config, process
+from appliance.cli import show
+from appliance.errors import MotionGearError
+from appliance.events import Json
+from appliance.model import DiskId, JobId, ShipmentId
+from appliance.seal.canon import now
+from appliance.seal.keys import PrivateKey
+from appliance.state import EventRow, JobState, State
+from appliance.jobs import Spec, dump_spec
+
+
+@contextmanager
+def state() -> Iterator[State]:
+    """The state database of this user or device."""
+    with State(config.ensure_home()) as opened:
+        yield opened
+
+
+def begin(
+    opened: State,
+    kind: str,
+    shipment: ShipmentId,
+    title: str,
+    spec: Spec,
+    key: PrivateKey | None = None,
+    disk: DiskId | None = None,
+) -> JobId:
+    """Write a job down and start its process."""
+    job = opened.add_job(kind, shipment, title, dump_spec(spec), now(), disk or "")
+    process.start(opened, job, key)
+    return job
+
+
+def stay(opened: State, job: JobId, *, as_lines: bool, after: int = 0) -> None:
+    """Show the job until it ends; raises the error it ended with. Ctrl-C leaves it running."""
+    follower = show.Follower(as_lines=as_lines)
+    try:
+        for told in process.follow(opened, job, after):
+            follower.take(told)
+    except KeyboardInterrupt:
+        follower.clear()
+        show.line(f"Job {job} goes on without this console.")
+        show.line(f"See it: motiongear jobs follow {job}; stop it: motiongear jobs stop {job}")
+        sys.exit(130)
+    follower.clear()
+    row = opened.job(job)
+    error = process.error_of(row)
+    if error is not None and row.state is not JobState.FINISHED:
+        raise error
+
+
+def figures(opened: State, job: JobId, step: str) -> dict[str, Json]:
+    """The last result of a step; raises when the job ended without one."""
+    found = process.results(opened, job).get(step)
+    if not found:
+        raise MotionGearError(f"Job {job} ended without saying what came of it")
+    return found[-1]
+
+
+def results_of(opened: State, job: JobId, step: str) -> list[dict[str, Json]]:
+    return process.results(opened, job).get(step, [])
+
+
+def last_event(events: list[EventRow]) -> int:
+    return events[-1].id if events else 0

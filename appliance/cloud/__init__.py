@@ -1,0 +1,1 @@
+"""Targets: one client and plug-in per platform."""

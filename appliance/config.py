@@ -1,0 +1,37 @@
+"""Where things are kept, and which plug-ins there are. Read once, at the edge."""
+
+import os
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from appliance.errors import BadInputError, StateError
+
+
+def home() -> Path:
+    """The state directory: MOTIONGEAR_HOME, else /var/lib/motiongear for root, else the XDG state directory."""
+    chosen = os.environ.get("MOTIONGEAR_HOME")
+    if chosen:
+        return Path(chosen).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/motiongear")
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "motiongear"
+
+
+def ensure_home() -> Path:
+    """The state directory, made now when it is not there; only its owner may look into it."""
+    path = home()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StateError(f"The state directory {path} cannot be made ({exc.strerror})") from exc
+    return path
+
+
+def plugin(group: str, name: str) -> object:
+    """The plug-in registered under ``motiongear.<group>``; refuses a name that is not there."""
+    found = entry_points(group=f"motiongear.{group}")
+    if name not in found.names:
+        known = ", ".join(sorted(found.names))
+        raise BadInputError(f"There is no {group[:-1]} {name!r}", todo=f"Use one of: {known}.")
+    return found[name].load()

@@ -1,0 +1,198 @@
+"""What must not be read as a source: disks in use, and everything the device itself stands on.
+
+Follows partitions, device-mapper and RAID members, and loop devices into the files behind them.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.errors import OwnDiskError, SourceBusyError
+
+_SYS = Path("/sys/dev/block")
+_DEPTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of mountinfo: device number, where, and from what."""
+
+    number: int
+    where: str
+    source: str
+
+
+@dataclass(slots=True)
+class Backing:
+    """Everything that one path stands on: device numbers, and files behind loop devices as (device, inode)."""
+
+    devices: set[int] = field(default_factory=set)
+    files: set[tuple[int, int]] = field(default_factory=set)
+
+
+def _unescape(text: str) -> str:
+    return text.encode().decode("unicode_escape") if "\\" in text else text
+
+
+def mounts() -> Iterator[Mount]:
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        words = before.split()
+        major, _, minor = words[2].partition(":")
+        number = os.makedev(int(major), int(minor))
+        yield Mount(number, _unescape(words[4]), _unescape(after.split()[1]))
+
+
+def _node(number: int) -> Path:
+    return _SYS / f"{os.major(number)}:{os.minor(number)}"
+
+
+def _number(path: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        major, _, minor = (path / "dev").read_text().strip().partition(":")
+        return os.makedev(int(major), int(minor))
+    return None
+
+
+def _device_of(path: str) -> int | None:
+    """The device number behind a node such as /dev/sda1, if it is one."""
+    with suppress(OSError):
+        return os.stat(path).st_rdev or None
+    return None
+
+
+def _numbers(paths: Iterable[Path]) -> Iterator[int]:
+    for path in paths:
+        number = _number(path)
+        if number is not None:
+            yield number
+
+
+def _below(number: int) -> Iterator[int]:
+    """What a device directly stands on: its whole disk, its members."""
+    node = _node(number)
+    if (node / "partition").exists():
+        yield from _numbers([(node / "..").resolve()])
+    with suppress(OSError):
+        yield from _numbers((node / "slaves").iterdir())
+
+
+def _above(number: int) -> Iterator[int]:
+    """What directly stands on a device: its partitions, what holds it."""
+    node = _node(number)
+    with suppress(OSError):
+        yield from _numbers(one for one in node.iterdir() if (one / "partition").exists())
+    with suppress(OSError):
+        yield from _numbers((node / "holders").iterdir())
+
+
+def _loop_file(number: int) -> os.stat_result | None:
+    with suppress(OSError):
+        return os.stat((_node(number) / "loop" / "backing_file").read_text().strip("\n"))
+    return None
+
+
+def backing(path: Path, depth: int = _DEPTH) -> Backing:
+    """Everything ``path`` stands on, down to the disks."""
+    found = Backing()
+    with suppress(OSError):
+        _add_file(found, os.stat(path), depth)
+    return found
+
+
+def _add_file(found: Backing, file: os.stat_result, depth: int) -> None:
+    numbers = {file.st_dev}
+    if (
+        os.major(file.st_dev) == 0
+    ):  # btrfs and overlay have numbers of their own: ask what was mounted
+        numbers = {
+            number
+            for one in mounts()
+            if one.number == file.st_dev and (number := _device_of(one.source)) is not None
+        }
+    for number in numbers:
+        _add_device(found, number, depth)
+
+
+def _add_device(found: Backing, number: int, depth: int) -> None:
+    if number in found.devices or not depth:
+        return
+    found.devices.add(number)
+    for one in _below(number):
+        _add_device(found, one, depth - 1)
+    file = _loop_file(number)
+    if file is not None:
+        found.files.add((file.st_dev, file.st_ino))
+        _add_file(found, file, depth - 1)
+
+
+def _users(number: int, depth: int = _DEPTH) -> set[int]:
+    """The device, its partitions, and all that is built on them."""
+    found = {number}
+    if depth:
+        for one in _above(number):
+            found |= _users(one, depth - 1)
+    return found
+
+
+def _swaps() -> Iterator[tuple[int, str]]:
+    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
+        name = _unescape(line.split()[0])
+        number = _device_of(name)
+        if number is not None:
+            yield number, name
+
+
+def refuse_own_device(number: int, name: str, own: Sequence[Path]) -> None:
+    """Refuse a disk that the root file system, the store or the state stands on."""
+    for path in own:
+        if number in backing(path).devices:
+            raise OwnDiskError(f"{name} carries {path}, which the device itself works on")
+
+
+def why_busy(number: int) -> str | None:
+    """What uses the disk right now: a mount, a swap area, something built on it; None when nothing does."""
+    users = _users(number)
+    for one in mounts():
+        if one.number in users or _device_of(one.source) in users:
+            return f"it is mounted at {one.where}"
+    for swap, name in _swaps():
+        if swap in users:
+            return f"{name} is in use as swap space"
+    for user in users:
+        with suppress(OSError):
+            for holder in (_node(user) / "holders").iterdir():
+                return f"it is part of {holder.name}"
+    return None
+
+
+def refuse_busy_device(number: int, name: str) -> None:
+    why = why_busy(number)
+    if why is not None:
+        raise SourceBusyError(f"{name} is in use: {why}")
+
+
+def _loops_on(file: os.stat_result) -> Iterator[int]:
+    for loop in Path("/sys/block").glob("loop*"):
+        number = _number(loop)
+        found = None if number is None else _loop_file(number)
+        if number is not None and found is not None:
+            if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
+                yield number
+
+
+def refuse_image(path: Path, own: Sequence[Path]) -> None:
+    """Refuse an image file that is part of the device, or is in use through a loop device."""
+    file = path.stat()
+    real = path.resolve()
+    for one in own:
+        if (file.st_dev, file.st_ino) in backing(one).files:
+            raise OwnDiskError(f"{path} carries {one}, which the device itself works on")
+        if one != Path("/") and one.resolve() in real.parents:
+            raise OwnDiskError(f"{path} lies inside {one}, which is the device's own")
+    for number in _loops_on(file):
+        why = why_busy(number)
+        if why is not None:
+            raise SourceBusyError(f"{path} is in use through a loop device: {why}")

@@ -1,0 +1,131 @@
+"""Source: a raw image file. Holes are taken from the file system; they need not be read."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from appliance.block import PAGE, SECTOR
+from appliance.errors import NeedRootError, NotADiskError, SourceChangedError, SourceGoneError
+from appliance.ingest import guard, inspection
+from appliance.ingest.reading import SectorReader
+from appliance.model import DiskFacts, Extent
+
+# What the first bytes of images say that are not raw: copied as they are, they would never boot.
+_NOT_RAW = {
+    b"QFI\xfb": "qcow2",
+    b"KDMV": "vmdk",
+    b"# Disk DescriptorFile": "vmdk",
+    b"vhdxfile": "vhdx",
+    b"conectix": "vhd",
+}
+
+
+class ImageDisk:
+    """An opened raw image."""
+
+    def __init__(self, fd: int, facts: DiskFacts) -> None:
+        self._fd, self._facts = fd, facts
+        self._opened = os.fstat(fd)
+        self._reader = SectorReader(fd, SECTOR, facts.source, self._there)
+
+    @property
+    def facts(self) -> DiskFacts:
+        return self._facts
+
+    def extents(self, offset: int) -> Iterator[Extent]:
+        """Data and holes in turn, as the file system knows them."""
+        size = self._facts.size
+        while offset < size:
+            data = self._seek_data(offset, size)
+            if data > offset:
+                yield Extent(offset, data - offset, hole=True)
+            if data < size:
+                end = min(os.lseek(self._fd, data, os.SEEK_HOLE), size)
+                yield Extent(data, end - data)
+                data = end
+            offset = data
+
+    def _seek_data(self, offset: int, size: int) -> int:
+        try:
+            return min(os.lseek(self._fd, offset, os.SEEK_DATA), size)
+        except OSError as exc:
+            if exc.errno != errno.ENXIO:  # ENXIO: no data up to the end
+                raise SourceGoneError(
+                    f"{self._facts.source} cannot be read ({exc.strerror})"
+                ) from exc
+            return size
+
+    def readinto(self, offset: int, buffer: memoryview) -> Sequence[Extent]:
+        return self._reader.readinto(offset, buffer)
+
+    def confirm(self) -> None:
+        now, then = os.fstat(self._fd), self._opened
+        if (then.st_size, then.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
+            raise SourceChangedError(
+                f"{self._facts.source} was written to while it was read",
+                safe="The point is not ended: nothing of it can be restored by mistake.",
+                todo="Stop what writes to the image, then ingest it again with a new job.",
+            )
+
+    def _there(self) -> bool:
+        return os.fstat(self._fd).st_size == self._facts.size
+
+
+class ImageFiles:
+    """Raw image files. ``own`` are the directories of the device itself."""
+
+    def __init__(self, own: Sequence[Path]) -> None:
+        self._own = [Path("/"), *own]
+
+    def disks(self) -> Sequence[DiskFacts]:
+        """None: images are named, not found."""
+        return []
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[ImageDisk]:
+        path = Path(name)
+        with _opened(path, self._own) as fd:
+            size = os.fstat(fd).st_size
+            _refuse_format(fd, name, size)
+            facts = inspection.facts(
+                source=str(path.absolute()),
+                serial="",
+                model=f"image file {path.name}",
+                bus="file",
+                size=size,
+                sectors=(inspection.image_sector(fd), PAGE),
+            )
+            yield ImageDisk(fd, facts)
+
+
+@contextmanager
+def _opened(path: Path, own: Sequence[Path]) -> Iterator[int]:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise NotADiskError(f"{path} is neither a disk nor an image file")
+        guard.refuse_image(path, own)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as exc:
+        raise NeedRootError(f"{path} cannot be opened ({exc.strerror})") from exc
+    except OSError as exc:
+        raise NotADiskError(f"{path} cannot be opened ({exc.strerror})") from exc
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _refuse_format(fd: int, name: str, size: int) -> None:
+    if not size:
+        raise NotADiskError(f"{name} is empty")
+    front = os.pread(fd, 64, 0)
+    footer = os.pread(fd, 8, max(size - SECTOR, 0))
+    for magic, kind in _NOT_RAW.items():
+        if front.startswith(magic) or (kind == "vhd" and footer.startswith(magic)):
+            raise NotADiskError(
+                f"{name} is a {kind} image, not a raw one",
+                todo="Convert it first: qemu-img convert -O raw.",
+            )

@@ -1,0 +1,110 @@
+"""What a disk's partition table and file systems say of it, by sfdisk and blkid, which only read.
+
+Everything they print is foreign text, parsed here into typed facts.
+"""
+
+import json
+import os
+
+from appliance.block import SECTOR
+from appliance.errors import ToolFailedError
+from appliance.model import DiskFacts, Part
+from appliance.run import run
+
+_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+_MAX_TEXT = 1024
+_MAX_PARTS = 1024
+_NO_TABLE = 1  # sfdisk's exit code where there is no table
+_NOTHING_FOUND = 2  # blkid's
+_AMBIVALENT = 8
+
+
+def image_sector(fd: int) -> int:
+    """The sector size an image was partitioned for: 4096 where only there a GPT header stands, else 512."""
+    at_512, at_4096 = os.pread(fd, 8, 512), os.pread(fd, 8, 4096)
+    return 4096 if at_4096 == b"EFI PART" != at_512 else SECTOR
+
+
+def _text(found: object) -> str:
+    return found[:_MAX_TEXT] if isinstance(found, str) else ""
+
+
+def _number(found: object) -> int:
+    return found if type(found) is int and found >= 0 else 0
+
+
+def _table(source: str, sector: int) -> dict[str, object]:
+    """sfdisk's partition table; empty where there is none."""
+    try:
+        said = run("sfdisk", "--json", "--sector-size", str(sector), source, fine=(0, _NO_TABLE))
+        found = json.loads(said or "{}")
+    except (ToolFailedError, ValueError, RecursionError):
+        return {}
+    table = found.get("partitiontable") if isinstance(found, dict) else None
+    return table if isinstance(table, dict) else {}
+
+
+def _probe(source: str, offset: int, size: int) -> dict[str, str]:
+    """blkid's low-level probe of a byte range; empty where it finds nothing or cannot decide."""
+    fine = (0, _NOTHING_FOUND, _AMBIVALENT)
+    args = ("--probe", "--output", "export", "--offset", str(offset), "--size", str(size), source)
+    try:
+        said = run("blkid", *args, fine=fine)
+    except ToolFailedError:
+        return {}
+    pairs = (line.partition("=") for line in said.splitlines())
+    return {key: value[:_MAX_TEXT] for key, _, value in pairs}
+
+
+def _part(source: str, sector: int, place: int, found: object) -> Part:
+    entry = found if isinstance(found, dict) else {}
+    start, size = _number(entry.get("start")) * sector, _number(entry.get("size")) * sector
+    fs = _probe(source, start, size) if size else {}
+    return Part(
+        number=place,
+        start=start,
+        size=size,
+        type=_text(entry.get("type")),
+        name=_text(entry.get("name")),
+        uuid=_text(entry.get("uuid")),
+        fs=fs.get("TYPE", ""),
+        fs_label=fs.get("LABEL", ""),
+        fs_uuid=fs.get("UUID", ""),
+    )
+
+
+def _firmware(table: dict[str, object], parts: tuple[Part, ...]) -> str:
+    if any(one.type.upper() == _ESP for one in parts):
+        return "uefi"
+    listed = table.get("partitions")
+    active = isinstance(listed, list) and any(
+        isinstance(one, dict) and one.get("bootable") for one in listed
+    )
+    return "bios" if active else "unknown"
+
+
+def facts(
+    *, source: str, serial: str, model: str, bus: str, size: int, sectors: tuple[int, int]
+) -> DiskFacts:
+    """All that is known of the disk at ``source``, a device node or an image file."""
+    logical, physical = sectors
+    table = _table(source, logical)
+    listed = table.get("partitions")
+    found = listed[:_MAX_PARTS] if isinstance(listed, list) else []
+    parts = tuple(_part(source, logical, place, one) for place, one in enumerate(found, 1))
+    if not table and (fs := _probe(source, 0, size)).get("TYPE"):
+        whole = Part(0, 0, size, "", "", "", fs["TYPE"], fs.get("LABEL", ""), fs.get("UUID", ""))
+        parts = (whole,)
+    return DiskFacts(
+        source=source[:_MAX_TEXT],
+        serial=serial[:_MAX_TEXT],
+        model=model[:_MAX_TEXT],
+        bus=bus[:_MAX_TEXT],
+        size=size,
+        logical_sector=logical,
+        physical_sector=physical,
+        table=_text(table.get("label")) or "none",
+        table_id=_text(table.get("id")),
+        firmware_hint=_firmware(table, parts),
+        parts=parts,
+    )

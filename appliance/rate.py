@@ -1,0 +1,87 @@
+"""Speed limits with time windows, as the operator writes them, and the throttle that keeps to them."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from appliance.errors import BadInputError
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+_LIMIT = re.compile(
+    r"(?P<number>\d+(\.\d+)?) ?(?P<unit>[KMG]?)B?(/s)?"
+    r"(@(?P<from>\d\d:\d\d)-(?P<to>\d\d:\d\d))?",
+    re.IGNORECASE,
+)
+_DAY = 24 * 60
+_NAP = 0.1  # seconds at most between two looks at the stop flag
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most ``rate`` bytes a second from minute ``start`` of the day up to minute ``end``; 0: nothing at all."""
+
+    rate: float
+    start: int = 0
+    end: int = _DAY
+
+    def holds(self, minute: int) -> bool:
+        if self.start <= self.end:
+            return self.start <= minute < self.end
+        return minute >= self.start or minute < self.end
+
+
+def parse_limit(text: str) -> Limit:
+    """``80MB/s``, ``20MB/s@08:00-18:00`` or ``0@22:00-06:00``; decimal units, local time."""
+    found = _LIMIT.fullmatch(text.strip())
+    if not found:
+        raise BadInputError(
+            f"{text!r} is no speed limit", todo="Write it like 80MB/s or 20MB/s@08:00-18:00."
+        )
+    rate = float(found["number"]) * _UNITS[found["unit"].upper()]
+    if found["from"] is None:
+        if not rate:
+            raise BadInputError("A limit of 0 without a time window would never end")
+        return Limit(rate)
+    return Limit(rate, _minute(found["from"]), _minute(found["to"]))
+
+
+def _minute(text: str) -> int:
+    hours, minutes = int(text[:2]), int(text[3:])
+    if hours > 24 or minutes > 59 or hours * 60 + minutes > _DAY:
+        raise BadInputError(f"{text!r} is no time of day")
+    return hours * 60 + minutes
+
+
+class Throttle:
+    """Keeps a stream of bytes within limits; the first limit whose window holds now counts."""
+
+    def __init__(
+        self,
+        limits: Sequence[Limit] = (),
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        local: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        # Windows first: a limit without one is what holds else.
+        self._limits = sorted(limits, key=lambda one: (one.start, one.end) == (0, _DAY))
+        self._clock, self._sleep, self._local = clock, sleep, local
+        self._free_at = clock()
+
+    def rate(self) -> float | None:
+        """Bytes a second allowed now; None: no limit."""
+        now = self._local()
+        minute = now.hour * 60 + now.minute
+        return next((one.rate for one in self._limits if one.holds(minute)), None)
+
+    def take(self, size: int, stop: Callable[[], bool]) -> None:
+        """Wait until ``size`` more bytes may pass, or until ``stop`` says so."""
+        if not self._limits:
+            return
+        while not stop():
+            rate, now = self.rate(), self._clock()
+            if rate is None or (rate and now >= self._free_at):
+                self._free_at = max(now, self._free_at) + (size / rate if rate else 0)
+                return
+            self._sleep(min(_NAP, max(self._free_at - now, 0.001)) if rate else _NAP)

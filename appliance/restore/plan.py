@@ -1,0 +1,110 @@
+"""Plan: which disk becomes which volume, decided and checked before anything is written. Pure but for the indexes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from appliance.errors import IncompleteDiskError, UnknownNameError, VolumeForeignError
+from appliance.model import DiskId, PointSpec, Target, VolumeSpec
+from appliance.seal.keys import PrivateKey
+from appliance.seal.manifest import State
+from appliance.seal.pointmap import PointMap
+from appliance.seal.verify import Sealed, open_points
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDisk:
+    """A disk of the store and the volume it goes to."""
+
+    map: PointMap
+    volume: VolumeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a restore will do. ``left_out`` are disks that are incomplete, which nobody asked for by name."""
+
+    sealed: Sealed
+    disks: tuple[PlannedDisk, ...]
+    left_out: tuple[PointMap, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(one.volume.size for one in self.disks)
+
+    @property
+    def content(self) -> int:
+        return sum(one.volume.content for one in self.disks)
+
+
+def safe_name(spec: PointSpec) -> str:
+    """A volume's default name: machine and serial (else the disk id), as far as they are safe in a file name."""
+    text = f"{spec.machine}-{spec.facts.serial or spec.disk[:8]}"
+    return _UNSAFE.sub("_", text).strip("._-")[:100] or spec.disk
+
+
+def _content(found: PointMap) -> int:
+    states = found.manifest.states()
+    return (states[State.DATA] + states[State.UNREADABLE]) * found.manifest.block_size
+
+
+def _names(maps: Sequence[PointMap], chosen: Mapping[str, str]) -> dict[DiskId, str]:
+    """Volume names by disk; ``chosen`` maps a disk id (or its beginning) or serial to a name."""
+    names: dict[DiskId, str] = {}
+    for asked, name in chosen.items():
+        hits = [
+            one.spec
+            for one in maps
+            if one.spec.disk.startswith(asked.lower()) or one.spec.facts.serial == asked
+        ]
+        if len(hits) != 1:
+            raise UnknownNameError(
+                f"{len(hits)} disks of the store go by {asked!r}; exactly one must"
+            )
+        if _UNSAFE.search(name) or not name.strip("."):
+            raise UnknownNameError(
+                f"{name!r} cannot be a volume's name: letters, digits, . _ - only"
+            )
+        names[hits[0].disk] = name
+    for one in maps:
+        if chosen and one.spec.disk not in names:
+            continue
+        names.setdefault(one.spec.disk, safe_name(one.spec))
+    taken = list(names.values())
+    for name in taken:
+        if taken.count(name) > 1:
+            raise VolumeForeignError(
+                f"Two disks would both become volume {name}", todo="Name them with --map."
+            )
+    return names
+
+
+def make(sealed: Sealed, key: PrivateKey, target: Target, chosen: Mapping[str, str]) -> Plan:
+    """Plan a restore of the chosen disks, or of all complete ones. Every refusal comes before any write."""
+    maps = open_points(sealed, key)
+    names = _names(maps, chosen)
+    wanted = [one for one in maps if one.spec.disk in names]
+    left_out = tuple(one for one in wanted if not one.complete)
+    if chosen and left_out:
+        raise IncompleteDiskError(f"Disk {left_out[0].spec.disk} was not ingested to its end")
+    disks = tuple(
+        PlannedDisk(
+            one,
+            VolumeSpec(
+                name=names[one.spec.disk],
+                size=one.spec.facts.size,
+                content=_content(one),
+                disk=one.spec.disk,
+                point=one.spec.point,
+                origin=sealed.seal.root().hex(),
+            ),
+        )
+        for one in wanted
+        if one.complete
+    )
+    if not disks:
+        raise IncompleteDiskError("No disk of this store was ingested to its end")
+    target.check([one.volume for one in disks])
+    return Plan(sealed, disks, left_out)

@@ -1,0 +1,151 @@
+"""The target loop: every pack read once, in physical order, each block written wherever it belongs.
+
+A pack counts as replayed when its bytes, as they were read, are those that were sealed and the volumes have been
+flushed. Until all packs are, the volumes stay marked as partial.
+"""
+
+import threading
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from appliance.errors import MotionGearError, PackDamagedError, RecordDamagedError, StoppedError
+from appliance.events import Emit, Progress, Step
+from appliance.model import DiskId, PackId, Stop, Volume
+from appliance.rate import Throttle
+from appliance.restore.plan import Plan, PlannedDisk
+from appliance.seal.keys import PrivateKey
+from appliance.seal.layout import Entry, Kind
+from appliance.seal.readback import each, readers_for
+from appliance.seal.scan import PackInfo, PackReader, Record
+
+_BLOCK_MASK = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one pack gives to one disk: ``number << 32 | block``, ascending."""
+
+    info: PackInfo
+    disk: PlannedDisk
+    volume: Volume
+    wanted: "array[int]"
+
+    def blocks(self, number: int) -> Iterator[int]:
+        """The blocks that record ``number`` is the content of."""
+        at = bisect_left(self.wanted, number << 32)
+        while at < len(self.wanted) and self.wanted[at] >> 32 == number:
+            yield self.wanted[at] & _BLOCK_MASK
+            at += 1
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay did."""
+
+    packs: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+
+
+class Replay:
+    """A plan being carried out. ``done`` packs were replayed by an earlier run; ``passed`` hears of each new one."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        key: PrivateKey,
+        volumes: Mapping[DiskId, Volume],
+        emit: Emit,
+        stop: Stop,
+        throttle: Throttle,
+    ) -> None:
+        self._plan, self._key, self._volumes = plan, key, volumes
+        self._emit, self._stop, self._throttle = emit, stop, throttle
+        self._lock = threading.Lock()
+        self._done = 0
+        self._listed = {one.pack: one for one in plan.sealed.seal.packs}
+        self.told = Replayed()
+
+    def run(self, done: set[PackId], passed: Callable[[PlannedDisk, PackId], None]) -> Replayed:
+        work = {one.info.path: one for one in self._work() if one.info.head.pack not in done}
+        self._emit(Step("restore", f"{len(work)} packs"))
+        self._total = sum(one.info.size for one in work.values())
+        for disk in self._plan.disks:
+            self._zero(disk)
+        readers = readers_for(self._plan.sealed.store.packs)
+        for path, found in each(list(work), readers, lambda path: self._replay(work[path])):
+            if isinstance(found, MotionGearError):
+                raise found
+            one = work[path]
+            one.volume.flush()
+            passed(one.disk, one.info.head.pack)
+            self.told.packs += 1
+        for volume in self._volumes.values():
+            volume.flush()
+        return self.told
+
+    def _work(self) -> Iterator[_Work]:
+        """Every pack, also one that gives no block: only its digest shows that it really has none to give."""
+        for disk in self._plan.disks:
+            volume = self._volumes[disk.volume.disk]
+            winners = disk.map.winners()
+            for info, wanted in zip(disk.map.packs.packs, winners, strict=True):
+                yield _Work(info, disk, volume, wanted)
+
+    def _zero(self, disk: PlannedDisk) -> None:
+        """Zero runs need no write where the volume is known to read as zeros."""
+        volume, size = self._volumes[disk.volume.disk], disk.map.manifest.block_size
+        if volume.fresh:
+            return
+        for first, count in disk.map.zero_runs():
+            start = first * size
+            volume.zero(start, min(count * size, disk.volume.size - start))
+
+    def _replay(self, work: _Work) -> None:
+        info = work.info
+        name = info.path.name
+        with PackReader(info.path, self._key) as reader:
+            entries = reader.entries(info)
+            left = len({one >> 32 for one in work.wanted})
+            needed = {one >> 32 for one in work.wanted}
+            for record in reader.sweep(
+                entries, lambda one: one.number in needed, self._damaged(work)
+            ):
+                self._write(work, record, name)
+                left -= 1
+            if left:
+                raise RecordDamagedError(
+                    f"{name}: {left} records that blocks refer to are not there"
+                )
+            if reader.swept.hex() != self._listed[info.head.pack].digest:
+                raise PackDamagedError(f"{name} is not what was sealed")
+            with self._lock:
+                self.told.bytes_read += reader.size
+
+    def _write(self, work: _Work, record: Record, name: str) -> None:
+        if self._stop():
+            raise StoppedError("The restore was stopped", safe="What is on the volumes stays.")
+        head, manifest = record.entry.head, work.disk.map.manifest
+        for index in work.blocks(record.entry.number):
+            if head.kind is not Kind.BLOCK or head.digest != manifest[index][0]:
+                raise RecordDamagedError(
+                    f"{name}: block {index} refers to a record that is not its own"
+                )
+            self._throttle.take(head.plain, self._stop)
+            work.volume.pwrite(index * manifest.block_size, memoryview(record.payload))
+            with self._lock:
+                self.told.bytes_written += head.plain
+        with self._lock:
+            self._done += head.frame_size
+            done = self._done
+        self._emit(Progress("restore", done, self._total, self.told.bytes_written))
+
+    def _damaged(self, work: _Work) -> Callable[[Entry, MotionGearError], None]:
+        def refuse(entry: Entry, problem: MotionGearError) -> None:
+            hit = sorted(work.blocks(entry.number)) or [entry.head.index]
+            where = f"block {hit[0]} of disk {work.disk.volume.disk} ({work.disk.volume.name})"
+            raise type(problem)(f"{problem.what}; hit: {where}", todo=problem.todo_now)
+
+        return refuse

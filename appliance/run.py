@@ -1,0 +1,43 @@
+"""Other programs: the only room that starts them. Their output is foreign text."""
+
+import os
+from collections.abc import Sequence
+
+import sh
+
+from appliance.errors import ToolFailedError, ToolMissingError
+
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # where sfdisk, blkid and losetup are; not in every user's PATH
+_PACKAGES = {"blkid": "util-linux", "losetup": "mount", "sfdisk": "fdisk"}
+_MOST_OUTPUT = 1 << 22
+
+
+def run(tool: str, *args: str, fine: Sequence[int] = (0,), timeout: float = 60) -> str:
+    """Run ``tool`` in the C locale with nothing on its standard input; returns what it prints.
+
+    Exit codes outside ``fine`` and running longer than ``timeout`` seconds raise ToolFailedError.
+    """
+    paths = [*os.environ.get("PATH", "").split(os.pathsep), *_SBIN.split(":")]
+    try:
+        command = sh.Command(tool, search_paths=paths)
+    except sh.CommandNotFound as exc:
+        package = _PACKAGES.get(tool, tool)
+        raise ToolMissingError(
+            f"The program {tool} is missing; Debian package: {package}"
+        ) from exc
+    try:
+        done = command(
+            *args,
+            _env={**os.environ, "LC_ALL": "C"},
+            _ok_code=list(fine),
+            _timeout=timeout,
+            _tty_out=False,
+            _in=b"",
+            _return_cmd=True,
+        )
+    except sh.TimeoutException as exc:
+        raise ToolFailedError(f"{tool} did not answer within {timeout:g} s") from exc
+    except sh.ErrorReturnCode as exc:
+        said = exc.stderr.decode(errors="replace").strip()[:300]
+        raise ToolFailedError(f"{tool} failed with exit code {exc.exit_code}: {said!r}") from exc
+    return bytes(done.stdout)[:_MOST_OUTPUT].decode(errors="replace")
