@@ -1,4 +1,5 @@
-"""Bytes on media: aligned buffers, reads past the page cache, durable writes, where a file lies on its disk.
+"""Bytes on media: aligned buffers, reads past the page cache, durable writes, where a file lies on
+its disk.
 
 Linux only. No policy here: callers decide what an error means.
 """
@@ -16,7 +17,6 @@ from pathlib import Path
 
 SECTOR = 512
 PAGE = 4096
-READ_SIZE = 1 << 20  # bytes a read; O_DIRECT reads of 1 MiB keep one disk busy
 
 BLKGETSIZE64 = 0x80081272  # linux/fs.h
 BLKSSZGET = 0x1268
@@ -56,7 +56,9 @@ def is_block_device(path: Path) -> bool:
 
 
 def pread_full(fd: int, offset: int, buffer: memoryview) -> int:
-    """Fill ``buffer`` from ``offset``; returns the bytes read, fewer only at the end of the file."""
+    """Fill ``buffer`` from ``offset``; returns the bytes read, fewer only at the end of the
+    file.
+    """
     done = 0
     while done < len(buffer):
         got = os.preadv(fd, [buffer[done:]], offset + done)
@@ -83,7 +85,9 @@ def opened(path: Path | str, flags: int, mode: int = 0o600) -> Iterator[int]:
 
 
 def read_small(path: Path, most: int) -> bytes:
-    """The bytes of a regular file, at most ``most`` of them; never waits on a pipe or device put in its place."""
+    """The bytes of a regular file, at most ``most`` of them; never waits on a pipe or device
+    put in its place.
+    """
     with opened(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
@@ -97,7 +101,8 @@ def read_small(path: Path, most: int) -> bytes:
 def opened_past_cache(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[int]:
     """A descriptor whose reads come from the medium, not from memory.
 
-    O_DIRECT where the file system knows it; elsewhere what is clean in the page cache is dropped first.
+    O_DIRECT where the file system knows it; elsewhere what is clean in the page cache is dropped
+    first.
     """
     try:
         fd = os.open(path, flags | os.O_CLOEXEC | os.O_DIRECT)
@@ -113,7 +118,8 @@ def opened_past_cache(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[in
 
 
 def stream_past_cache(path: Path, buffer: memoryview, take: Callable[[memoryview], object]) -> int:
-    """Read the file front to back past the page cache, handing each piece to ``take``; returns its size.
+    """Read the file front to back past the page cache, handing each piece to ``take``; returns its
+    size.
 
     ``buffer`` is aligned and a multiple of PAGE long; a piece is valid only during the call.
     """
@@ -143,7 +149,9 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def reserve(fd: int, size: int) -> None:
-    """Take ``size`` bytes of space for the file now; raises OSError (ENOSPC) when it is not there."""
+    """Take ``size`` bytes of space for the file now; raises OSError (ENOSPC) when it is not
+    there.
+    """
     os.posix_fallocate(fd, 0, size)
 
 
@@ -154,7 +162,9 @@ def free_space(path: Path) -> int:
 
 
 def physical_order(path: Path) -> tuple[int, int]:
-    """A sort key by which files are read with the least seeking: first byte on the disk, else the inode."""
+    """A sort key by which files are read with the least seeking: first byte on the disk, else
+    the inode.
+    """
     with opened(path, os.O_RDONLY) as fd:
         inode = os.fstat(fd).st_ino
         ask = _FIEMAP.pack(0, (1 << 64) - 1, 0, 0, 1, 0) + bytes(_FIEMAP_EXTENT.size)
@@ -179,7 +189,9 @@ def is_rotational(path: Path) -> bool:
 
 
 def keep_in_memory() -> bool:
-    """Keep this process out of swap and core dumps, since it will hold secrets; False where the system refuses."""
+    """Keep this process out of swap and core dumps, since it will hold secrets; False where the
+    system refuses.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     undumpable = libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
     locked = libc.mlockall(_MCL_CURRENT_FUTURE_ONFAULT) == 0

@@ -8,7 +8,9 @@ from appliance.errors import BadInputError, StateError
 
 
 def home() -> Path:
-    """The state directory: MOTIONGEAR_HOME, else /var/lib/motiongear for root, else the XDG state directory."""
+    """The state directory: MOTIONGEAR_HOME, else /var/lib/motiongear for root, else the XDG
+    state directory.
+    """
     chosen = os.environ.get("MOTIONGEAR_HOME")
     if chosen:
         return Path(chosen).absolute()

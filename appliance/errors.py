@@ -1,8 +1,8 @@
 """Every way in which MotionGear refuses or fails, as sentences for the person at the console.
 
-An error says what happened, what is safe, and what to do; its ``name`` is stable and stands in events and
-test vectors, its ``code`` is the exit code of the command (docs/cli.md lists all of them).
-Classes are grouped by what one does next, not by where they arise.
+An error says what happened, what is safe, and what to do; its ``name`` is stable and stands in
+events and test vectors, its ``code`` is the exit code of the command (docs/cli.md lists all of
+them). Classes are grouped by what one does next, not by where they arise.
 """
 
 from typing import ClassVar
@@ -23,7 +23,7 @@ class MotionGearError(Exception):
         self.todo_now = todo or self.todo
 
 
-# --- the store on disk is not what it should be: do not restore from it ---------------------------
+# --- the store on disk is not what it should be: do not restore from it --------------------
 
 
 class StoreRefusedError(MotionGearError):
@@ -162,7 +162,7 @@ class CanaryError(MotionGearError):
     code = 44
 
 
-# --- the source ------------------------------------------------------------------------------------
+# --- the source --------------------
 
 
 class NotADiskError(MotionGearError):
@@ -201,7 +201,7 @@ class SourceGoneError(MotionGearError):
     todo = "Attach the disk again and resume the job."
 
 
-# --- space and targets -----------------------------------------------------------------------------
+# --- space and targets --------------------
 
 
 class StoreFullError(MotionGearError):
@@ -259,7 +259,7 @@ class CheckFailedError(MotionGearError):
     todo = "Restore the disk again; if it fails again, suspect the target's storage."
 
 
-# --- the workflow ----------------------------------------------------------------------------------
+# --- the workflow --------------------
 
 
 class JobRunningError(MotionGearError):
@@ -318,7 +318,7 @@ class JobDiedError(MotionGearError):
     todo = "Resume the job."
 
 
-# --- the machine this runs on ----------------------------------------------------------------------
+# --- the machine this runs on --------------------
 
 
 class NeedRootError(MotionGearError):

@@ -1,4 +1,5 @@
-"""What an engine tells whoever listens. Engines take an ``Emit``; with nobody listening it is ``silent``.
+"""What an engine tells whoever listens. Engines take an ``Emit``; with nobody listening it is
+``silent``.
 
 Emitting never blocks and never raises. Progress may be dropped, the rest may not.
 """
@@ -12,7 +13,9 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of all events; ``kind`` is their stable name in JSON lines and in the state database."""
+    """Base of all events; ``kind`` is their stable name in JSON lines and in the state
+    database.
+    """
 
     kind: ClassVar[str] = "event"
 
@@ -28,7 +31,9 @@ class Step(Event):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """How far the present step is: bytes of ``total`` done, and the bytes that reached the other side."""
+    """How far the present step is: bytes of ``total`` done, and the bytes that reached the
+    other side.
+    """
 
     kind: ClassVar[str] = "progress"
     step: str

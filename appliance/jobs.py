@@ -1,7 +1,9 @@
-"""What each kind of job does: a row of stage calls in the operator's order. Nothing here starts processes.
+"""What each kind of job does: a row of stage calls in the operator's order. Nothing here starts
+processes.
 
-A job is described by a spec, kept in the state database as JSON; running it again goes on where it stopped, because
-each stage derives anew what is done: from packs, tags and seals, not from the database.
+A job is described by a spec, kept in the state database as JSON; running it again goes on where it
+stopped, because each stage derives anew what is done: from packs, tags and seals, not from the
+database.
 """
 
 import json
@@ -25,6 +27,7 @@ from appliance.events import Emit, Json, Result, Step
 from appliance.ingest.loop import How, Ingest
 from appliance.ingest.witness import SampleWitness
 from appliance.model import (
+    DiskFacts,
     DiskId,
     JobId,
     PackId,
@@ -88,7 +91,9 @@ class VerifySpec:
 
 @dataclass(frozen=True, slots=True)
 class RestoreSpec:
-    """Restore disks onto volumes and check them. ``volumes`` maps disks to volume names; empty: all disks."""
+    """Restore disks onto volumes and check them. ``volumes`` maps disks to volume names; empty:
+    all disks.
+    """
 
     store: str
     target: str
@@ -152,7 +157,7 @@ def run(row: JobRow, desk: Desk) -> None:
     KINDS[row.kind][1](load_spec(row), desk)
 
 
-# --- ingest -------------------------------------------------------------------------------------------
+# --- ingest --------------------
 
 
 def source_for(name: str, own: tuple[Path, ...]) -> Source:
@@ -182,7 +187,6 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
             sink=sink,
             point=point,
             witness=witness,
-            block_size=store.head.block_size,
             emit=desk.emit,
             stop=desk.stop,
             throttle=throttle,
@@ -191,6 +195,10 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
         figures: dict[str, Json] = {"disk": spec.disk, "size": disk.facts.size}
         figures |= cast("dict[str, Json]", asdict(sink.counts)) | {"written": sink.bytes_written}
         desk.emit(Result("ingest", figures))
+
+
+def _named(facts: DiskFacts) -> str:
+    return f"{facts.model!r} serial {facts.serial!r} of {facts.size} bytes"
 
 
 def _guard_key(desk: Desk, store: Store, point: PointSpec) -> bytes:
@@ -205,13 +213,12 @@ def _guard_key(desk: Desk, store: Store, point: PointSpec) -> bytes:
     before = read_disk_head(known[0].facts.encode(), store.head.block_size).facts
     if not before.same_disk(point.facts):
         raise SourceChangedError(
-            f"The job began with {before.model!r} serial {before.serial!r} of {before.size} bytes; "
-            f"attached is {point.facts.model!r} serial {point.facts.serial!r} of {point.facts.size}"
+            f"The job began with {_named(before)}; attached is {_named(point.facts)}"
         )
     return known[0].guard_key
 
 
-# --- seal ---------------------------------------------------------------------------------------------
+# --- seal --------------------
 
 
 def seal(spec: SealSpec, desk: Desk) -> None:
@@ -233,7 +240,9 @@ def seal(spec: SealSpec, desk: Desk) -> None:
 
 
 def _open_jobs(spec: SealSpec, desk: Desk, store: Store) -> set[DiskId]:
-    """The disks the operator accepts as incomplete; refuses while a job runs or has an error nobody has dealt with."""
+    """The disks the operator accepts as incomplete; refuses while a job runs or has an error
+    nobody has dealt with.
+    """
     accepted: set[DiskId] = set()
     for row in desk.state.jobs(store.head.shipment):
         if row.kind != "ingest" or row.state is JobState.FINISHED or row.resolved:
@@ -251,7 +260,7 @@ def _open_jobs(spec: SealSpec, desk: Desk, store: Store) -> set[DiskId]:
     return accepted
 
 
-# --- verify -------------------------------------------------------------------------------------------
+# --- verify --------------------
 
 
 def verify_store(spec: VerifySpec, desk: Desk) -> None:
@@ -330,7 +339,7 @@ def _save_manifest(home: Path, root: str, found: PointMap) -> None:
     found.manifest.save(path)
 
 
-# --- restore and check --------------------------------------------------------------------------------
+# --- restore and check --------------------
 
 
 def target_for(kind: str, place: str) -> Target:

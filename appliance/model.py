@@ -1,14 +1,14 @@
 """The nouns of MotionGear and the contracts between its rooms.
 
-Read this first, then jobs.py. Sizes and offsets are bytes; an index counts blocks of the store's block size.
-Everything here is immutable and free of I/O.
+Read this first, then jobs.py. Sizes and offsets are bytes; an index counts blocks of the store's
+block size. Everything here is immutable and free of I/O.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import NewType, Protocol
+from typing import NewType, Protocol, runtime_checkable
 
 ShipmentId = NewType("ShipmentId", str)  # 32 hex digits
 DiskId = NewType("DiskId", str)  # 32 hex digits
@@ -31,7 +31,7 @@ def block_length(index: int, size: int, block_size: int) -> int:
     return min(block_size, size - index * block_size)
 
 
-# --- what a disk is ----------------------------------------------------------------------------------
+# --- what a disk is --------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class Part:
 class DiskFacts:
     """What is known of a source disk from outside its file systems. Texts are foreign.
 
-    ``source`` is where it was found (``/dev/sdb``, a path); ``table`` is ``gpt``, ``dos``, ``none`` or sfdisk's word.
+    ``source`` is where it was found (``/dev/sdb``, a path); ``table`` is ``gpt``, ``dos``,
+    ``none`` or sfdisk's word.
     """
 
     source: str
@@ -121,11 +122,13 @@ class Cut:
     bad: tuple[Extent, ...] = ()
 
 
-# --- contracts ---------------------------------------------------------------------------------------
+# --- contracts --------------------
 
 
 class SourceDisk(Protocol):
-    """A source disk opened for reading. Never writes. Methods may be called from several threads."""
+    """A source disk opened for reading. Never writes. Methods may be called from several
+    threads.
+    """
 
     @property
     def facts(self) -> DiskFacts: ...
@@ -140,7 +143,9 @@ class SourceDisk(Protocol):
         """
 
     def confirm(self) -> None:
-        """Raise SourceChangedError when the disk was exchanged or written to since it was opened, where that shows."""
+        """Raise SourceChangedError when the disk was exchanged or written to since it was
+        opened, where that shows.
+        """
 
 
 class Source(Protocol):
@@ -166,7 +171,9 @@ class Sink(Protocol):
     """Where the source loop puts blocks, in ascending order: a store, later a link."""
 
     def begin(self, point: PointSpec, witness: Witness) -> int:
-        """Make ready; return the first block wanted. Equal to the block count: nothing is missing."""
+        """Make ready; return the first block wanted. Equal to the block count: nothing is
+        missing.
+        """
 
     def put(self, cut: Cut) -> None:
         """Take one block or zero run. It is durable once a later checkpoint has returned."""
@@ -189,8 +196,10 @@ class VolumeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VolumeSpec:
-    """The volume wanted for one disk. ``name`` is safe as a file name; ``origin`` is the seal root it is restored
-    from, in hex; ``content`` is how many of its bytes are not zero, roughly."""
+    """The volume wanted for one disk. ``name`` is safe as a file name; ``origin`` is the seal
+    root it is restored from, in hex; ``content`` is how many of its bytes are not zero,
+    roughly.
+    """
 
     name: str
     size: int
@@ -202,7 +211,9 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True)
 class VolumeInfo:
-    """A volume as a target has it. ``id`` is made with the volume and goes with it: no other ever has it."""
+    """A volume as a target has it. ``id`` is made with the volume and goes with it: no other
+    ever has it.
+    """
 
     spec: VolumeSpec
     state: VolumeState
@@ -215,7 +226,9 @@ class Volume(Protocol):
 
     @property
     def fresh(self) -> bool:
-        """Whether the volume is known to read as zeros wherever this attachment has not written."""
+        """Whether the volume is known to read as zeros wherever this attachment has not
+        written.
+        """
 
     def pread(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with what the medium holds: caches are passed by."""
@@ -226,6 +239,14 @@ class Volume(Protocol):
 
     def flush(self) -> None:
         """Return when everything written is durable."""
+
+
+@runtime_checkable
+class Loops(Protocol):
+    """Capability of a target: attach a volume to a block device of this machine."""
+
+    def loop(self, info: VolumeInfo, sector: int) -> str:
+        """Attach with that logical sector size; returns the device node."""
 
 
 class Target(Protocol):

@@ -1,7 +1,9 @@
-"""Jobs as processes: started, followed and stopped through the state database, alive without their console.
+"""Jobs as processes: started, followed and stopped through the state database, alive without their
+console.
 
-A job holds a lock on ``<home>/jobs/<id>.lock`` for as long as it lives: who can take that lock knows that it is dead.
-A private key reaches it through its standard input, never through argv, environment or a file.
+A job holds a lock on ``<home>/jobs/<id>.lock`` for as long as it lives: who can take that lock
+knows that it is dead. A private key reaches it through its standard input, never through argv,
+environment or a file.
 """
 
 import json
@@ -37,7 +39,9 @@ log = logging.getLogger("motiongear")
 
 
 def start(state: State, job: JobId, key: PrivateKey | None = None) -> None:
-    """Start the job's process, in a session of its own, with ``key`` going through its standard input."""
+    """Start the job's process, in a session of its own, with ``key`` going through its standard
+    input.
+    """
     log_file = state.job_file(job, "log")
     if state.process_of(job):
         raise JobRunningError(f"Job {job} runs already")
@@ -72,7 +76,9 @@ def _key_from(pipe: int) -> PrivateKey | None:
 
 
 class _Bus:
-    """The Emit of a job process: events become rows, progress one row, at most four times a second."""
+    """The Emit of a job process: events become rows, progress one row, at most four times a
+    second.
+    """
 
     def __init__(self, state: State, job: JobId) -> None:
         self._state, self._job = state, job
@@ -118,12 +124,12 @@ def main(home: Path, job: JobId) -> int:
             return _end(state, bus, job, JobState.STOPPED, exc)
         except MotionGearError as exc:
             return _end(state, bus, job, JobState.FAILED, exc)
-        except Exception as exc:  # noqa: BLE001 - a job process ends here: say so, keep the trace
+        except Exception as exc:
             log.exception("job %d", job)
             unexpected = MotionGearError(
                 f"An unexpected error ended the job: {exc!r}",
                 safe="Everything up to the last checkpoint is stored.",
-                todo=f"Report it with the log {state.job_file(job, 'log')}; the job can be resumed.",
+                todo=f"Report it with {state.job_file(job, 'log')}; the job can be resumed.",
             )
             return _end(state, bus, job, JobState.FAILED, unexpected)
         bus.flush()

@@ -1,4 +1,6 @@
-"""Speed limits with time windows, as the operator writes them, and the throttle that keeps to them."""
+"""Speed limits with time windows, as the operator writes them, and the throttle that keeps to
+them.
+"""
 
 import re
 import time
@@ -20,7 +22,9 @@ _NAP = 0.1  # seconds at most between two looks at the stop flag
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most ``rate`` bytes a second from minute ``start`` of the day up to minute ``end``; 0: nothing at all."""
+    """At most ``rate`` bytes a second from minute ``start`` of the day up to minute ``end``; 0:
+    nothing at all.
+    """
 
     rate: float
     start: int = 0

@@ -7,7 +7,8 @@ import sh
 
 from appliance.errors import ToolFailedError, ToolMissingError
 
-_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"  # where sfdisk, blkid and losetup are; not in every user's PATH
+# Where sfdisk, blkid and losetup are; not in every user's PATH.
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _PACKAGES = {"blkid": "util-linux", "losetup": "mount", "sfdisk": "fdisk"}
 _MOST_OUTPUT = 1 << 22
 

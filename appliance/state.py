@@ -1,8 +1,9 @@
 """The state database: the bus between jobs and consoles, and a cache of what the stores say.
 
-Losing it loses history, not data. Several processes use it at once (WAL). It has space of its own: a ballast file is
-given up when the disk is full, so that a full device can still be told and sealed. Holds no secret: the guard keys of
-unfinished points are salts, and go with the disks' facts when the shipment is sealed.
+Losing it loses history, not data. Several processes use it at once (WAL). It has space of its own:
+a ballast file is given up when the disk is full, so that a full device can still be told and
+sealed. Holds no secret: the guard keys of unfinished points are salts, and go with the disks'
+facts when the shipment is sealed.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlite_utils import Database, Migrations
 
@@ -37,23 +38,20 @@ migrations = Migrations("motiongear")
 def first(db: Database) -> None:
     """Jobs, what they said, and what is known of shipments and disks."""
     db.executescript(
-        """
-        create table shipments(id text primary key, path text, label text, root text not null default '',
-          canary_by text not null default '', canary_at text not null default '');
-        create table jobs(id integer primary key autoincrement, kind text not null, shipment text not null,
-          disk text not null default '', title text not null, spec text not null, state text not null,
-          created text not null, ended text not null default '', error text not null default '',
-          code integer not null default 0, what text not null default '', safe text not null default '',
-          todo text not null default '', resolved integer not null default 0);
-        create table progress(job integer primary key, step text, done integer, total integer, stored integer,
-          at real);
-        create table events(id integer primary key autoincrement, job integer not null, at text not null,
-          kind text not null, body text not null);
-        create index events_job on events(job, id);
-        create table sources(disk text, point integer, shipment text, facts text not null, guard_key blob not null,
-          primary key(disk, point));
-        create table verified(root text, pack text, primary key(root, pack));
-        create table replayed(volume text, pack text, primary key(volume, pack));
+        """create table shipments(id text primary key, path text, label text, root text not null
+        default '', canary_by text not null default '', canary_at text not null default '');
+        create table jobs(id integer primary key autoincrement, kind text not null, shipment
+        text not null, disk text not null default '', title text not null, spec text not null,
+        state text not null, created text not null, ended text not null default '', error text
+        not null default '', code integer not null default 0, what text not null default '',
+        safe text not null default '', todo text not null default '', resolved integer not null
+        default 0); create table progress(job integer primary key, step text, done integer,
+        total integer, stored integer, at real); create table events(id integer primary key
+        autoincrement, job integer not null, at text not null, kind text not null, body text not
+        null); create index events_job on events(job, id); create table sources(disk text, point
+        integer, shipment text, facts text not null, guard_key blob not null, primary key(disk,
+        point)); create table verified(root text, pack text, primary key(root, pack)); create
+        table replayed(volume text, pack text, primary key(volume, pack));
         """
     )
 
@@ -171,7 +169,7 @@ class State:
     def close(self) -> None:
         self._db.close()
 
-    def __enter__(self) -> "State":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -201,7 +199,8 @@ class State:
             (shipment,),
         )
         self._write(
-            "delete from events where job in (select id from jobs where shipment = ? and kind = 'ingest')",
+            "delete from events where job in "
+            "(select id from jobs where shipment = ? and kind = 'ingest')",
             (shipment,),
         )
         self._db.execute("pragma wal_checkpoint(truncate)")
@@ -217,7 +216,8 @@ class State:
 
     def note_source(self, shipment: ShipmentId, row: SourceRow) -> None:
         self._write(
-            "insert or replace into sources(disk, point, shipment, facts, guard_key) values(?, ?, ?, ?, ?)",
+            "insert or replace into sources(disk, point, shipment, facts, guard_key) "
+            "values(?, ?, ?, ?, ?)",
             (row.disk, row.point, shipment, row.facts, row.guard_key),
         )
 
@@ -234,25 +234,23 @@ class State:
     ) -> JobId:
         return JobId(
             self._write(
-                "insert into jobs(kind, shipment, title, spec, state, created, disk) values(?, ?, ?, ?, ?, ?, ?)",
+                "insert into jobs(kind, shipment, title, spec, state, created, disk) "
+                "values(?, ?, ?, ?, ?, ?, ?)",
                 (kind, shipment, title, spec, JobState.QUEUED, at, disk),
             )
         )
 
     def job(self, job: JobId) -> JobRow:
-        found = self._jobs("where id = ?", (job,))
+        found = [one for one in self.jobs() if one.id == job]
         if not found:
             raise UnknownNameError(f"There is no job {job}")
         return found[0]
 
-    def jobs(self, shipment: ShipmentId | None = None) -> list[JobRow]:
-        if shipment is None:
-            return self._jobs("", ())
-        return self._jobs("where shipment = ?", (shipment,))
-
     @contextmanager
     def living(self, job: JobId) -> Iterator[None]:
-        """Held by the job's process for as long as it lives; refuses when another one runs the same job."""
+        """Held by the job's process for as long as it lives; refuses when another one runs the
+        same job.
+        """
         with opened(self._lock_file(job), os.O_RDWR | os.O_CREAT) as fd:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -280,32 +278,34 @@ class State:
         path.mkdir(mode=0o700, exist_ok=True)
         return path / f"{job}.{ending}"
 
-    def _jobs(self, where: str, args: tuple[object, ...]) -> list[JobRow]:
+    def jobs(self, shipment: ShipmentId | None = None) -> list[JobRow]:
         """Jobs as they really stand: one that is said to run and has no process has died."""
-        rows = self._rows(where, args)
+        rows = self._rows()
         suspects = {one.id for one in rows if one.state in _LIVING and not self.process_of(one.id)}
         if suspects:  # it may have ended between the two looks
-            rows = [_died(one) if one.id in suspects else one for one in self._rows(where, args)]
-        return rows
+            rows = [_died(one) if one.id in suspects else one for one in self._rows()]
+        return [one for one in rows if shipment in {None, one.shipment}]
 
-    def _rows(self, where: str, args: tuple[object, ...]) -> list[JobRow]:
-        columns = "id, kind, shipment, disk, title, spec, state, created, ended, error, code, what, safe, todo, resolved"
-        rows = self._read(f"select {columns} from jobs {where} order by id", args)  # noqa: S608
-        return [
-            JobRow(*row[:6], JobState(row[6]), *row[7:14], resolved=bool(row[14])) for row in rows
-        ]
+    def _rows(self) -> list[JobRow]:
+        rows = self._read(
+            "select id, kind, shipment, disk, title, spec, state, created, ended, "
+            "error, code, what, safe, todo, resolved from jobs order by id",
+            (),
+        )
+        return [JobRow(*[*row[:6], JobState(row[6]), *row[7:14], bool(row[14])]) for row in rows]
 
     def begin_job(self, job: JobId) -> None:
         self._write(
-            "update jobs set state = ?, ended = '', error = '', code = 0, what = '', safe = '', todo = '' "
-            "where id = ?",
+            "update jobs set state = ?, ended = '', error = '', code = 0, what = '', "
+            "safe = '', todo = '' where id = ?",
             (JobState.RUNNING, job),
         )
 
     def end_job(self, job: JobId, state: JobState, at: str, error: Event | None = None) -> None:
         said = as_json(error) if error is not None else {}
         self._write(
-            "update jobs set state = ?, ended = ?, error = ?, code = ?, what = ?, safe = ?, todo = ? where id = ?",
+            "update jobs set state = ?, ended = ?, error = ?, code = ?, what = ?, "
+            "safe = ?, todo = ? where id = ?",
             (
                 state,
                 at,
@@ -336,7 +336,8 @@ class State:
 
     def put_progress(self, job: JobId, at: float, told: Progress) -> None:
         self._write(
-            "insert or replace into progress(job, step, done, total, stored, at) values(?, ?, ?, ?, ?, ?)",
+            "insert or replace into progress(job, step, done, total, stored, at) "
+            "values(?, ?, ?, ?, ?, ?)",
             (job, told.step, told.done, told.total, told.stored, at),
         )
 

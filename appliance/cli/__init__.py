@@ -1,4 +1,5 @@
-"""The command ``motiongear``: every verb for a technician's or operator's shell. A thin view, like every console.
+"""The command ``motiongear``: every verb for a technician's or operator's shell. A thin view, like
+every console.
 
 Each error ends the command with its own exit code (docs/cli.md), in words on standard error.
 """
@@ -17,7 +18,7 @@ from appliance.process import failed
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="motiongear")
 def motiongear() -> None:
-    """Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
+    r"""Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
 
     \b
     On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal

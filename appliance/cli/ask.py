@@ -1,4 +1,6 @@
-"""Options that several verbs share, and how a passphrase is asked for: by a prompt or a descriptor, never in argv."""
+"""Options that several verbs share, and how a passphrase is asked for: by a prompt or a
+descriptor, never in argv.
+"""
 
 import os
 from collections.abc import Callable
@@ -34,7 +36,7 @@ limit = click.option(
     "--limit",
     "limits",
     multiple=True,
-    help="Speed limit: 80MB/s, or 20MB/s@08:00-18:00 for a time window. May be given several times.",
+    help="Speed limit: 80MB/s, or 20MB/s@08:00-18:00 in a time window; may be repeated.",
 )
 
 

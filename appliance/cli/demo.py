@@ -1,7 +1,8 @@
 """``motiongear demo``: the main job end to end, on real disks made of this machine's own files.
 
-Two homes are kept apart as in life: the device's, which holds public keys only, and the operator's. That the restored
-volumes equal the sources is said only after ``cmp``, which is no code of ours, has compared them byte by byte.
+Two homes are kept apart as in life: the device's, which holds public keys only, and the
+operator's. That the restored volumes equal the sources is said only after ``cmp``, which is no
+code of ours, has compared them byte by byte.
 """
 
 import json
@@ -51,14 +52,15 @@ class StepReport:
 
 @dataclass(slots=True)
 class Made:
-    """A source disk that the demo made. ``source`` is what is ingested: a loop device or the image file."""
+    """A source disk that the demo made. ``source`` is what is ingested: a loop device or the
+    image file.
+    """
 
     machine: str
     image: Path
     source: str
     content: int
-    job: JobId = JobId(0)
-    disk: DiskId = DiskId("")
+    disk: DiskId
 
 
 @dataclass(slots=True)
@@ -68,7 +70,9 @@ class Report:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[int, str], None]]:
-        """Time a step; the body says at its end how many bytes it was about and what came of it."""
+        """Time a step; the body says at its end how many bytes it was about and what came of
+        it.
+        """
         told: list[tuple[int, str]] = []
         if not self.as_lines:
             show.line(f"== {name}")
@@ -105,15 +109,16 @@ class Report:
     help="Where to work; default: a temporary directory.",
 )
 @ask.as_json
-def demo(keep: bool, place: Path | None, as_lines: bool) -> None:  # noqa: FBT001 - click passes flags so
-    """Migrate two servers' disks, made of this machine's own files: ingest, seal, ship, verify, restore, check.
+def demo(keep: bool, place: Path | None, as_lines: bool) -> None:
+    """Migrate two servers' disks, made of this machine's own files: ingest, seal, ship, verify,
+    restore, check.
 
     Needs root, for it mounts file systems; takes about a minute and 3 GB in a temporary directory.
     """
     if os.geteuid() != 0:
         raise NeedRootError("The demo makes and mounts file systems, which only root may do")
     with ExitStack() as stack:
-        base = place or Path(tempfile.mkdtemp(prefix="motiongear-demo-", dir="/var/tmp"))  # noqa: S108
+        base = place or Path(tempfile.mkdtemp(prefix="motiongear-demo-", dir="/var/tmp"))
         base.mkdir(parents=True, exist_ok=True)
         if not keep and place is None:
             stack.callback(run, "rm", "-rf", str(base))
@@ -126,7 +131,7 @@ def demo(keep: bool, place: Path | None, as_lines: bool) -> None:  # noqa: FBT00
         else:
             report.show()
             show.line(
-                f"Two disks went through in {time.monotonic() - started:.0f} s. Every byte arrived."
+                f"Two disks went through in {time.monotonic() - started:.0f} s; every byte arrived"
             )
             if keep or place is not None:
                 show.line(f"Kept in {base}")
@@ -176,7 +181,9 @@ class Demo:
         files: Iterator[Path],
         content: int,
     ) -> Made:
-        """A GPT disk whose last partition is filled with real files; a first one of 64 MiB is an ESP."""
+        """A GPT disk whose last partition is filled with real files; a first one of 64 MiB is
+        an ESP.
+        """
         image = self._base / f"{machine}.img"
         with image.open("wb") as file:
             file.truncate(mib * MIB)
@@ -200,7 +207,7 @@ class Demo:
         finally:
             run("umount", str(mounted))
             run("losetup", "--detach", node)
-        return Made(machine, image, str(image), written)
+        return Made(machine, image, str(image), written, DiskId(os.urandom(16).hex()))
 
     def _attach(self, image: Path, offset: int, size: int, *flags: str) -> str:
         window = ("--offset", str(offset), "--sizelimit", str(size)) if size else ()
@@ -241,8 +248,8 @@ class Demo:
     def _ingest(self, store: Store, disks: list[Made]) -> None:
         pace = Pace()
         with self._report.step("ingest both disks at once") as told:
+            running: dict[str, JobId] = {}
             for one in disks:
-                one.disk = DiskId(os.urandom(16).hex())
                 spec = jobs.IngestSpec(
                     store=str(store.path),
                     source=one.source,
@@ -254,12 +261,12 @@ class Demo:
                     checkpoint_bytes=pace.checkpoint_bytes,
                     checkpoint_seconds=pace.checkpoint_seconds,
                 )
-                one.job = work.begin(
+                running[one.machine] = work.begin(
                     self._device, "ingest", store.head.shipment, one.machine, spec, disk=one.disk
                 )
             with ThreadPoolExecutor(len(disks)) as pool:
-                list(pool.map(lambda one: self._watch(self._device, one.job, one.machine), disks))
-            found = [work.figures(self._device, one.job, "ingest") for one in disks]
+                list(pool.map(lambda one: self._watch(self._device, running[one], one), running))
+            found = [work.figures(self._device, one, "ingest") for one in running.values()]
             read = sum(cast("int", one["size"]) for one in found)
             written = sum(cast("int", one["written"]) for one in found)
             told(read, f"{show.size(written)} stored, encrypted, in packs")
@@ -348,8 +355,9 @@ def canary_time() -> str:
 
 
 def real_files() -> Iterator[Path]:
-    """The regular files of /usr and of the running environment, without end: the second time round they are edited."""
-
+    """The regular files of /usr and of the running environment, without end: the second time
+    round they are edited.
+    """
     places = [Path("/usr"), Path(sys.prefix)]
     while True:
         for place in places:
@@ -365,7 +373,9 @@ def real_files() -> Iterator[Path]:
 
 
 def fill(mounted: Path, files: Iterator[Path], content: int) -> int:
-    """Copy files until ``content`` bytes are there; a file that came by before gets edited. Returns the bytes written."""
+    """Copy files until ``content`` bytes are there; a file that came by before gets edited.
+    Returns the bytes written.
+    """
     written = 0
     while written < content:
         source = next(files)

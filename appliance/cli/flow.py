@@ -1,4 +1,6 @@
-"""The verbs in the order of a migration: disks, ingest, seal | verify, manifest, restore, check, recover."""
+"""The verbs in the order of a migration: disks, ingest, seal | verify, manifest, restore,
+check, recover.
+"""
 
 import json
 import os
@@ -13,7 +15,7 @@ from appliance.cli import ask, show, work
 from appliance.errors import BadInputError, IncompleteDiskError, NotADiskError
 from appliance.events import Json
 from appliance.ingest.attached import AttachedDisks
-from appliance.model import DiskId
+from appliance.model import DiskId, Loops, Target
 from appliance.rate import parse_limit
 from appliance.restore import plan as plans
 from appliance.seal import statement, text
@@ -28,7 +30,9 @@ CONSISTENT_ONLY = 3  # exit code: whole, but nobody has confirmed the signer
 
 @click.command()
 def disks() -> None:
-    """The disks attached to this machine: serial, model and size first, and why some may not be read."""
+    """The disks attached to this machine: serial, model and size first, and why some may not be
+    read.
+    """
     source = AttachedDisks((config.home(),))
     body = [
         (
@@ -66,12 +70,14 @@ def ingest(
     machine: str,
     limits: tuple[str, ...],
     level: int,
-    detach: bool,  # noqa: FBT001 - click passes flags so
-    as_lines: bool,  # noqa: FBT001
+    detach: bool,
+    as_lines: bool,
 ) -> None:
-    """Copy SOURCE, a whole disk such as /dev/sdb or a raw image file, block by block into the store.
+    """Copy SOURCE, a whole disk such as /dev/sdb or a raw image file, block by block into the
+    store.
 
-    The source is opened read-only and alone; a mounted disk, or one of the device itself, is refused.
+    The source is opened read-only and alone; a mounted disk, or one of the device itself, is
+    refused.
     """
     for one in limits:
         parse_limit(one)
@@ -135,10 +141,12 @@ def seal(
     store: Path,
     accept: tuple[int, ...],
     waive: str,
-    qr: bool,  # noqa: FBT001 - click passes flags so
-    as_lines: bool,  # noqa: FBT001
+    qr: bool,
+    as_lines: bool,
 ) -> None:
-    """Read every pack back, compare it, and sign the whole shipment. Nothing can be added afterwards."""
+    """Read every pack back, compare it, and sign the whole shipment. Nothing can be added
+    afterwards.
+    """
     found = Store(store.absolute())
     found.refuse_sealed()
     spec = jobs.SealSpec(str(found.path), accept, waive)
@@ -180,11 +188,12 @@ def verify(
     recipients: tuple[str, ...],
     key_file: Path | None,
     passphrase_fd: int | None,
-    as_lines: bool,  # noqa: FBT001 - click passes flags so
+    as_lines: bool,
 ) -> None:
     """Check the seal and read every pack; with --key open every record too.
 
-    Without --device and --seal the store can only be found consistent (exit code 3): whole, sealed by somebody.
+    Without --device and --seal the store can only be found consistent (exit code 3): whole, sealed
+    by somebody.
     """
     found = Store(store.absolute())
     ask.checked_pins(device, root, recipients)
@@ -205,7 +214,7 @@ def _show_verified(told: dict[str, Json]) -> None:
         show.line("AUTHENTIC: sealed by the device expected, and nothing was changed since.")
     else:
         show.line(
-            "Consistent; signer not confirmed: give --device and --seal from the label's other copy."
+            "Consistent; signer not confirmed: give --device and --seal as sent by another path."
         )
     show.rows(
         [
@@ -254,8 +263,10 @@ def _show_disks(found: list[dict[str, Json]]) -> None:
 )
 @ask.passphrase_fd
 @ask.as_json
-def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: bool) -> None:  # noqa: FBT001
-    """List disks, points, blocks and unreadable ranges, as the packs' indexes tell (verify --key proves them)."""
+def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: bool) -> None:
+    """List disks, points, blocks and unreadable ranges, as the packs' indexes tell (verify
+    --key proves them).
+    """
     sealed = verification.inspect(store, verification.Pins())
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
@@ -290,15 +301,15 @@ def restore(
     place: str,
     target: str,
     volumes: tuple[str, ...],
-    plan_only: bool,  # noqa: FBT001 - click passes flags so
-    loop: bool,  # noqa: FBT001
+    plan_only: bool,
+    loop: bool,
     device: str,
     root: str,
     recipients: tuple[str, ...],
     key_file: Path,
     passphrase_fd: int | None,
     limits: tuple[str, ...],
-    as_lines: bool,  # noqa: FBT001
+    as_lines: bool,
 ) -> None:
     """Write the disks of a sealed store onto volumes, then read every block back and compare.
 
@@ -334,10 +345,17 @@ def restore(
         if not as_lines:
             _show_checked(work.results_of(opened, job, "check"))
         if loop:
-            for disk in made.disks:
-                info = goal.ensure_volume(disk.volume)
-                node = goal.loop(info, disk.map.spec.facts.logical_sector)
-                show.rows([("attached", f"{info.location} as {node}")])
+            _attach(goal, made)
+
+
+def _attach(goal: Target, made: plans.Plan) -> None:
+    """Attach every restored volume to a loop device, where the target can do that."""
+    if not isinstance(goal, Loops):
+        raise BadInputError("This kind of target has no loop devices")
+    for disk in made.disks:
+        info = goal.ensure_volume(disk.volume)
+        node = goal.loop(info, disk.map.spec.facts.logical_sector)
+        show.rows([("attached", f"{info.location} as {node}")])
 
 
 def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -352,7 +370,8 @@ def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def _show_plan(made: plans.Plan) -> None:
     show.line(
-        f"Plan: {len(made.disks)} disks, {show.size(made.size)}, about {show.size(made.content)} of data"
+        f"Plan: {len(made.disks)} disks, {show.size(made.size)}, "
+        f"about {show.size(made.content)} of data"
     )
     body = [
         (
@@ -371,7 +390,8 @@ def _show_plan(made: plans.Plan) -> None:
 def _show_checked(found: list[dict[str, Json]]) -> None:
     for one in found:
         show.line(
-            f"Checked: {one['blocks']} blocks of {one['location']} are those of the manifest {one['root']}"
+            f"Checked: {one['blocks']} blocks of {one['location']} "
+            f"are those of the manifest {one['root']}"
         )
 
 
@@ -388,9 +408,11 @@ def check(
     target: str,
     key_file: Path | None,
     passphrase_fd: int | None,
-    as_lines: bool,  # noqa: FBT001 - click passes flags so
+    as_lines: bool,
 ) -> None:
-    """Read every block of the restored volumes back from the medium and compare it with the manifest."""
+    """Read every block of the restored volumes back from the medium and compare it with the
+    manifest.
+    """
     found = Store(store.absolute())
     key = ask.unlock(key_file, passphrase_fd)
     spec = jobs.CheckSpec(
@@ -433,7 +455,8 @@ def recover(
     for one in disks:
         whole = "whole" if one.ended and not one.missing and not one.problems else "NOT WHOLE"
         show.line(
-            f"{one.path}: {whole}, {one.missing} blocks missing, {len(one.unreadable)} unreadable ranges"
+            f"{one.path}: {whole}, {one.missing} blocks missing, "
+            f"{len(one.unreadable)} unreadable ranges"
         )
         for problem in one.problems:
             show.line(f"  {problem}")

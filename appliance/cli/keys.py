@@ -46,7 +46,8 @@ def _refuse_device_state(path: Path) -> None:
 )
 @ask.passphrase_fd
 def new(name: str, out: Path, role: recipients.Role, passphrase_fd: int | None) -> None:
-    """Make a key pair for NAME: the private file under a passphrase, the public one beside it (.pub).
+    """Make a key pair for NAME: the private file under a passphrase, the public one beside it
+    (.pub).
 
     Do this where the operator is, never on the device: the device only needs the .pub file.
     """
@@ -62,8 +63,10 @@ def new(name: str, out: Path, role: recipients.Role, passphrase_fd: int | None) 
 @keys.command("show")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--qr/--no-qr", default=True, help="Draw the fingerprint as a QR code too.")
-def show_key(file: Path | None, qr: bool) -> None:  # noqa: FBT001 - click passes flags so
-    """Show the fingerprint of a key FILE, or without FILE of this device: as text, words and QR code."""
+def show_key(file: Path | None, qr: bool) -> None:
+    """Show the fingerprint of a key FILE, or without FILE of this device: as text, words and QR
+    code.
+    """
     if file is None:
         device = Device.of(config.ensure_home())
         found = recipients.fingerprint(bytes.fromhex(device.public))

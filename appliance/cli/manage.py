@@ -1,6 +1,7 @@
 """``motiongear shipment``, ``canary`` and ``jobs``: what there is, and what becomes of it."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -35,7 +36,7 @@ def shipment() -> None:
     multiple=True,
     required=True,
     type=click.Path(path_type=Path),
-    help="Public key file (.pub) of somebody who may open it; give at least two, one of them for recovery.",
+    help="Public key file (.pub) of somebody who may open it; give at least two.",
 )
 @click.option(
     "--block-size", default=BLOCK_SIZE, show_default=True, help="Bytes a block; a power of two."
@@ -108,7 +109,9 @@ def canary() -> None:
 )
 @ask.passphrase_fd
 def open_canary(store: Path, key_file: Path, passphrase_fd: int | None) -> None:
-    """At the operator's: read the code out of head.json and canary.json (copied from the store)."""
+    """At the operator's: read the code out of head.json and canary.json (copied from the
+    store).
+    """
     shipment_head = head.read(store)
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
@@ -150,7 +153,7 @@ def list_jobs() -> None:
 @jobs.command("follow")
 @click.argument("job", type=int)
 @ask.as_json
-def follow(job: int, as_lines: bool) -> None:  # noqa: FBT001 - click passes flags so
+def follow(job: int, as_lines: bool) -> None:
     """Show a job until it ends."""
     with work.state() as opened:
         work.stay(opened, JobId(job), as_lines=as_lines)
@@ -179,7 +182,7 @@ def resume(
     source: str | None,
     key_file: Path | None,
     passphrase_fd: int | None,
-    as_lines: bool,  # noqa: FBT001 - click passes flags so
+    as_lines: bool,
 ) -> None:
     """Go on with a job from its last checkpoint."""
     with work.state() as opened:
@@ -194,17 +197,12 @@ def resume(
         if source is not None:
             if not isinstance(spec, IngestSpec):
                 raise BadInputError("--source is for ingest jobs")
-            spec = IngestSpec(**{**_fields(spec), "source": source})
-            opened.change_job(row.id, dump_spec(spec))
+            opened.change_job(row.id, dump_spec(replace(spec, source=source)))
         key = ask.unlock(key_file, passphrase_fd)
         after = work.last_event(opened.events(row.id))
         process.start(opened, row.id, key)
         work.stay(opened, row.id, as_lines=as_lines, after=after)
     show.line(f"Job {job} is finished.")
-
-
-def _fields(spec: IngestSpec) -> dict[str, object]:
-    return {name: getattr(spec, name) for name in IngestSpec.__slots__}
 
 
 @jobs.command("discard")

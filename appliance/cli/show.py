@@ -1,4 +1,6 @@
-"""What the command shows: progress, figures, refusals. Foreign text is made safe here and nowhere else in the CLI."""
+"""What the command shows: progress, figures, refusals. Foreign text is made safe here and
+nowhere else in the CLI.
+"""
 
 import json
 import sys
@@ -22,7 +24,9 @@ def wants_json() -> bool:
 
 
 def safe(text: object) -> str:
-    """Foreign text as one line that cannot steer a terminal: what is not printable is shown escaped."""
+    """Foreign text as one line that cannot steer a terminal: what is not printable is shown
+    escaped.
+    """
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode()
         for one in str(text)
@@ -108,7 +112,7 @@ class Follower:
     def take(self, told: EventRow | Progress) -> None:
         if self._json:
             body = as_json(told) if isinstance(told, Progress) else told.body
-            named = {"job": self._name} | body if self._name else body
+            named: dict[str, Json] = {"job": self._name, **body} if self._name else body
             click.echo(json.dumps(named, ensure_ascii=False))
         elif isinstance(told, Progress):
             self._progress(told)

@@ -8,11 +8,11 @@ from appliance import config, process
 from appliance.cli import show
 from appliance.errors import MotionGearError
 from appliance.events import Json
+from appliance.jobs import Spec, dump_spec
 from appliance.model import DiskId, JobId, ShipmentId
 from appliance.seal.canon import now
 from appliance.seal.keys import PrivateKey
 from appliance.state import EventRow, JobState, State
-from appliance.jobs import Spec, dump_spec
 
 
 @contextmanager

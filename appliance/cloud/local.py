@@ -1,7 +1,8 @@
-"""Target: raw sparse files in a directory, as local KVM takes them; attached to a loop device on request.
+"""Target: raw sparse files in a directory, as local KVM takes them; attached to a loop device on
+request.
 
-A volume is ``<name>.img`` with its tag beside it, ``<name>.json``. While it is being restored the file is called
-``<name>.img.partial``: nothing half-written is taken for whole.
+A volume is ``<name>.img`` with its tag beside it, ``<name>.json``. While it is being restored the
+file is called ``<name>.img.partial``: nothing half-written is taken for whole.
 """
 
 import json
@@ -45,7 +46,9 @@ def _failed(exc: OSError, path: Path) -> MotionGearError:
 
 
 class LocalVolume:
-    """An attached volume file: written through one descriptor, read past the page cache through another."""
+    """An attached volume file: written through one descriptor, read past the page cache through
+    another.
+    """
 
     fresh = True  # made sparse by this target, written by nothing else since: the tag says so
 
@@ -185,7 +188,9 @@ class LocalTarget:
         return next((one for one in paths if one.exists()), None)
 
     def _known(self, spec: VolumeSpec) -> VolumeInfo | None:
-        """The volume of that name when it is this disk's, None when the name is free; else a refusal."""
+        """The volume of that name when it is this disk's, None when the name is free; else a
+        refusal.
+        """
         known = self._tagged(spec.name)
         if known is None:
             if self._file(spec.name) is not None:

@@ -44,7 +44,9 @@ class DeviceDisk:
             raise SourceChangedError(f"{self._facts.source} is not the disk it was at the start")
 
     def _there(self) -> bool:
-        """Whether the kernel still knows the device with its size: a pulled disk has size 0 or no node in sysfs."""
+        """Whether the kernel still knows the device with its size: a pulled disk has size 0 or
+        no node in sysfs.
+        """
         number = os.fstat(self._fd).st_rdev
         node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
         try:
@@ -54,7 +56,9 @@ class DeviceDisk:
 
 
 class AttachedDisks:
-    """The disks of this machine. ``own`` are paths whose disks are the device's own: store, state, root."""
+    """The disks of this machine. ``own`` are paths whose disks are the device's own: store,
+    state, root.
+    """
 
     def __init__(self, own: Sequence[Path]) -> None:
         self._own = [Path("/"), *own]
@@ -94,7 +98,9 @@ class AttachedDisks:
 
 @contextmanager
 def _opened(name: str) -> Iterator[int]:
-    """O_EXCL: the kernel refuses while anything has the disk mounted or claimed, and refuses others while we read."""
+    """O_EXCL: the kernel refuses while anything has the disk mounted or claimed, and refuses
+    others while we read.
+    """
     try:
         fd = os.open(name, os.O_RDONLY | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC)
     except PermissionError as exc:

@@ -26,7 +26,9 @@ class Mount:
 
 @dataclass(slots=True)
 class Backing:
-    """Everything that one path stands on: device numbers, and files behind loop devices as (device, inode)."""
+    """Everything that one path stands on: device numbers, and files behind loop devices as
+    (device, inode).
+    """
 
     devices: set[int] = field(default_factory=set)
     files: set[tuple[int, int]] = field(default_factory=set)
@@ -59,7 +61,7 @@ def _number(path: Path) -> int | None:
 def _device_of(path: str) -> int | None:
     """The device number behind a node such as /dev/sda1, if it is one."""
     with suppress(OSError):
-        return os.stat(path).st_rdev or None
+        return Path(path).stat().st_rdev or None
     return None
 
 
@@ -90,7 +92,8 @@ def _above(number: int) -> Iterator[int]:
 
 def _loop_file(number: int) -> os.stat_result | None:
     with suppress(OSError):
-        return os.stat((_node(number) / "loop" / "backing_file").read_text().strip("\n"))
+        name = (_node(number) / "loop" / "backing_file").read_text().strip("\n")
+        return Path(name).stat()
     return None
 
 
@@ -98,7 +101,7 @@ def backing(path: Path, depth: int = _DEPTH) -> Backing:
     """Everything ``path`` stands on, down to the disks."""
     found = Backing()
     with suppress(OSError):
-        _add_file(found, os.stat(path), depth)
+        _add_file(found, path.stat(), depth)
     return found
 
 
@@ -153,7 +156,9 @@ def refuse_own_device(number: int, name: str, own: Sequence[Path]) -> None:
 
 
 def why_busy(number: int) -> str | None:
-    """What uses the disk right now: a mount, a swap area, something built on it; None when nothing does."""
+    """What uses the disk right now: a mount, a swap area, something built on it; None when
+    nothing does.
+    """
     users = _users(number)
     for one in mounts():
         if one.number in users or _device_of(one.source) in users:
@@ -178,9 +183,9 @@ def _loops_on(file: os.stat_result) -> Iterator[int]:
     for loop in Path("/sys/block").glob("loop*"):
         number = _number(loop)
         found = None if number is None else _loop_file(number)
-        if number is not None and found is not None:
-            if (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino):
-                yield number
+        same = found is not None and (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino)
+        if number is not None and same:
+            yield number
 
 
 def refuse_image(path: Path, own: Sequence[Path]) -> None:

@@ -20,7 +20,9 @@ _AMBIVALENT = 8
 
 
 def image_sector(fd: int) -> int:
-    """The sector size an image was partitioned for: 4096 where only there a GPT header stands, else 512."""
+    """The sector size an image was partitioned for: 4096 where only there a GPT header stands,
+    else 512.
+    """
     at_512, at_4096 = os.pread(fd, 8, 512), os.pread(fd, 8, 4096)
     return 4096 if at_4096 == b"EFI PART" != at_512 else SECTOR
 
@@ -34,7 +36,7 @@ def _number(found: object) -> int:
 
 
 def _table(source: str, sector: int) -> dict[str, object]:
-    """sfdisk's partition table; empty where there is none."""
+    """Sfdisk's partition table; empty where there is none."""
     try:
         said = run("sfdisk", "--json", "--sector-size", str(sector), source, fine=(0, _NO_TABLE))
         found = json.loads(said or "{}")
@@ -45,7 +47,7 @@ def _table(source: str, sector: int) -> dict[str, object]:
 
 
 def _probe(source: str, offset: int, size: int) -> dict[str, str]:
-    """blkid's low-level probe of a byte range; empty where it finds nothing or cannot decide."""
+    """Blkid's low-level probe of a byte range; empty where it finds nothing or cannot decide."""
     fine = (0, _NOTHING_FOUND, _AMBIVALENT)
     args = ("--probe", "--output", "export", "--offset", str(offset), "--size", str(size), source)
     try:

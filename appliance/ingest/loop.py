@@ -1,7 +1,8 @@
 """The source loop: read, cut, digest, put - for every source and every sink.
 
-Several blocks are in flight: workers read, digest and compress (all of which release the interpreter's lock); the loop
-itself takes the results in order and puts them, so that a sink sees one ascending stream.
+Several blocks are in flight: workers read, digest and compress (all of which release the
+interpreter's lock); the loop itself takes the results in order and puts them, so that a sink sees
+one ascending stream.
 """
 
 import os
@@ -39,7 +40,9 @@ class How:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Blocks ``index`` to ``index + count - 1``: one block to read, or a run that is known to be zero."""
+    """Blocks ``index`` to ``index + count - 1``: one block to read, or a run that is known to
+    be zero.
+    """
 
     index: int
     count: int
@@ -49,7 +52,8 @@ class Wanted:
 def wanted_blocks(
     extents: Iterator[Extent], start: int, blocks: int, size: int
 ) -> Iterator[Wanted]:
-    """Blocks from ``start`` on, in order and without gaps: a block is a hole only where all of it lies in one.
+    """Blocks from ``start`` on, in order and without gaps: a block is a hole only where all of it
+    lies in one.
 
     ``size`` is the block size; ``extents`` are in bytes, ascending.
     """
@@ -76,7 +80,9 @@ def _each(first: int, end: int) -> Iterator[Wanted]:
 
 
 class _Line:
-    """The blocks in flight: buffers, workers, and results in the order in which they were asked for."""
+    """The blocks in flight: buffers, workers, and results in the order in which they were asked
+    for.
+    """
 
     def __init__(self, source: SourceDisk, block_size: int, how: How) -> None:
         self._source, self._block_size, self._level = source, block_size, how.level
@@ -94,7 +100,9 @@ class _Line:
         self._flying.append((self._pool.submit(self._cut, index, buffer), buffer))
 
     def results(self, left: int) -> Iterator[Cut]:
-        """Finished blocks in order until at most ``left`` are in flight; each is valid until the next is taken."""
+        """Finished blocks in order until at most ``left`` are in flight; each is valid until
+        the next is taken.
+        """
         while len(self._flying) > left:
             future, buffer = self._flying.popleft()
             yield future.result()
@@ -114,7 +122,9 @@ class _Line:
 
 
 class Ingest:
-    """One disk's point going from a source into a sink. ``run`` returns when the point is ended."""
+    """One disk's point going from a source into a sink. ``run`` returns when the point is
+    ended.
+    """
 
     def __init__(
         self,
@@ -122,14 +132,13 @@ class Ingest:
         sink: Sink,
         point: PointSpec,
         witness: SampleWitness,
-        block_size: int,
         emit: Emit,
         stop: Stop,
         throttle: Throttle,
         how: How,
     ) -> None:
         self._source, self._sink, self._point, self._witness = source, sink, point, witness
-        self._block_size, self._emit, self._stop = block_size, emit, stop
+        self._block_size, self._emit, self._stop = witness.block_size, emit, stop
         self._throttle, self._how = throttle, how
         self._size = point.facts.size
         self._bad: Extent | None = None

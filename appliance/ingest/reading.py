@@ -14,9 +14,11 @@ ReadFunction = Callable[[int, int, memoryview], int]
 
 
 class SectorReader:
-    """Reads from a descriptor; where that fails, in halves down to one sector; what remains is zeros and a range.
+    """Reads from a descriptor; where that fails, in halves down to one sector; what remains is
+    zeros and a range.
 
-    ``there`` says whether the disk itself still answers: if not, SourceGoneError instead of ranges.
+    ``there`` says whether the disk itself still answers: if not, SourceGoneError instead of
+    ranges.
     """
 
     def __init__(

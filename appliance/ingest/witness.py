@@ -1,7 +1,9 @@
-"""No chimeras: a keyed digest over samples of what was stored, by which a resumed job knows its source again.
+"""No chimeras: a keyed digest over samples of what was stored, by which a resumed job knows its
+source again.
 
-Sampled are the first block, the last, those where partitions begin, and evenly spaced blocks below the cursor: at most
-64 of them, at multiples of a power of two, so that the samples of an earlier cursor can be found again.
+Sampled are the first block, the last, those where partitions begin, and evenly spaced blocks below
+the cursor: at most 64 of them, at multiples of a power of two, so that the samples of an earlier
+cursor can be found again.
 """
 
 from blake3 import blake3
@@ -14,7 +16,9 @@ _SAMPLES = 64
 
 
 def stride(cursor: int) -> int:
-    """The distance of samples below ``cursor``: the smallest power of two that needs at most 64 of them."""
+    """The distance of samples below ``cursor``: the smallest power of two that needs at most 64
+    of them.
+    """
     found = 1
     while cursor > found * _SAMPLES:
         found *= 2
@@ -25,7 +29,7 @@ class SampleWitness:
     """Witness over one opened source disk. ``key`` (32 bytes) is the job's own salt."""
 
     def __init__(self, source: SourceDisk, key: bytes, block_size: int) -> None:
-        self._source, self._key, self._block_size = source, key, block_size
+        self._source, self._key, self.block_size = source, key, block_size
         self._size = source.facts.size
         self._buffer = aligned_buffer(block_size)
         last = block_count(self._size, block_size) - 1
@@ -40,7 +44,7 @@ class SampleWitness:
         end = cut.index + cut.count
         step = self._stride if cut.count == 1 else max(self._stride, stride(end))
         for index in range(-(-cut.index // step) * step, end, step):
-            length = block_length(index, self._size, self._block_size)
+            length = block_length(index, self._size, self.block_size)
             self._samples[index] = zero_digest(length) if cut.payload is None else cut.digest
 
     def guard(self, cursor: int) -> bytes:
@@ -54,14 +58,16 @@ class SampleWitness:
         return found.digest()
 
     def trusts(self, cursor: int, guard: bytes) -> bool:
-        """Read all samples below ``cursor`` again; they stay noted, so that later guards include them."""
-        blocks = block_count(self._size, self._block_size)
+        """Read all samples below ``cursor`` again; they stay noted, so that later guards
+        include them.
+        """
+        blocks = block_count(self._size, self.block_size)
         if cursor > blocks:
             return False
         self._samples = {index: self._read(index) for index in range(0, cursor, stride(cursor))}
         return self.guard(cursor) == guard
 
     def _read(self, index: int) -> Digest:
-        piece = self._buffer[: block_length(index, self._size, self._block_size)]
-        self._source.readinto(index * self._block_size, piece)
+        piece = self._buffer[: block_length(index, self._size, self.block_size)]
+        self._source.readinto(index * self.block_size, piece)
         return digest(piece)

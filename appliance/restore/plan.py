@@ -1,4 +1,6 @@
-"""Plan: which disk becomes which volume, decided and checked before anything is written. Pure but for the indexes."""
+"""Plan: which disk becomes which volume, decided and checked before anything is written. Pure
+but for the indexes.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,9 @@ class PlannedDisk:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a restore will do. ``left_out`` are disks that are incomplete, which nobody asked for by name."""
+    """What a restore will do. ``left_out`` are disks that are incomplete, which nobody asked
+    for by name.
+    """
 
     sealed: Sealed
     disks: tuple[PlannedDisk, ...]
@@ -40,7 +44,9 @@ class Plan:
 
 
 def safe_name(spec: PointSpec) -> str:
-    """A volume's default name: machine and serial (else the disk id), as far as they are safe in a file name."""
+    """A volume's default name: machine and serial (else the disk id), as far as they are safe
+    in a file name.
+    """
     text = f"{spec.machine}-{spec.facts.serial or spec.disk[:8]}"
     return _UNSAFE.sub("_", text).strip("._-")[:100] or spec.disk
 
@@ -82,7 +88,9 @@ def _names(maps: Sequence[PointMap], chosen: Mapping[str, str]) -> dict[DiskId, 
 
 
 def make(sealed: Sealed, key: PrivateKey, target: Target, chosen: Mapping[str, str]) -> Plan:
-    """Plan a restore of the chosen disks, or of all complete ones. Every refusal comes before any write."""
+    """Plan a restore of the chosen disks, or of all complete ones. Every refusal comes before
+    any write.
+    """
     maps = open_points(sealed, key)
     names = _names(maps, chosen)
     wanted = [one for one in maps if one.spec.disk in names]

@@ -1,7 +1,8 @@
-"""The target loop: every pack read once, in physical order, each block written wherever it belongs.
+"""The target loop: every pack read once, in physical order, each block written wherever it
+belongs.
 
-A pack counts as replayed when its bytes, as they were read, are those that were sealed and the volumes have been
-flushed. Until all packs are, the volumes stay marked as partial.
+A pack counts as replayed when its bytes, as they were read, are those that were sealed and the
+volumes have been flushed. Until all packs are, the volumes stay marked as partial.
 """
 
 import threading
@@ -50,7 +51,9 @@ class Replayed:
 
 
 class Replay:
-    """A plan being carried out. ``done`` packs were replayed by an earlier run; ``passed`` hears of each new one."""
+    """A plan being carried out. ``done`` packs were replayed by an earlier run; ``passed``
+    hears of each new one.
+    """
 
     def __init__(
         self,
@@ -87,7 +90,9 @@ class Replay:
         return self.told
 
     def _work(self) -> Iterator[_Work]:
-        """Every pack, also one that gives no block: only its digest shows that it really has none to give."""
+        """Every pack, also one that gives no block: only its digest shows that it really has
+        none to give.
+        """
         for disk in self._plan.disks:
             volume = self._volumes[disk.volume.disk]
             winners = disk.map.winners()

@@ -1,1 +1,3 @@
-"""The store: its format, keys, seal and verification. Knows no device and no cloud (docs/store-format.md)."""
+"""The store: its format, keys, seal and verification. Knows no device and no cloud
+(docs/store-format.md).
+"""

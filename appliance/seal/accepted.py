@@ -56,7 +56,9 @@ class Accepted:
         return {one.device: one for one in lines}
 
     def refuse_older(self, seal: Seal) -> None:
-        """Refuse a seal that is not above the last accepted one of its device, unless it is that one."""
+        """Refuse a seal that is not above the last accepted one of its device, unless it is
+        that one.
+        """
         last = self._lines().get(seal.device)
         if last is None or seal.root().hex() == last.root or seal.sequence > last.sequence:
             return

@@ -1,4 +1,6 @@
-"""The canary: proof, before the device ships, that a recipient can open what it seals (store-format.md, section 9)."""
+"""The canary: proof, before the device ships, that a recipient can open what it seals
+(store-format.md, section 9).
+"""
 
 import os
 from dataclasses import dataclass
@@ -95,7 +97,9 @@ def _read(store: Path, head: Head) -> Canary:
 
 
 def open_code(store: Path, head: Head, key: PrivateKey) -> str:
-    """What a recipient reads out to the technician: it proves that this key opens this shipment."""
+    """What a recipient reads out to the technician: it proves that this key opens this
+    shipment.
+    """
     secret = unwrap([one for _, one, _ in _read(store, head).wraps], key, _info(head))
     if secret is None:
         raise CanaryError(

@@ -1,7 +1,8 @@
 """Canonical JSON and strict reading of it (store-format.md, section 1).
 
-Foreign documents are parsed into typed objects field by field; unknown, missing and ill-formed fields are refused,
-and so is a document that is not, byte for byte, what its own content would be written as.
+Foreign documents are parsed into typed objects field by field; unknown, missing and ill-formed
+fields are refused, and so is a document that is not, byte for byte, what its own content would be
+written as.
 """
 
 import base64
@@ -39,7 +40,9 @@ def now() -> str:
 
 
 class Fields:
-    """A JSON object being read: every field is asked for once, by type; ``done`` refuses what was not asked for."""
+    """A JSON object being read: every field is asked for once, by type; ``done`` refuses what
+    was not asked for.
+    """
 
     def __init__(self, found: object, what: str, refuse: type[StoreRefusedError]) -> None:
         if not isinstance(found, dict):
@@ -133,7 +136,7 @@ class Fields:
 
     def done(self) -> Self:
         if self._left:
-            raise self.bad(sorted(self._left)[0], "is not known")
+            raise self.bad(min(self._left), "is not known")
         return self
 
 
@@ -162,7 +165,8 @@ def read(
     refuse: type[StoreRefusedError],
     most: int = 1 << 24,
 ) -> T:
-    """Parse a canonical document of at most ``most`` bytes into T, or raise ``refuse`` saying what is wrong.
+    """Parse a canonical document of at most ``most`` bytes into T, or raise ``refuse`` saying what
+    is wrong.
 
     ``write`` is the way back: what it gives must be the very bytes that were read.
     """

@@ -1,4 +1,5 @@
-"""Cut: from a block's bytes to what a sink takes - digested, zero or not, compressed where it pays. Pure.
+"""Cut: from a block's bytes to what a sink takes - digested, zero or not, compressed where it
+pays. Pure.
 
 One Cutter a thread: a zstd compressor is not shared.
 """
@@ -11,7 +12,8 @@ from blake3 import blake3
 from appliance.model import Codec, Cut, Digest, Extent
 
 DEFAULT_LEVEL = 1
-# A block is tried on 8 pieces of 4 KiB spread over it: level 1 takes 0.07 ms for them, 2 ms for a whole block.
+# A block is tried on 8 pieces of 4 KiB spread over it: level 1 takes 0.07 ms for them, 2 ms for a
+# whole block.
 _PIECES, _PIECE = 8, 4096
 _PAYS = 15 / 16  # stored as it is unless it shrinks below this share
 
@@ -64,7 +66,9 @@ class Expander:
         self._zstd = zstandard.ZstdDecompressor()
 
     def expand(self, codec: Codec, stored: memoryview, plain: int) -> memoryview | bytes:
-        """The ``plain`` bytes behind a payload; raises ValueError when they are not what it holds."""
+        """The ``plain`` bytes behind a payload; raises ValueError when they are not what it
+        holds.
+        """
         if codec is Codec.RAW:
             return stored
         try:

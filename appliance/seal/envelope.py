@@ -1,22 +1,23 @@
-"""What seals and opens a pack: the secret, its wraps, the keys made of it (store-format.md, section 4).
+"""What seals and opens a pack: the secret, its wraps, the keys made of it (store-format.md,
+section 4).
 
-The secret exists in memory while a pack is written, and again at whoever holds a recipient's private key.
+The secret exists in memory while a pack is written, and again at whoever holds a recipient's
+private key.
 """
 
 import os
 from collections.abc import Sequence
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hpke
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from blake3 import blake3
-
 from appliance.errors import PackDamagedError, RecordDamagedError, WrongKeyError
 from appliance.seal.keys import PrivateKey, Recipient
-from appliance.seal.layout import FRAME_HEAD, INDEX, TAG, PackHead, frame_bytes, index_cipher_size
+from appliance.seal.layout import FRAME_HEAD, INDEX, TAG, PackHead, frame_bytes
 
 SECRET_SIZE = 32
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
@@ -53,7 +54,9 @@ class PackKeys:
 
     @classmethod
     def create(cls, head: PackHead, recipients: Sequence[Recipient]) -> tuple["PackKeys", bytes]:
-        """Keys for a new pack, and the bytes of its head, padded, with the secret wrapped to every recipient."""
+        """Keys for a new pack, and the bytes of its head, padded, with the secret wrapped to
+        every recipient.
+        """
         secret = os.urandom(SECRET_SIZE)
         context = blake3(head.context_bytes()).digest()
         keys = cls(secret, context)
@@ -65,7 +68,9 @@ class PackKeys:
     def unlock(
         cls, head: PackHead, commitment: bytes, wraps: Sequence[bytes], key: PrivateKey
     ) -> "PackKeys":
-        """The keys of a pack for a holder of ``key``; the commitment is checked before anything is opened."""
+        """The keys of a pack for a holder of ``key``; the commitment is checked before anything
+        is opened.
+        """
         context = blake3(head.context_bytes()).digest()
         secret = unwrap(wraps, key, b"motiongear/1 wrap" + context)
         if secret is None:
@@ -100,13 +105,9 @@ class PackKeys:
         return header + self._index.encrypt(bytes(12), bytes(plain), bound)
 
     def open_index(self, frame: bytes, records: int) -> bytes:
-        header = frame_bytes(INDEX, index_cipher_size(records))
+        bound = frame[:FRAME_HEAD] + records.to_bytes(4, "little")
         try:
-            if frame[:FRAME_HEAD] != header:
-                raise InvalidTag
-            return self._index.decrypt(
-                bytes(12), frame[FRAME_HEAD:], header + records.to_bytes(4, "little")
-            )
+            return self._index.decrypt(bytes(12), frame[FRAME_HEAD:], bound)
         except InvalidTag as exc:
             raise PackDamagedError(
                 "The index of the pack is damaged: it cannot be opened"

@@ -48,7 +48,7 @@ def _write_counter(counter: Counter) -> Json:
 
 
 class Device:
-    """This device's signing key and seal counter."""
+    """The signing key and seal counter of this device."""
 
     def __init__(self, directory: Path, key: Ed25519PrivateKey) -> None:
         self._counter_path = directory / "seals.json"
@@ -67,7 +67,7 @@ class Device:
         if len(seed) != 32:
             raise StateError(
                 f"The device's identity in {path} is damaged",
-                todo="Restore the file from a copy, or remove it: the device then gets a new identity.",
+                todo="Restore the file from a copy, or remove it: a new identity is then made.",
             )
         return cls(directory, Ed25519PrivateKey.from_private_bytes(seed))
 

@@ -1,4 +1,6 @@
-"""Recipients: whom a store is sealed for, and the private key files that open it (store-format.md, section 4)."""
+"""Recipients: whom a store is sealed for, and the private key files that open it
+(store-format.md, section 4).
+"""
 
 import os
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ Role = Literal["operator", "recovery"]
 PUBLIC_SIZE = 1184 + 32
 SEED_SIZE = 64 + 32
 FINGERPRINT_SIZE = 20
-# 256 MiB, 3 passes, 4 lanes: RFC 9106's second choice with four times the memory; 0.4 s on two cores of 2024.
+# 256 MiB, 3 passes, 4 lanes: RFC 9106's second choice with four times the memory; 0.4 s on two
+# cores of 2024.
 KDF_MEMORY_KIB, KDF_ITERATIONS, KDF_LANES = 1 << 18, 3, 4
 _MOST_FILE = 1 << 16
 
@@ -218,7 +221,9 @@ def read_recipient(path: Path) -> Recipient:
 def write_pair(
     key: PrivateKey, path: Path, passphrase: str, memory_kib: int = KDF_MEMORY_KIB
 ) -> Path:
-    """Write the locked private key to ``path`` and the public one beside it; returns the latter's path."""
+    """Write the locked private key to ``path`` and the public one beside it; returns the
+    latter's path.
+    """
     public_path = path.with_name(path.name + ".pub")
     for one in (path, public_path):
         if one.exists():

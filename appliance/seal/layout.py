@@ -1,6 +1,8 @@
-"""The fixed structures of a pack, byte for byte (store-format.md, section 5). Pure: no keys, no files.
+"""The fixed structures of a pack, byte for byte (store-format.md, section 5). Pure: no keys, no
+files.
 
-``parse`` functions take foreign bytes: they refuse with PackDamagedError what no writer of this format writes.
+``parse`` functions take foreign bytes: they refuse with PackDamagedError what no writer of this
+format writes.
 """
 
 import struct
@@ -54,13 +56,14 @@ def is_zero(data: memoryview | bytes) -> bool:
     return bytes(data).count(0) == len(data)
 
 
-# --- pack head -------------------------------------------------------------------------------------
+# --- pack head --------------------
 
 
 @dataclass(frozen=True, slots=True)
 class PackHead:
     """What anyone may know of a pack. Order within a disk's point: (session, sequence);
-    ``start`` is the block at which this pack takes over."""
+    ``start`` is the block at which this pack takes over.
+    """
 
     shipment: ShipmentId
     head_digest: bytes
@@ -104,7 +107,9 @@ class PackHead:
 
 
 def parse_pack_head(data: bytes, most_recipients: int = 16) -> tuple[PackHead, bytes, list[bytes]]:
-    """The head, its commitment and its wraps. ``data`` is the front of the pack, at least the head's size."""
+    """The head, its commitment and its wraps. ``data`` is the front of the pack, at least the
+    head's size.
+    """
     if len(data) < PAGE or data[:8] != PACK_MAGIC:
         if data[:6] == PACK_MAGIC[:6] and len(data) >= PAGE:
             raise UnknownFormatError("The pack has a format version that is unknown here")
@@ -147,7 +152,7 @@ def parse_pack_head(data: bytes, most_recipients: int = 16) -> tuple[PackHead, b
     return head, data[CONTEXT_SIZE : CONTEXT_SIZE + 32], wraps
 
 
-# --- records ---------------------------------------------------------------------------------------
+# --- records --------------------
 
 
 class Kind(IntEnum):
@@ -229,34 +234,28 @@ def parse_record_head(data: bytes | memoryview, block_size: int) -> RecordHead:
 
 def _sound(head: RecordHead, block_size: int) -> bool:
     """Whether the fields of a record head go together."""
-    if (head.codec is Codec.RAW) != (
-        head.stored == head.plain
-    ) and head.kind is not Kind.REFERENCE:
-        return False
-    if head.index + head.count >= 1 << 63:
-        return False
-    if head.kind is not Kind.REFERENCE and (head.target != NO_PACK or head.target_number):
-        return False
+    refers = head.kind is Kind.REFERENCE
+    raw_as_it_is = refers or (head.codec is Codec.RAW) == (head.stored == head.plain)
+    target = refers == (head.target != NO_PACK) and (refers or not head.target_number)
+    bounded = head.index + head.count < 1 << 63 and head.target_number < MAX_RECORDS
+    return raw_as_it_is and target and bounded and _sound_kind(head, block_size)
+
+
+def _sound_kind(head: RecordHead, block_size: int) -> bool:
+    raw, fills = head.codec is Codec.RAW, 0 < head.stored <= head.plain
     match head.kind:
         case Kind.BLOCK:
-            return head.count == 1 and 0 < head.stored <= head.plain <= block_size
+            return head.count == 1 and fills and head.plain <= block_size
         case Kind.REFERENCE:
-            empty = head.stored == 0 and head.codec is Codec.RAW
-            return (
-                empty
-                and head.count == 1
-                and 0 < head.plain <= block_size
-                and head.target != NO_PACK
-            )
+            one_block = head.count == 1 and 0 < head.plain <= block_size
+            return one_block and raw and head.stored == 0
         case Kind.ZERO_RUN:
             return head.count >= 1 and head.plain == 0 and head.digest == NO_DIGEST
         case Kind.UNREADABLE:
             ranges, rest = divmod(head.plain, _RANGE.size)
-            raw = head.codec is Codec.RAW and rest == 0
-            return raw and head.count >= 1 and 1 <= ranges <= MAX_RANGES
+            return raw and head.count >= 1 and rest == 0 and 1 <= ranges <= MAX_RANGES
         case _:
-            no_block = head.index == head.count == 0
-            return no_block and 0 < head.stored <= head.plain <= MAX_JSON
+            return fills and head.index == head.count == 0 and head.plain <= MAX_JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +293,9 @@ def index_cipher_size(records: int) -> int:
 
 
 def parse_index(plain: bytes | memoryview, head: PackHead, records: int) -> list[Entry]:
-    """The entries of an opened index; their frames must lie one behind the other, checkpoints between."""
+    """The entries of an opened index; their frames must lie one behind the other, checkpoints
+    between.
+    """
     view = memoryview(plain)
     entries: list[Entry] = []
     at = head.size
@@ -328,12 +329,14 @@ def parse_ranges(
     return found
 
 
-# --- checkpoint and trailer -------------------------------------------------------------------------
+# --- checkpoint and trailer --------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Everything below block ``cursor`` is stored; ``digest`` is that of all pack bytes before it."""
+    """Everything below block ``cursor`` is stored; ``digest`` is that of all pack bytes before
+    it.
+    """
 
     records: int
     cursor: int

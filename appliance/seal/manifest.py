@@ -1,7 +1,8 @@
-"""Manifest: what a disk consists of at a point - one entry a block under a tree of digests (store-format.md, 10).
+"""Manifest: what a disk consists of at a point - one entry a block under a tree of digests
+(store-format.md, 10).
 
-Derived by whoever holds a key, or by reading a volume; never stored on the device. Entries lie in a mapped file or in
-anonymous memory, so that a large disk costs address space only.
+Derived by whoever holds a key, or by reading a volume; never stored on the device. Entries lie in
+a mapped file or in anonymous memory, so that a large disk costs address space only.
 """
 
 import mmap

@@ -1,4 +1,6 @@
-"""PackWriter: one pack, written once, front to back, with the only keys that ever exist for it on the device."""
+"""PackWriter: one pack, written once, front to back, with the only keys that ever exist for it
+on the device.
+"""
 
 import fcntl
 import os
@@ -68,7 +70,8 @@ def tail_size(records: int) -> int:
 class PackWriter:
     """An open pack. Its space is taken when it opens, so that it can always be closed.
 
-    Any OSError ends it: ``abandon`` then leaves what the last good checkpoint covers, and nothing else.
+    Any OSError ends it: ``abandon`` then leaves what the last good checkpoint covers, and nothing
+    else.
     """
 
     def __init__(
@@ -132,7 +135,9 @@ class PackWriter:
         return number
 
     def checkpoint(self, cursor: int, guard: bytes) -> None:
-        """Write and sync a checkpoint. When this returns, everything appended before is durable."""
+        """Write and sync a checkpoint. When this returns, everything appended before is
+        durable.
+        """
         self._write_checkpoint(cursor, guard)
         try:
             os.fdatasync(self._fd)
@@ -164,9 +169,11 @@ class PackWriter:
         return ClosedPack(self.head.pack, self._offset, self.records, self._hash.digest())
 
     def abandon(self) -> None:
-        """Give the pack up: cut it behind its last good checkpoint, or remove it when there is none.
+        """Give the pack up: cut it behind its last good checkpoint, or remove it when there is
+        none.
 
-        What a failed sync left in memory may never reach the disk, so nothing behind that point is kept.
+        What a failed sync left in memory may never reach the disk, so nothing behind that point is
+        kept.
         """
         if self._fd < 0:
             return

@@ -1,4 +1,6 @@
-"""The JSON documents inside packs: disk head, point end, contents (store-format.md, sections 6 and 7)."""
+"""The JSON documents inside packs: disk head, point end, contents (store-format.md, sections 6
+and 7).
+"""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +19,6 @@ from appliance.model import (
 from appliance.seal import canon
 from appliance.seal.layout import MAX_BLOCKS, MAX_JSON
 
-TEXT = 1024
 MAX_PARTS = 1024
 MAX_PACKS = 1 << 20
 MAX_DISKS = 1 << 14

@@ -1,12 +1,13 @@
-"""PointMap: for each block of a disk at a point, the record that wins, found from the indexes of its packs.
+"""PointMap: for each block of a disk at a point, the record that wins, found from the indexes of
+its packs.
 
-Needs a key. Memory: 8 bytes a block for the winners and 40 for the manifest, both mapped and untouched where unknown.
+Needs a key. Memory: 8 bytes a block for the winners and 40 for the manifest, both mapped and
+untouched where unknown.
 """
 
 import mmap
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from appliance.errors import (
     ForeignPackError,
@@ -15,7 +16,7 @@ from appliance.errors import (
     PackMissingError,
     RecordDamagedError,
 )
-from appliance.model import PointSpec, block_length
+from appliance.model import PointSpec
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import CONTENT_KINDS, Entry, Kind, PackState, parse_ranges
 from appliance.seal.manifest import Manifest, State
@@ -26,15 +27,6 @@ from appliance.seal.store import PointPacks
 _NUMBER_BITS = 20
 _ZERO = 1  # below the first code: pack places count from 1
 _CODE = 1 << _NUMBER_BITS
-
-
-@dataclass(frozen=True, slots=True)
-class Winner:
-    """Block ``index`` takes its content from record ``number`` of the point's pack at ``place``."""
-
-    index: int
-    place: int
-    number: int
 
 
 class PointMap:
@@ -66,7 +58,9 @@ class PointMap:
             yield first, count
 
     def winners(self) -> "list[array[int]]":
-        """For each pack of the point, ``number << 32 | block`` of every block it gives, ascending."""
+        """For each pack of the point, ``number << 32 | block`` of every block it gives,
+        ascending.
+        """
         found = [array("Q") for _ in self.packs.packs]
         for index, code in enumerate(self._winners):
             if code > _ZERO:
@@ -116,7 +110,9 @@ class PointMap:
         self.manifest.set(head.index, head.digest, State.DATA)
 
     def _target(self, place: int, entry: Entry) -> int:
-        """The code of the record that a reference names: earlier in its pack, or in an earlier closed one."""
+        """The code of the record that a reference names: earlier in its pack, or in an earlier
+        closed one.
+        """
         head = entry.head
         for earlier, pack in enumerate(self.packs.packs[: place + 1]):
             if pack.head.pack == head.target:
@@ -136,7 +132,9 @@ class PointMap:
                 at = stop
 
     def finish(self) -> None:
-        """Mark blocks with unreadable bytes, and refuse a point that says it is complete and is not."""
+        """Mark blocks with unreadable bytes, and refuse a point that says it is complete and is
+        not.
+        """
         for index in self.bad:
             digest, _ = self.manifest[index]
             self.manifest.set(index, digest, State.UNREADABLE)
@@ -153,7 +151,9 @@ class PointMap:
 
 
 def check_sequence(packs: PointPacks) -> None:
-    """Sessions and sequences without gaps, closed packs before the last of a session; else PackMissingError."""
+    """Sessions and sequences without gaps, closed packs before the last of a session; else
+    PackMissingError.
+    """
     session = sequence = 0
     for one in packs.packs:
         if one.head.session != session:
@@ -198,16 +198,20 @@ def _take_pack(
         raise RecordDamagedError("its disk head tells of another size than the packs before it")
     found.end = None
     for entry in entries[1:]:
-        kind = entry.head.kind
-        if found.end is not None or kind in (Kind.DISK_HEAD, Kind.CONTENTS):
-            raise RecordDamagedError(f"Record {entry.number} stands where it may not")
-        if kind in CONTENT_KINDS:
-            found.take(place, entry)
-        elif kind is Kind.UNREADABLE:
-            payload = reader.record(entry).payload
-            found.take_unreadable(parse_ranges(payload, entry.head, info.head.block_size))
-        else:
-            found.end = read_point_end(bytes(reader.record(entry).payload))
+        _take_entry(found, place, entry, reader)
     if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
         raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
     return found
+
+
+def _take_entry(found: PointMap, place: int, entry: Entry, reader: PackReader) -> None:
+    kind = entry.head.kind
+    if found.end is not None or kind in {Kind.DISK_HEAD, Kind.CONTENTS}:
+        raise RecordDamagedError(f"record {entry.number} stands where it may not")
+    if kind in CONTENT_KINDS:
+        found.take(place, entry)
+    elif kind is Kind.UNREADABLE:
+        payload = reader.record(entry).payload
+        found.take_unreadable(parse_ranges(payload, entry.head, reader.head.block_size))
+    else:
+        found.end = read_point_end(bytes(reader.record(entry).payload))

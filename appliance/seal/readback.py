@@ -1,4 +1,6 @@
-"""Reading many packs past the page cache, in physical order, several at once: what sealing and verifying share."""
+"""Reading many packs past the page cache, in physical order, several at once: what sealing and
+verifying share.
+"""
 
 import os
 import threading
@@ -40,7 +42,9 @@ def readers_for(path: Path) -> int:
 
 
 def digest_file(path: Path, size: int, moved: Callable[[int], None], stop: Stop) -> Digests:
-    """Read ``path``, expected to have ``size`` bytes, past the page cache; ``moved`` hears of each piece's length."""
+    """Read ``path``, expected to have ``size`` bytes, past the page cache; ``moved`` hears of
+    each piece's length.
+    """
     found = blake3(max_threads=1)
     seen = 0
     body = b""
@@ -70,7 +74,7 @@ _local = threading.local()
 
 
 def _buffer() -> memoryview:
-    """This thread's buffer: made once, since fresh memory costs as much as the digest."""
+    """The buffer of this thread: made once, since fresh memory costs as much as the digest."""
     if not hasattr(_local, "buffer"):
         _local.buffer = aligned_buffer(_PIECE)
     found: memoryview = _local.buffer
@@ -84,7 +88,8 @@ def in_physical_order(paths: Sequence[Path]) -> list[Path]:
 def each(
     paths: Sequence[Path], readers: int, work: Callable[[Path], T]
 ) -> Iterator[tuple[Path, T | MotionGearError]]:
-    """``work`` done on every path, in physical order, ``readers`` at a time; refusals are results, not ends.
+    """``work`` done on every path, in physical order, ``readers`` at a time; refusals are results,
+    not ends.
 
     StoppedError ends it.
     """

@@ -1,7 +1,8 @@
 """The recovery reader: disks out of nothing but pack files and a private key.
 
-No head, no seal, no index, no order of files is needed; torn and open packs are read as far as they go. What it cannot
-prove it says: without the seal nobody vouches that all packs are there, nor who wrote them.
+No head, no seal, no index, no order of files is needed; torn and open packs are read as far as
+they go. What it cannot prove it says: without the seal nobody vouches that all packs are there,
+nor who wrote them.
 """
 
 import os
@@ -35,7 +36,8 @@ class Recovered:
 def recover(
     packs: Sequence[Path], key: PrivateKey, output: Path, emit: Emit = silent
 ) -> tuple[list[Recovered], list[str]]:
-    """Write every disk found in ``packs`` to ``output`` as a raw sparse image named by disk id and point.
+    """Write every disk found in ``packs`` to ``output`` as a raw sparse image named by disk id and
+    point.
 
     Returns the disks, and what was wrong with packs that gave nothing.
     """

@@ -1,7 +1,8 @@
-"""Reading packs. Foreign bytes: every length is checked against the file and the format before memory is taken.
+"""Reading packs. Foreign bytes: every length is checked against the file and the format before
+memory is taken.
 
-``examine`` needs no key: head, trailer, sizes. ``PackReader`` needs one. ``walk`` goes through the frames in
-order, for packs without an index and for whoever wants every record.
+``examine`` needs no key: head, trailer, sizes. ``PackReader`` needs one. ``walk`` goes through the
+frames in order, for packs without an index and for whoever wants every record.
 """
 
 import os
@@ -9,12 +10,11 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from blake3 import blake3
 
-from appliance.block import PAGE, aligned_buffer, opened, opened_past_cache, pread_full
+from appliance.block import PAGE, aligned_buffer, opened, pread_full
 from appliance.errors import (
     MotionGearError,
     PackDamagedError,
@@ -71,7 +71,9 @@ class PackInfo:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An opened record. ``payload`` is valid until the next record is opened by the same reader."""
+    """An opened record. ``payload`` is valid until the next record is opened by the same
+    reader.
+    """
 
     entry: Entry
     payload: memoryview | bytes
@@ -147,9 +149,7 @@ class PackReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
     def entries(self, info: PackInfo) -> list[Entry]:
@@ -190,10 +190,12 @@ class PackReader:
         wanted: Callable[[Entry], bool],
         damaged: Callable[[Entry, MotionGearError], None],
     ) -> Iterator[Record]:
-        """Read the whole pack once, front to back; yield the wanted records opened, hand the damaged ones over.
+        """Read the whole pack once, front to back; yield the wanted records opened, hand the
+        damaged ones over.
 
-        When it is through, ``swept`` is the digest of every byte it has read: only a caller who compares it with the
-        seal may believe what was yielded, since anybody can encrypt to a public key.
+        When it is through, ``swept`` is the digest of every byte it has read: only a caller who
+        compares it with the seal may believe what was yielded, since anybody can encrypt to a
+        public key.
         """
         whole = blake3()
         at = 0
@@ -212,7 +214,8 @@ class PackReader:
         self.swept = whole.digest()
 
     def walk(self, end: int | None = None) -> Iterator[Record]:
-        """Every record in order up to the frame at ``end``; without it, as far as frames go on (recovery).
+        """Every record in order up to the frame at ``end``; without it, as far as frames go on
+        (recovery).
 
         Raises RecordOrderError for a gap, repetition or reordering of numbers.
         """

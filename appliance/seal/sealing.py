@@ -36,7 +36,9 @@ NO_GUARD = bytes(32)
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What the operator has said: incomplete disks that may travel, who opened the canary, or why not."""
+    """What the operator has said: incomplete disks that may travel, who opened the canary, or
+    why not.
+    """
 
     incomplete: frozenset[DiskId] = frozenset()
     canary_by: str = ""
@@ -52,7 +54,9 @@ def seal(
     emit: Emit = silent,
     stop: Stop = lambda: False,
 ) -> Seal:
-    """Seal the shipment; returns what was signed. ``facts`` are the device's notes on the disks, where it has them."""
+    """Seal the shipment; returns what was signed. ``facts`` are the device's notes on the
+    disks, where it has them.
+    """
     store.refuse_sealed()
     with store.lock(alone=True):
         store.mend()
@@ -70,7 +74,9 @@ def seal(
 
 
 def _without_contents(store: Store) -> list[PackInfo]:
-    """The packs of disks, in order; a contents pack that an interrupted sealing left behind is removed."""
+    """The packs of disks, in order; a contents pack that an interrupted sealing left behind is
+    removed.
+    """
     infos = store.infos()
     for one in infos:
         if one.head.is_contents:
@@ -102,7 +108,9 @@ def _ready_to_ship(store: Store, points: tuple[PointPacks, ...], consent: Consen
 
 
 def _read_back(store: Store, infos: list[PackInfo], emit: Emit, stop: Stop) -> dict[PackId, bytes]:
-    """The digest of every pack as it stands on the disk now; refuses one that is not what was written."""
+    """The digest of every pack as it stands on the disk now; refuses one that is not what was
+    written.
+    """
     by_path = {one.path: one for one in infos}
     total = sum(one.size for one in infos)
     done = 0
@@ -124,7 +132,7 @@ def _read_back(store: Store, infos: list[PackInfo], emit: Emit, stop: Stop) -> d
             raise PackDamagedError(
                 f"{path.name} (disk {info.head.disk}) reads back other than it was written",
                 safe="Nothing was signed.",
-                todo="The device's disk is failing: discard this disk's job and ingest it again elsewhere.",
+                todo="The device's disk is failing: discard the job and ingest elsewhere.",
             )
         found[info.head.pack] = digests.whole
     return found

@@ -1,4 +1,6 @@
-"""The seal: a signed statement over every byte of a store (store-format.md, section 8). Pure but for ``read``."""
+"""The seal: a signed statement over every byte of a store (store-format.md, section 8). Pure
+but for ``read``.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +163,9 @@ def sign(seal: Seal, device: Device) -> Signed:
 
 
 def parse(data: bytes) -> Seal:
-    """The seal in seal.json's bytes, its signature checked against the device key that it names."""
+    """The seal in seal.json's bytes, its signature checked against the device key that it
+    names.
+    """
     signed = canon.read(data, SEAL, _parse_signed, _write_signed, SealDamagedError, MAX_SEAL)
     message = _SIGNED + signed.seal.body()
     if not signed_by(signed.seal.device, bytes.fromhex(signed.signature), message):

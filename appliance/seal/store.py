@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from appliance.block import opened, reserve, sync_directory
@@ -51,7 +52,9 @@ class PointPacks:
 
     @property
     def complete(self) -> bool:
-        """Whether the latest session came to the point's end. The keyed reader checks that nothing is missing."""
+        """Whether the latest session came to the point's end. The keyed reader checks that
+        nothing is missing.
+        """
         return self.last.trailer.state is PackState.POINT_END
 
     @property
@@ -69,11 +72,13 @@ class PointPacks:
 
 
 def by_point(infos: Sequence[PackInfo]) -> tuple[PointPacks, ...]:
-    """Packs grouped by disk and point, ordered; contents packs left out. Refuses two packs in one place."""
+    """Packs grouped by disk and point, ordered; contents packs left out. Refuses two packs in
+    one place.
+    """
     ordered = sorted(
         (one for one in infos if not one.head.is_contents), key=lambda one: one.head.order
     )
-    for one, following in zip(ordered, ordered[1:], strict=False):
+    for one, following in pairwise(ordered):
         if one.head.order == following.head.order:
             raise PackRepeatedError(
                 f"{one.path.name} and {following.path.name} claim the same place in the same disk"
@@ -133,7 +138,9 @@ class Store:
 
     @contextmanager
     def lock(self, *, alone: bool) -> Iterator[None]:
-        """Held together by all jobs that write packs, alone by whoever seals; ends with the process."""
+        """Held together by all jobs that write packs, alone by whoever seals; ends with the
+        process.
+        """
         with opened(self.path / head.FILE, os.O_RDONLY) as fd:
             try:
                 fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -144,8 +151,10 @@ class Store:
             yield
 
     def names(self) -> Iterator[str]:
-        """What lies in packs/; anything that is no pack is refused, since nobody could vouch for it."""
-        for one in sorted(os.listdir(self.packs)):
+        """What lies in packs/; anything that is no pack is refused, since nobody could vouch
+        for it.
+        """
+        for one in sorted(found.name for found in self.packs.iterdir()):
             if not _CLOSED.fullmatch(one) and not _OPEN.fullmatch(one):
                 raise PackUnlistedError(f"packs/{one!r} is no pack of this store")
             yield one
@@ -164,7 +173,9 @@ class Store:
         return [examine(one) for one in self.closed()]
 
     def mend(self) -> list[Path]:
-        """Close every torn pack that no running job is writing; returns the paths of those that held something."""
+        """Close every torn pack that no running job is writing; returns the paths of those that
+        held something.
+        """
         mended = []
         for one in self.open_packs():
             with suppress(JobRunningError):

@@ -1,7 +1,8 @@
-"""Mending what a crash left behind: a pack without a tail is cut to its last good checkpoint and closed.
+"""Mending what a crash left behind: a pack without a tail is cut to its last good checkpoint and
+closed.
 
-No key is needed, and none exists any more. Reads go past the page cache: what a failed sync left there may not be
-on the disk.
+No key is needed, and none exists any more. Reads go past the page cache: what a failed sync left
+there may not be on the disk.
 """
 
 import fcntl
@@ -25,7 +26,6 @@ from appliance.seal.layout import (
     FRAME_HEAD,
     INDEX,
     MAX_CIPHER,
-    MAX_RECORDS,
     PackHead,
     PackState,
     Trailer,
@@ -38,7 +38,9 @@ from appliance.seal.scan import read_head
 
 
 def mend(path: Path) -> Path | None:
-    """Close the torn pack ``<id>.open``: its final path, or None when it held nothing ever reported as stored."""
+    """Close the torn pack ``<id>.open``: its final path, or None when it held nothing ever
+    reported as stored.
+    """
     with opened_past_cache(path) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,7 +82,8 @@ class _Walk:
         self._take(head.size)
 
     def last_good(self) -> tuple[int, Trailer | None]:
-        """Where to cut, and the trailer to write there; no trailer when a whole one stands before the cut.
+        """Where to cut, and the trailer to write there; no trailer when a whole one stands before
+        the cut.
 
         (0, None) when no checkpoint is good.
         """
@@ -112,7 +115,9 @@ class _Walk:
         return True
 
     def _whole(self, records: int) -> bool:
-        """Whether an index and a trailer that fits follow: the crash came between the last sync and the rename."""
+        """Whether an index and a trailer that fits follow: the crash came between the last sync
+        and the rename.
+        """
         self._take(FRAME_HEAD + index_cipher_size(records))
         try:
             trailer = parse_trailer(self._peek(PAGE), self._head, self._offset + PAGE)

@@ -1,6 +1,7 @@
 """Verification: what anybody can say of a sealed store, and what a recipient can say beyond that.
 
-``inspect`` reads the seal and every pack's head and trailer; ``verify`` reads every byte; ``open_all`` opens every record.
+``inspect`` reads the seal and every pack's head and trailer; ``verify`` reads every byte;
+``open_all`` opens every record.
 """
 
 import threading
@@ -38,7 +39,9 @@ from appliance.seal.store import Store, by_point
 
 
 class Trust(StrEnum):
-    """Authentic: signer and root were known beforehand and match. Consistent: somebody sealed this, and it is whole."""
+    """Authentic: signer and root were known beforehand and match. Consistent: somebody sealed
+    this, and it is whole.
+    """
 
     AUTHENTIC = "authentic"
     CONSISTENT = "consistent"
@@ -46,7 +49,9 @@ class Trust(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pins:
-    """What the verifier knows by another path than the device. Texts as printed; empty: not known."""
+    """What the verifier knows by another path than the device. Texts as printed; empty: not
+    known.
+    """
 
     device: str = ""
     root: str = ""
@@ -67,7 +72,9 @@ class Pins:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A store whose seal, listing, heads and trailers agree. Its packs' content was not read yet."""
+    """A store whose seal, listing, heads and trailers agree. Its packs' content was not read
+    yet.
+    """
 
     store: Store
     seal: Seal
@@ -80,7 +87,9 @@ class Sealed:
 
 
 def inspect(path: Path, pins: Pins, accepted: Accepted | None = None) -> Sealed:
-    """Check everything about a sealed store but the content of its packs. Quick; refuses by name."""
+    """Check everything about a sealed store but the content of its packs. Quick; refuses by
+    name.
+    """
     device, root, recipients = pins.parsed()
     store = Store(path)
     seal = statement.read(path)
@@ -195,11 +204,13 @@ def verify(
     emit: Emit = silent,
     stop: Stop = lambda: False,
     known: Sequence[PackId] = (),
-    passed: Callable[[PackId], None] = lambda pack: None,
+    passed: Callable[[PackId], None] = lambda _: None,
 ) -> Findings:
-    """Read every pack and compare it with the seal; no key. All damage is found, not only the first.
+    """Read every pack and compare it with the seal; no key. All damage is found, not only the
+    first.
 
-    ``known`` packs passed in an earlier, interrupted run and are left out; ``passed`` hears of each that passes.
+    ``known`` packs passed in an earlier, interrupted run and are left out; ``passed`` hears of
+    each that passes.
     """
     left = [one for one in sealed.seal.packs if one.pack not in set(known)]
     listed = {sealed.infos[one.pack].path: one for one in left}
@@ -250,14 +261,15 @@ def _compare_swept(reader: PackReader, info: PackInfo, sealed: Sealed) -> None:
 
 
 def open_points(sealed: Sealed, key: PrivateKey) -> list[PointMap]:
-    """Every disk of the store as its indexes tell, agreeing with the contents pack. Reads no block.
+    """Every disk of the store as its indexes tell, agreeing with the contents pack. Reads no
+    block.
 
     What it says is proved only by reading the packs: ``open_all``, or a restore.
     """
     contents = {(one.disk, one.point): one for one in read_sealed_contents(sealed, key).disks}
     points = {(one.disk, one.point): one for one in by_point(list(sealed.infos.values()))}
     if contents.keys() != points.keys():
-        odd = sorted(contents.keys() ^ points.keys())[0]
+        odd = min(contents.keys() ^ points.keys())
         raise IncompleteDiskError(
             f"Disk {odd[0]} is listed in the contents and not there, or the reverse"
         )
@@ -278,7 +290,8 @@ def open_points(sealed: Sealed, key: PrivateKey) -> list[PointMap]:
 def open_all(
     sealed: Sealed, key: PrivateKey, emit: Emit = silent, stop: Stop = lambda: False
 ) -> tuple[list[PointMap], Findings]:
-    """Open every record of every pack and recompute every digest; then derive each disk's manifest.
+    """Open every record of every pack and recompute every digest; then derive each disk's
+    manifest.
 
     Damaged records are named by disk, block and bytes; all of them, not only the first.
     """
@@ -320,7 +333,8 @@ def _placed(
         return problem
     start = head.index * info.head.block_size
     where = (
-        f"block {head.index} (bytes {start} to {start + head.plain - 1}) of disk {info.head.disk}, "
+        f"block {head.index} (bytes {start} to {start + head.plain - 1}) "
+        f"of disk {info.head.disk}, "
         f"{spec.machine!r} {spec.facts.model!r} serial {spec.facts.serial!r}"
     )
     return type(problem)(

@@ -1,4 +1,5 @@
-"""StoreWriter: the Sink that puts one disk's point into a store, pack after pack, checkpoint after checkpoint.
+"""StoreWriter: the Sink that puts one disk's point into a store, pack after pack, checkpoint after
+checkpoint.
 
 What a checkpoint has covered survives any death. Nothing that is written can be read back here.
 """
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from blake3 import blake3
@@ -49,9 +49,11 @@ class Pace:
 
 
 class Repeats:
-    """Where a block's content was stored before: a table of fixed size that forgets, in memory only.
+    """Where a block's content was stored before: a table of fixed size that forgets, in memory
+    only.
 
-    Direct-mapped: the digest chooses the slot, a newer block takes it. 64 MiB remember up to 1.6 million blocks.
+    Direct-mapped: the digest chooses the slot, a newer block takes it. 64 MiB remember up to 1.6
+    million blocks.
     """
 
     SLOT = 40
@@ -95,7 +97,9 @@ def document(kind: Kind, payload: bytes, index: int = 0, count: int = 0) -> Reco
 
 
 class StoreWriter:
-    """Writes one session. Use as a context: leaving it by an error keeps what the last checkpoint covers."""
+    """Writes one session. Use as a context: leaving it by an error keeps what the last
+    checkpoint covers.
+    """
 
     def __init__(
         self,
@@ -126,9 +130,7 @@ class StoreWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._pack is not None:
             self._pack.abandon()
         self._reader.shutdown(cancel_futures=True)
@@ -237,7 +239,9 @@ class StoreWriter:
             self._append(RecordHead(Kind.ZERO_RUN, Codec.RAW, 0, 0, first, count, NO_DIGEST))
 
     def _flush(self) -> None:
-        """Write what is pending: the zero run, then the unreadable ranges, behind the content of their blocks."""
+        """Write what is pending: the zero run, then the unreadable ranges, behind the content
+        of their blocks.
+        """
         self._flush_zero()
         if self._bad:
             payload, size = ranges_bytes(self._bad), self._store.head.block_size
@@ -325,7 +329,9 @@ class StoreWriter:
 
 
 def read_back(path: Path, closed: ClosedPack) -> None:
-    """Read a closed pack past the page cache; raises StoreWriteError when it is not what was written."""
+    """Read a closed pack past the page cache; raises StoreWriteError when it is not what was
+    written.
+    """
     found = blake3()
     try:
         size = stream_past_cache(path, aligned_buffer(_READ_BACK), found.update)
