@@ -68,6 +68,13 @@ def pread_full(fd: int, offset: int, buffer: memoryview) -> int:
     return done
 
 
+def peek(fd: int, size: int, offset: int) -> bytes:
+    """Up to ``size`` bytes; none where they cannot be read."""
+    with suppress(OSError):
+        return os.pread(fd, size, offset)
+    return b""
+
+
 def pwrite_full(fd: int, offset: int, data: memoryview | bytes) -> None:
     view = memoryview(data)
     while view:

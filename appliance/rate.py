@@ -44,11 +44,12 @@ def parse_limit(text: str) -> Limit:
             f"{text!r} is no speed limit", todo="Write it like 80MB/s or 20MB/s@08:00-18:00."
         )
     rate = float(found["number"]) * _UNITS[found["unit"].upper()]
-    if found["from"] is None:
-        if not rate:
-            raise BadInputError("A limit of 0 without a time window would never end")
-        return Limit(rate)
-    return Limit(rate, _minute(found["from"]), _minute(found["to"]))
+    start, end = _minute(found["from"] or "00:00"), _minute(found["to"] or "24:00")
+    if start == end:
+        raise BadInputError(f"{text!r} ends when it begins")
+    if not rate and (start, end) == (0, _DAY):
+        raise BadInputError("A limit of 0 all day long would never end")
+    return Limit(rate, start, end)
 
 
 def _minute(text: str) -> int:

@@ -38,6 +38,8 @@ def run(tool: str, *args: str, fine: Sequence[int] = (0,), timeout: float = 60) 
         )
     except sh.TimeoutException as exc:
         raise ToolFailedError(f"{tool} did not answer within {timeout:g} s") from exc
+    except sh.ForkException as exc:
+        raise ToolFailedError(f"{tool} cannot be started") from exc
     except sh.ErrorReturnCode as exc:
         said = exc.stderr.decode(errors="replace").strip()[:300]
         raise ToolFailedError(f"{tool} failed with exit code {exc.exit_code}: {said!r}") from exc

@@ -10,18 +10,19 @@ import fcntl
 import json
 import os
 import sqlite3
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from sqlite_utils import Database, Migrations
 
-from appliance.block import opened
+from appliance.block import free_space, opened, reserve
 from appliance.errors import JobDiedError, JobRunningError, StateError, UnknownNameError
 from appliance.events import Event, Json, Progress, as_json
 from appliance.model import DiskId, JobId, PackId, ShipmentId
@@ -30,7 +31,11 @@ FILE = "state.db"
 BALLAST = "state.ballast"
 BALLAST_SIZE = 8 << 20
 _WAIT_SECONDS = 30.0
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+_LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, process
+assert _LOCK.size == 32
 
+T = TypeVar("T")
 migrations = Migrations("motiongear")
 
 
@@ -54,6 +59,16 @@ def first(db: Database) -> None:
         table replayed(volume text, pack text, primary key(volume, pack));
         """
     )
+
+
+# What is known of a shipment's disks, wherever it stands.
+_FORGET = (
+    "delete from sources where shipment = ?",
+    """delete from events where job in
+    (select id from jobs where shipment = ? and kind = 'ingest')""",
+    """update jobs set spec = '{}', title = kind, what = ''
+    where shipment = ? and kind = 'ingest'""",
+)
 
 
 class JobState(StrEnum):
@@ -122,6 +137,27 @@ class EventRow:
     body: dict[str, Json]
 
 
+def _connected(path: Path) -> Database:
+    with opened(path, os.O_RDWR | os.O_CREAT):
+        pass  # made with the rights that SQLite gives its other files too
+    connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
+    try:
+        db = Database(connection)
+        db.enable_wal()
+        connection.execute("pragma secure_delete = on")
+        connection.execute("pragma synchronous = full")
+        migrations.apply(db)
+    except BaseException:
+        connection.close()
+        raise
+    return db
+
+
+def _storable(found: object) -> object:
+    """Foreign text may hold half a character, which SQLite refuses."""
+    return found.encode(errors="backslashreplace").decode() if isinstance(found, str) else found
+
+
 def _died(row: JobRow) -> JobRow:
     if row.state not in _LIVING or (row.state is JobState.QUEUED and _age(row) < _START_SECONDS):
         return row
@@ -143,6 +179,13 @@ def _age(row: JobRow) -> float:
     return max((datetime.now(UTC) - created).total_seconds(), 0)
 
 
+def _lock(length: int = 0) -> bytes:
+    """A job's lock is as long as its process id is high, so that both are there at once; 0: a
+    lock on everything.
+    """
+    return _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, length, 0)
+
+
 class State:
     """The database under ``home``, opened. May be used by several threads."""
 
@@ -151,15 +194,9 @@ class State:
         self._lock = threading.RLock()
         path = home / FILE
         try:
-            connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
-            self._db = Database(connection)
-            self._db.enable_wal()
-            connection.execute("pragma secure_delete = on")
-            connection.execute("pragma synchronous = full")
-            with self._excluded(home):
-                migrations.apply(self._db)
-            path.chmod(0o600)
-            self._keep_ballast()
+            with self._excluded():
+                self._db = self._given_room(lambda: _connected(path))
+                self._keep_ballast()
         except (OSError, sqlite3.Error) as exc:
             raise StateError(
                 f"The state database {path} cannot be used ({exc})",
@@ -192,18 +229,12 @@ class State:
 
     def note_sealed(self, shipment: ShipmentId, root: str) -> None:
         """Remember the seal, and forget all facts about the shipment's disks."""
-        self._write("update shipments set root = ? where id = ?", (root, shipment))
-        self._write("delete from sources where shipment = ?", (shipment,))
-        self._write(
-            "update jobs set spec = '{}', title = kind where shipment = ? and kind = 'ingest'",
-            (shipment,),
+        self._write_all(
+            ("update shipments set root = ? where id = ?", (root, shipment)),
+            *((forget, (shipment,)) for forget in _FORGET),
         )
-        self._write(
-            "delete from events where job in "
-            "(select id from jobs where shipment = ? and kind = 'ingest')",
-            (shipment,),
-        )
-        self._db.execute("pragma wal_checkpoint(truncate)")
+        with self._said():
+            self._db.execute("pragma wal_checkpoint(truncate)")
 
     def shipments(self) -> list[ShipmentRow]:
         rows = self._read("select id, path, label, root, canary_by, canary_at from shipments", ())
@@ -253,20 +284,16 @@ class State:
         """
         with opened(self._lock_file(job), os.O_RDWR | os.O_CREAT) as fd:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(os.getpid()))
             except BlockingIOError as exc:
                 raise JobRunningError(f"Job {job} runs already") from exc
-            os.ftruncate(fd, 0)
-            os.write(fd, str(os.getpid()).encode())
             yield
 
     def process_of(self, job: JobId) -> int:
-        """The process id of the job when it lives, else 0."""
+        """The process id of the job when it lives, else 0. Only looks: takes no lock itself."""
         with suppress(FileNotFoundError), opened(self._lock_file(job), os.O_RDWR) as fd:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(os.pread(fd, 20, 0) or b"1")
+            held, _, _, length, _ = _LOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock()))
+            return 0 if held == fcntl.F_UNLCK else int(length)
         return 0
 
     def _lock_file(self, job: JobId) -> Path:
@@ -294,11 +321,19 @@ class State:
         )
         return [JobRow(*[*row[:6], JobState(row[6]), *row[7:14], bool(row[14])]) for row in rows]
 
+    def queue_job(self, job: JobId, at: str) -> None:
+        """The job is asked for, perhaps again: what it ended with before is past."""
+        self._write("update jobs set created = ? where id = ?", (at, job))
+        self._go_on(job, JobState.QUEUED)
+
     def begin_job(self, job: JobId) -> None:
+        self._go_on(job, JobState.RUNNING)
+
+    def _go_on(self, job: JobId, state: JobState) -> None:
         self._write(
             "update jobs set state = ?, ended = '', error = '', code = 0, what = '', "
             "safe = '', todo = '' where id = ?",
-            (JobState.RUNNING, job),
+            (state, job),
         )
 
     def end_job(self, job: JobId, state: JobState, at: str, error: Event | None = None) -> None:
@@ -378,33 +413,54 @@ class State:
     # --- the database itself ---
 
     def _read(self, sql: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._said(), self._lock:
             return self._db.execute(sql, args).fetchall()
 
     def _write(self, sql: str, args: tuple[object, ...]) -> int:
-        def write() -> int:
-            with self._lock:
-                return self._db.execute(sql, args).lastrowid or 0
+        return self._write_all((sql, args))
 
-        try:
-            return write()
-        except sqlite3.OperationalError as exc:
-            if "full" not in str(exc) or not self._drop_ballast():
-                raise StateError(f"The state database cannot be written ({exc})") from exc
-            return write()
+    def _write_all(self, *changes: tuple[str, tuple[object, ...]]) -> int:
+        """All changes or none; returns the row id of the last."""
+
+        def write() -> int:
+            last = 0
+            with self._db.atomic():
+                for sql, args in changes:
+                    last = self._db.execute(sql, tuple(map(_storable, args))).lastrowid or 0
+            return last
+
+        with self._said(), self._lock:
+            return self._given_room(write)
 
     @contextmanager
-    def _excluded(self, home: Path) -> Iterator[None]:
-        """One process at a time makes or changes the tables."""
-        with (home / "state.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise StateError(f"The state database refuses ({exc})") from exc
+
+    def _given_room(self, action: Callable[[], T]) -> T:
+        """Where the disk is full, the ballast is given up and the action done once more."""
+        try:
+            return action()
+        except sqlite3.Error as exc:
+            if exc.sqlite_errorcode not in _FULL or not self._drop_ballast():
+                raise
+        return action()
+
+    @contextmanager
+    def _excluded(self) -> Iterator[None]:
+        """One process at a time opens the database: it may have to make or change the tables."""
+        with opened(self.home / "state.lock", os.O_RDWR | os.O_CREAT) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX)
             yield
 
     def _keep_ballast(self) -> None:
+        """Taken while there is ample room, and not again as soon as it was given up."""
         path = self.home / BALLAST
-        if not path.exists():
-            with suppress(OSError), path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, BALLAST_SIZE)
+        if not path.exists() and free_space(self.home) > 2 * BALLAST_SIZE:
+            with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+                reserve(fd, BALLAST_SIZE)
 
     def _drop_ballast(self) -> bool:
         path = self.home / BALLAST

@@ -50,7 +50,7 @@ class DeviceDisk:
         number = os.fstat(self._fd).st_rdev
         node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
         try:
-            return node.exists() and device_size(self._fd) == self._facts.size
+            return node.exists() and _addressable(self._fd) == self._facts.size
         except OSError:
             return False
 
@@ -82,7 +82,7 @@ class AttachedDisks:
         guard.refuse_own_device(one.number, name, self._own)
         guard.refuse_busy_device(one.number, name)
         with _opened(name) as fd:
-            size = device_size(fd)
+            size = _addressable(fd)
             if not size:
                 raise NotADiskError(f"{name} has no medium in it")
             facts = inspection.facts(
@@ -113,6 +113,12 @@ def _opened(name: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _addressable(fd: int) -> int:
+    """Bytes in whole sectors: a remainder, as a loop device may have one, cannot be read."""
+    size = device_size(fd)
+    return size - size % sector_sizes(fd)[0]
 
 
 def _outside(one: discovery.Attached) -> DiskFacts:

@@ -4,6 +4,8 @@ Follows partitions, device-mapper and RAID members, and loop devices into the fi
 """
 
 import os
+import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +14,8 @@ from pathlib import Path
 from appliance.errors import OwnDiskError, SourceBusyError
 
 _SYS = Path("/sys/dev/block")
-_DEPTH = 16
+_BTRFS = Path("/sys/fs/btrfs")
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,18 @@ class Backing:
     files: set[tuple[int, int]] = field(default_factory=set)
 
 
-def _unescape(text: str) -> str:
-    return text.encode().decode("unicode_escape") if "\\" in text else text
+def _path(escaped: bytes) -> str:
+    """A path as the kernel lists it: blanks, line ends and backslashes stand as octal numbers."""
+    return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), escaped))
 
 
 def mounts() -> Iterator[Mount]:
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        words = before.split()
-        major, _, minor = words[2].partition(":")
+    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:
+        before, _, after = line.partition(b" - ")
+        words = before.split(b" ")
+        major, _, minor = words[2].partition(b":")
         number = os.makedev(int(major), int(minor))
-        yield Mount(number, _unescape(words[4]), _unescape(after.split()[1]))
+        yield Mount(number, _path(words[4]), _path(after.split(b" ")[1]))
 
 
 def _node(number: int) -> Path:
@@ -61,7 +65,8 @@ def _number(path: Path) -> int | None:
 def _device_of(path: str) -> int | None:
     """The device number behind a node such as /dev/sda1, if it is one."""
     with suppress(OSError):
-        return Path(path).stat().st_rdev or None
+        found = Path(path).stat()
+        return found.st_rdev if stat.S_ISBLK(found.st_mode) else None
     return None
 
 
@@ -72,22 +77,33 @@ def _numbers(paths: Iterable[Path]) -> Iterator[int]:
             yield number
 
 
+def _companions(number: int) -> Iterator[int]:
+    """All devices of the mounted btrfs that this one is part of; a mount names but one of them."""
+    for one in _BTRFS.glob("*/devices"):
+        with suppress(OSError):
+            members = set(_numbers(one.iterdir()))
+            if number in members:
+                yield from members
+
+
 def _below(number: int) -> Iterator[int]:
-    """What a device directly stands on: its whole disk, its members."""
+    """What a device directly stands on or with: its whole disk, its members."""
     node = _node(number)
     if (node / "partition").exists():
         yield from _numbers([(node / "..").resolve()])
     with suppress(OSError):
         yield from _numbers((node / "slaves").iterdir())
+    yield from _companions(number)
 
 
 def _above(number: int) -> Iterator[int]:
-    """What directly stands on a device: its partitions, what holds it."""
+    """What directly stands on or with a device: its partitions, what holds it."""
     node = _node(number)
     with suppress(OSError):
         yield from _numbers(one for one in node.iterdir() if (one / "partition").exists())
     with suppress(OSError):
         yield from _numbers((node / "holders").iterdir())
+    yield from _companions(number)
 
 
 def _loop_file(number: int) -> os.stat_result | None:
@@ -97,52 +113,53 @@ def _loop_file(number: int) -> os.stat_result | None:
     return None
 
 
-def backing(path: Path, depth: int = _DEPTH) -> Backing:
+def backing(path: Path) -> Backing:
     """Everything ``path`` stands on, down to the disks."""
     found = Backing()
     with suppress(OSError):
-        _add_file(found, path.stat(), depth)
+        _add_file(found, path.stat())
     return found
 
 
-def _add_file(found: Backing, file: os.stat_result, depth: int) -> None:
+def _add_file(found: Backing, file: os.stat_result) -> None:
     numbers = {file.st_dev}
-    if (
-        os.major(file.st_dev) == 0
-    ):  # btrfs and overlay have numbers of their own: ask what was mounted
+    if not os.major(file.st_dev):  # btrfs and overlay number anew: ask what was mounted
         numbers = {
             number
             for one in mounts()
             if one.number == file.st_dev and (number := _device_of(one.source)) is not None
         }
     for number in numbers:
-        _add_device(found, number, depth)
+        _add_device(found, number)
 
 
-def _add_device(found: Backing, number: int, depth: int) -> None:
-    if number in found.devices or not depth:
+def _add_device(found: Backing, number: int) -> None:
+    if number in found.devices:
         return
     found.devices.add(number)
     for one in _below(number):
-        _add_device(found, one, depth - 1)
+        _add_device(found, one)
     file = _loop_file(number)
     if file is not None:
         found.files.add((file.st_dev, file.st_ino))
-        _add_file(found, file, depth - 1)
+        _add_file(found, file)
 
 
-def _users(number: int, depth: int = _DEPTH) -> set[int]:
+def _users(number: int) -> set[int]:
     """The device, its partitions, and all that is built on them."""
-    found = {number}
-    if depth:
-        for one in _above(number):
-            found |= _users(one, depth - 1)
+    found: set[int] = set()
+    todo = [number]
+    while todo:
+        one = todo.pop()
+        if one not in found:
+            found.add(one)
+            todo += _above(one)
     return found
 
 
 def _swaps() -> Iterator[tuple[int, str]]:
-    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
-        name = _unescape(line.split()[0])
+    for line in Path("/proc/swaps").read_bytes().split(b"\n")[1:-1]:
+        name = _path(line.split()[0])
         number = _device_of(name)
         if number is not None:
             yield number, name

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.block import PAGE, SECTOR
+from appliance.block import PAGE, SECTOR, peek
 from appliance.errors import NeedRootError, NotADiskError, SourceChangedError, SourceGoneError
 from appliance.ingest import guard, inspection
 from appliance.ingest.reading import SectorReader
@@ -39,24 +39,24 @@ class ImageDisk:
         """Data and holes in turn, as the file system knows them."""
         size = self._facts.size
         while offset < size:
-            data = self._seek_data(offset, size)
+            data = self._seek(offset, os.SEEK_DATA)
             if data > offset:
                 yield Extent(offset, data - offset, hole=True)
             if data < size:
-                end = min(os.lseek(self._fd, data, os.SEEK_HOLE), size)
+                end = self._seek(data, os.SEEK_HOLE)
                 yield Extent(data, end - data)
                 data = end
             offset = data
 
-    def _seek_data(self, offset: int, size: int) -> int:
+    def _seek(self, offset: int, wanted: int) -> int:
         try:
-            return min(os.lseek(self._fd, offset, os.SEEK_DATA), size)
+            return min(os.lseek(self._fd, offset, wanted), self._facts.size)
         except OSError as exc:
-            if exc.errno != errno.ENXIO:  # ENXIO: no data up to the end
+            if exc.errno != errno.ENXIO:  # ENXIO: nothing of that kind up to the end
                 raise SourceGoneError(
                     f"{self._facts.source} cannot be read ({exc.strerror})"
                 ) from exc
-            return size
+            return self._facts.size
 
     def readinto(self, offset: int, buffer: memoryview) -> Sequence[Extent]:
         return self._reader.readinto(offset, buffer)
@@ -121,8 +121,8 @@ def _opened(path: Path, own: Sequence[Path]) -> Iterator[int]:
 def _refuse_format(fd: int, name: str, size: int) -> None:
     if not size:
         raise NotADiskError(f"{name} is empty")
-    front = os.pread(fd, 64, 0)
-    footer = os.pread(fd, 8, max(size - SECTOR, 0))
+    front = peek(fd, 64, 0)
+    footer = peek(fd, 8, max(size - SECTOR, 0))
     for magic, kind in _NOT_RAW.items():
         if front.startswith(magic) or (kind == "vhd" and footer.startswith(magic)):
             raise NotADiskError(

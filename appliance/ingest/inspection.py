@@ -4,12 +4,13 @@ Everything they print is foreign text, parsed here into typed facts.
 """
 
 import json
-import os
+import re
 
-from appliance.block import SECTOR
+from appliance.block import SECTOR, peek
 from appliance.errors import ToolFailedError
 from appliance.model import DiskFacts, Part
 from appliance.run import run
+from appliance.seal.canon import MAX_INT
 
 _ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _MAX_TEXT = 1024
@@ -17,22 +18,35 @@ _MAX_PARTS = 1024
 _NO_TABLE = 1  # sfdisk's exit code where there is no table
 _NOTHING_FOUND = 2  # blkid's
 _AMBIVALENT = 8
+_ENCODED = re.compile(r"(\\x[0-9a-f]{2})+")  # how blkid writes bytes that are not plain text
+_LAST_DIGITS = re.compile(r"[0-9]{1,5}$")
 
 
 def image_sector(fd: int) -> int:
     """The sector size an image was partitioned for: 4096 where only there a GPT header stands,
     else 512.
     """
-    at_512, at_4096 = os.pread(fd, 8, 512), os.pread(fd, 8, 4096)
+    at_512, at_4096 = peek(fd, 8, 512), peek(fd, 8, 4096)
     return 4096 if at_4096 == b"EFI PART" != at_512 else SECTOR
 
 
 def _text(found: object) -> str:
-    return found[:_MAX_TEXT] if isinstance(found, str) else ""
+    """At most 1,024 whole characters."""
+    return found[:_MAX_TEXT].encode(errors="replace").decode() if isinstance(found, str) else ""
 
 
-def _number(found: object) -> int:
-    return found if type(found) is int and found >= 0 else 0
+def _decoded(text: str) -> str:
+    def plain(found: re.Match[str]) -> str:
+        return bytes.fromhex(found[0].replace("\\x", "")).decode(errors="replace")
+
+    return _text(_ENCODED.sub(plain, text))
+
+
+def _bytes(sectors: object, sector: int) -> int:
+    """0 for what no disk can have."""
+    if type(sectors) is int and 0 <= sectors <= MAX_INT // sector:
+        return sectors * sector
+    return 0
 
 
 def _table(source: str, sector: int) -> dict[str, object]:
@@ -49,29 +63,35 @@ def _table(source: str, sector: int) -> dict[str, object]:
 def _probe(source: str, offset: int, size: int) -> dict[str, str]:
     """Blkid's low-level probe of a byte range; empty where it finds nothing or cannot decide."""
     fine = (0, _NOTHING_FOUND, _AMBIVALENT)
-    args = ("--probe", "--output", "export", "--offset", str(offset), "--size", str(size), source)
+    args = ("--probe", "--output", "udev", "--offset", str(offset), "--size", str(size), source)
     try:
         said = run("blkid", *args, fine=fine)
     except ToolFailedError:
         return {}
     pairs = (line.partition("=") for line in said.splitlines())
-    return {key: value[:_MAX_TEXT] for key, _, value in pairs}
+    return {key.removeprefix("ID_FS_"): _decoded(value) for key, _, value in pairs}
+
+
+def _numbered(node: object, place: int) -> int:
+    """The number at the end of a partition's node: a table may have gaps."""
+    found = _LAST_DIGITS.search(node) if isinstance(node, str) else None
+    return int(found[0]) if found else place
 
 
 def _part(source: str, sector: int, place: int, found: object) -> Part:
     entry = found if isinstance(found, dict) else {}
-    start, size = _number(entry.get("start")) * sector, _number(entry.get("size")) * sector
+    start, size = _bytes(entry.get("start"), sector), _bytes(entry.get("size"), sector)
     fs = _probe(source, start, size) if size else {}
     return Part(
-        number=place,
+        number=_numbered(entry.get("node"), place),
         start=start,
         size=size,
         type=_text(entry.get("type")),
         name=_text(entry.get("name")),
         uuid=_text(entry.get("uuid")),
         fs=fs.get("TYPE", ""),
-        fs_label=fs.get("LABEL", ""),
-        fs_uuid=fs.get("UUID", ""),
+        fs_label=fs.get("LABEL_ENC", ""),
+        fs_uuid=fs.get("UUID_ENC", ""),
     )
 
 
@@ -94,14 +114,17 @@ def facts(
     listed = table.get("partitions")
     found = listed[:_MAX_PARTS] if isinstance(listed, list) else []
     parts = tuple(_part(source, logical, place, one) for place, one in enumerate(found, 1))
-    if not table and (fs := _probe(source, 0, size)).get("TYPE"):
-        whole = Part(0, 0, size, "", "", "", fs["TYPE"], fs.get("LABEL", ""), fs.get("UUID", ""))
-        parts = (whole,)
+    if not parts and table.get("label") in {None, "dos"}:
+        # The boot sector of a bare FAT passes for an empty dos table.
+        fs = _probe(source, 0, size)
+        if fs.get("TYPE"):
+            label, uuid = fs.get("LABEL_ENC", ""), fs.get("UUID_ENC", "")
+            table, parts = {}, (Part(0, 0, size, "", "", "", fs["TYPE"], label, uuid),)
     return DiskFacts(
-        source=source[:_MAX_TEXT],
-        serial=serial[:_MAX_TEXT],
-        model=model[:_MAX_TEXT],
-        bus=bus[:_MAX_TEXT],
+        source=_text(source),
+        serial=_text(serial),
+        model=_text(model),
+        bus=_text(bus),
         size=size,
         logical_sector=logical,
         physical_sector=physical,

@@ -65,7 +65,10 @@ class SampleWitness:
         if cursor > blocks:
             return False
         self._samples = {index: self._read(index) for index in range(0, cursor, stride(cursor))}
-        return self.guard(cursor) == guard
+        if self.guard(cursor) == guard:
+            return True
+        self._samples, self._stride = {}, 1  # the point starts anew, and so do its samples
+        return False
 
     def _read(self, index: int) -> Digest:
         piece = self._buffer[: block_length(index, self._size, self.block_size)]
