@@ -23,7 +23,7 @@ import click
 from appliance import jobs, process
 from appliance.block import PAGE
 from appliance.cli import ask, show, work
-from appliance.errors import NeedRootError
+from appliance.errors import ExistsError, NeedRootError
 from appliance.events import Json
 from appliance.model import DiskId, JobId
 from appliance.run import run
@@ -118,7 +118,9 @@ def demo(keep: bool, place: Path | None, as_lines: bool) -> None:
     if os.geteuid() != 0:
         raise NeedRootError("The demo makes and mounts file systems, which only root may do")
     with ExitStack() as stack:
-        base = place or Path(tempfile.mkdtemp(prefix="motiongear-demo-", dir="/var/tmp"))
+        base = place or Path(tempfile.mkdtemp(prefix="motiongear-demo-"))
+        if base.is_dir() and any(base.iterdir()):
+            raise ExistsError(f"{base} is not empty")
         base.mkdir(parents=True, exist_ok=True)
         if not keep and place is None:
             stack.callback(run, "rm", "-rf", str(base))

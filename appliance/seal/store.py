@@ -27,7 +27,7 @@ from appliance.seal.keys import Recipient
 from appliance.seal.layout import PackState
 from appliance.seal.pack import closed_name
 from appliance.seal.scan import PackInfo, examine
-from appliance.seal.torn import mend
+from appliance.seal.torn import disk_of, mend
 
 PACKS = "packs"
 SEAL = "seal.json"
@@ -113,11 +113,12 @@ class Store:
             raise ExistsError(f"{path} is there already and is not an empty directory")
         if not recipients:
             raise BadInputError("A shipment needs at least one recipient")
+        made = head.make(label, device.public, recipients, block_size)
         try:
             (path / PACKS).mkdir(parents=True)
             with opened(path / RESERVE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644) as fd:
                 reserve(fd, RESERVE_SIZE)
-            made = head.create(path, label, device.public, recipients, block_size)
+            head.write(path, made)
             canary.create(path, made)
             sync_directory(path.parent)
         except OSError as exc:
@@ -172,17 +173,15 @@ class Store:
         """All closed packs, by their public parts."""
         return [examine(one) for one in self.closed()]
 
-    def mend(self) -> list[Path]:
-        """Close every torn pack that no running job is writing; returns the paths of those that
-        held something.
+    def mend(self, disk: DiskId | None = None) -> None:
+        """Close the torn packs of one disk, as its only job may; or, holding the store alone, all.
+
+        Another job's pack that is just being made must not be touched: it may not be locked yet.
         """
-        mended = []
         for one in self.open_packs():
-            with suppress(JobRunningError):
-                path = mend(one)
-                if path is not None:
-                    mended.append(path)
-        return mended
+            if disk is None or disk_of(one) == disk:
+                with suppress(JobRunningError):
+                    mend(one)
 
     def discard(self, disk: DiskId) -> int:
         """Remove all packs of one disk from an unsealed shipment; returns their bytes."""

@@ -21,6 +21,7 @@ from appliance.block import (
     sync_directory,
 )
 from appliance.errors import JobRunningError, PackDamagedError
+from appliance.model import DiskId
 from appliance.seal.layout import (
     CHECKPOINT,
     FRAME_HEAD,
@@ -35,6 +36,17 @@ from appliance.seal.layout import (
     parse_trailer,
 )
 from appliance.seal.scan import read_head
+
+
+def disk_of(path: Path) -> DiskId | None:
+    """The disk an open pack belongs to; None while its head is not whole, or when it was just
+    closed.
+    """
+    try:
+        with opened(path, os.O_RDONLY) as fd:
+            return read_head(fd)[0].disk
+    except (PackDamagedError, FileNotFoundError):
+        return None
 
 
 def mend(path: Path) -> Path | None:

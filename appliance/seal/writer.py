@@ -138,7 +138,7 @@ class StoreWriter:
     def begin(self, point: PointSpec, witness: Witness) -> int:
         self._point, self._witness = point, witness
         self._blocks = block_count(point.facts.size, self._store.head.block_size)
-        self._store.mend()
+        self._store.mend(point.disk)
         wanted = (point.disk, point.point)
         found = [one for one in by_point(self._store.infos()) if (one.disk, one.point) == wanted]
         if found:
