@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from appliance.events import Emit, silent
 from appliance.model import DiskFacts, DiskId, Extent, PointSpec, block_count
@@ -112,31 +113,31 @@ def new_store(
     return Store.create(place / name, "test", device, recipients, block_size), device
 
 
-def put_blocks(
-    store: Store,
-    data: bytes,
-    spec: PointSpec,
-    *,
-    pace: Pace = SMALL,
-    cut_at: int | None = None,
-    bad: Sequence[Extent] = (),
-    witness: FakeWitness | None = None,
-    emit: Emit = silent,
-    level: int = 1,
-    finish: Callable[[StoreWriter], None] = StoreWriter.commit,
-) -> StoreWriter:
-    """Write a disk's blocks through StoreWriter, as one session; at block ``cut_at`` the power is cut."""
-    cutter, size = Cutter(level), store.head.block_size
+class Session(TypedDict, total=False):
+    """How ``put_blocks`` writes: at block ``cut_at`` the power is cut."""
+
+    pace: Pace
+    cut_at: int
+    bad: Sequence[Extent]
+    witness: FakeWitness
+    emit: Emit
+    level: int
+    finish: Callable[[StoreWriter], None]
+
+
+def put_blocks(store: Store, data: bytes, spec: PointSpec, **how: Unpack[Session]) -> StoreWriter:
+    """Write a disk's blocks through StoreWriter, as one session."""
+    cutter, size = Cutter(how.get("level", 1)), store.head.block_size
     view = memoryview(data)
-    with StoreWriter(store, emit, pace) as writer:
-        start = writer.begin(spec, witness or FakeWitness())
+    with StoreWriter(store, how.get("emit", silent), how.get("pace", SMALL)) as writer:
+        start = writer.begin(spec, how.get("witness", FakeWitness()))
         for index in range(start, block_count(len(data), size)):
-            if index == cut_at:
+            if index == how.get("cut_at"):
                 raise PowerCutError
             piece = view[index * size : (index + 1) * size]
-            hit = tuple(one for one in bad if one.offset // size == index)
+            hit = tuple(one for one in how.get("bad", ()) if one.offset // size == index)
             writer.put(cutter.cut(index, piece, hit))
-        finish(writer)
+        how.get("finish", StoreWriter.commit)(writer)
     return writer
 
 

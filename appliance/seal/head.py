@@ -12,11 +12,11 @@ from appliance.events import Json
 from appliance.model import MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, ShipmentId
 from appliance.seal import canon
 from appliance.seal.keys import Recipient, parse_recipient, write_recipient
+from appliance.seal.layout import MAX_RECIPIENTS
 
 FORMAT = "motiongear-store"
 VERSION = 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
-MAX_RECIPIENTS = 16
 MAX_HEAD = 1 << 16
 FILE = "head.json"
 
@@ -61,11 +61,9 @@ def _parse(fields: canon.Fields) -> Head:
         raise UnknownFormatError(
             f"The store has format version {version}; known here is {VERSION}"
         )
-    for feature in fields.items("features", 64):
+    for feature in fields.strings("features", 64, 1024):
         if feature not in KNOWN_FEATURES:
-            raise UnknownFormatError(
-                f"The store uses the feature {str(feature)[:64]!r}, unknown here"
-            )
+            raise UnknownFormatError(f"The store uses the feature {feature[:64]!r}, unknown here")
     head = Head(
         shipment=ShipmentId(fields.hex("shipment", 16)),
         label=fields.text("label", 128, 1),
@@ -96,10 +94,8 @@ def read(store: Path) -> Head:
     return parse(data)
 
 
-def create(
-    store: Path, label: str, device: str, recipients: tuple[Recipient, ...], block_size: int
-) -> Head:
-    """Write the head of a new shipment; it never changes afterwards."""
+def make(label: str, device: str, recipients: tuple[Recipient, ...], block_size: int) -> Head:
+    """The head of a new shipment; refuses what no reader would take."""
     head = Head(
         shipment=ShipmentId(os.urandom(16).hex()),
         label=label,
@@ -109,8 +105,11 @@ def create(
         recipients=recipients,
     )
     try:
-        parse(head.encode())  # what we write, we would read
+        return parse(head.encode())  # what we write, we would read
     except HeadDamagedError as exc:
         raise BadInputError(f"The shipment cannot be made: {exc.what}") from exc
+
+
+def write(store: Path, head: Head) -> None:
+    """Write the head; it never changes afterwards."""
     write_durably(store / FILE, head.encode())
-    return head

@@ -34,6 +34,8 @@ FINGERPRINT_SIZE = 20
 # cores of 2024.
 KDF_MEMORY_KIB, KDF_ITERATIONS, KDF_LANES = 1 << 18, 3, 4
 _MOST_FILE = 1 << 16
+# An exchange with any key tells points of low order, with which every exchange fails.
+_PROBE = x25519.X25519PrivateKey.from_private_bytes(bytes(32))
 
 
 def fingerprint(public: bytes) -> bytes:
@@ -54,10 +56,11 @@ class Recipient:
         return text.grouped(fingerprint(self.key))
 
     def hpke_key(self) -> hpke.MLKEM768X25519PublicKey:
-        """Raises ValueError for bytes that are no key."""
+        """Raises ValueError for bytes that are no key, or one that nothing can be sealed for."""
+        ecdh = x25519.X25519PublicKey.from_public_bytes(self.key[1184:])
+        _PROBE.exchange(ecdh)
         return hpke.MLKEM768X25519PublicKey(
-            mlkem.MLKEM768PublicKey.from_public_bytes(self.key[:1184]),
-            x25519.X25519PublicKey.from_public_bytes(self.key[1184:]),
+            mlkem.MLKEM768PublicKey.from_public_bytes(self.key[:1184]), ecdh
         )
 
 

@@ -11,11 +11,20 @@ from enum import IntEnum
 
 from appliance.block import PAGE
 from appliance.errors import PackDamagedError, RecordDamagedError, UnknownFormatError
-from appliance.model import MAX_BLOCK_SIZE, Codec, Digest, DiskId, PackId, ShipmentId
+from appliance.model import (
+    MAX_BLOCK_SIZE,
+    MIN_BLOCK_SIZE,
+    Codec,
+    Digest,
+    DiskId,
+    PackId,
+    ShipmentId,
+)
 
 ZERO_DISK = DiskId("0" * 32)
 NO_PACK = PackId("0" * 32)
 NO_DIGEST = Digest(bytes(32))
+MAX_RECIPIENTS = 16
 MAX_BLOCKS = 1 << 26
 MAX_RECORDS = 1 << 18
 MAX_JSON = 1 << 24
@@ -106,7 +115,7 @@ class PackHead:
         )
 
 
-def parse_pack_head(data: bytes, most_recipients: int = 16) -> tuple[PackHead, bytes, list[bytes]]:
+def parse_pack_head(data: bytes) -> tuple[PackHead, bytes, list[bytes]]:
     """The head, its commitment and its wraps. ``data`` is the front of the pack, at least the
     head's size.
     """
@@ -129,8 +138,10 @@ def parse_pack_head(data: bytes, most_recipients: int = 16) -> tuple[PackHead, b
         block,
         start,
     ) = fields
-    if not 1 <= recipients <= most_recipients:
+    if not 1 <= recipients <= MAX_RECIPIENTS:
         raise PackDamagedError(f"The pack head names {recipients} recipients")
+    if not MIN_BLOCK_SIZE <= block <= MAX_BLOCK_SIZE or block & (block - 1):
+        raise PackDamagedError(f"The pack head names blocks of {block} bytes")
     head = PackHead(
         shipment=ShipmentId(shipment.hex()),
         head_digest=head_digest,
@@ -248,7 +259,7 @@ def _sound_kind(head: RecordHead, block_size: int) -> bool:
             return head.count == 1 and fills and head.plain <= block_size
         case Kind.REFERENCE:
             one_block = head.count == 1 and 0 < head.plain <= block_size
-            return one_block and raw and head.stored == 0
+            return one_block and raw and head.stored == 0 and head.digest != NO_DIGEST
         case Kind.ZERO_RUN:
             return head.count >= 1 and head.plain == 0 and head.digest == NO_DIGEST
         case Kind.UNREADABLE:
@@ -317,10 +328,12 @@ def ranges_bytes(ranges: list[tuple[int, int]]) -> bytes:
 
 
 def parse_ranges(
-    payload: bytes | memoryview, head: RecordHead, block_size: int
+    payload: bytes | memoryview, head: RecordHead, block_size: int, disk_size: int
 ) -> list[tuple[int, int]]:
-    """The (offset, length) pairs of an unreadable run, checked against the blocks it speaks of."""
-    at, end = head.index * block_size, (head.index + head.count) * block_size
+    """The (offset, length) pairs of an unreadable run, checked against the blocks it speaks of and
+    the disk's end.
+    """
+    at, end = head.index * block_size, min((head.index + head.count) * block_size, disk_size)
     found = [(int(offset), int(length)) for offset, length in _RANGE.iter_unpack(payload)]
     for offset, length in found:
         if offset < at or length < 1 or offset + length > end:

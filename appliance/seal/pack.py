@@ -159,6 +159,7 @@ class PackWriter:
         try:
             os.ftruncate(self._fd, self._offset)
             os.fsync(self._fd)
+            self._good_end = self._offset  # it is whole; only its name may still fail
             self._path.rename(self._directory / closed_name(self.head.pack))
             sync_directory(self._directory)
         except OSError as exc:

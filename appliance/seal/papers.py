@@ -201,10 +201,12 @@ def _write_contents_disk(one: DiskContents) -> Json:
 
 
 def _parse_contents(fields: canon.Fields) -> Contents:
-    disks = fields.objects("disks", MAX_DISKS)
-    return Contents(
-        ShipmentId(fields.hex("shipment", 16)), tuple(_parse_contents_disk(one) for one in disks)
-    )
+    listed = fields.objects("disks", MAX_DISKS)
+    disks = tuple(_parse_contents_disk(one) for one in listed)
+    places = [(one.disk, one.point) for one in disks]
+    if places != sorted(set(places)):
+        raise fields.bad("disks", "is out of order")
+    return Contents(ShipmentId(fields.hex("shipment", 16)), disks)
 
 
 def write_contents(contents: Contents) -> Json:

@@ -2,7 +2,7 @@
 its packs.
 
 Needs a key. Memory: 8 bytes a block for the winners and 40 for the manifest, both mapped and
-untouched where unknown.
+untouched where unknown; while it is built, 32 a record.
 """
 
 import mmap
@@ -16,11 +16,19 @@ from appliance.errors import (
     PackMissingError,
     RecordDamagedError,
 )
-from appliance.model import PointSpec
+from appliance.model import PackId, PointSpec, block_count
+from appliance.seal.cut import zero_digest
 from appliance.seal.keys import PrivateKey
-from appliance.seal.layout import CONTENT_KINDS, Entry, Kind, PackState, parse_ranges
+from appliance.seal.layout import (
+    CONTENT_KINDS,
+    Entry,
+    Kind,
+    PackState,
+    parse_ranges,
+)
 from appliance.seal.manifest import Manifest, State
 from appliance.seal.papers import PointEnd, read_disk_head, read_point_end
+from appliance.seal.ranges import Ranges
 from appliance.seal.scan import PackInfo, PackReader, named
 from appliance.seal.store import PointPacks
 
@@ -37,7 +45,10 @@ class PointMap:
         self.spec = spec
         self.manifest = Manifest(packs.disk, packs.point, block_size, spec.facts.size)
         self.end: PointEnd | None = None
-        self.bad: dict[int, list[tuple[int, int]]] = {}
+        self._bad = Ranges()
+        self._place = 0
+        self._seen = bytearray()  # digests of the pack's block records, by number
+        self._stored: dict[PackId, tuple[int, bytearray]] = {}  # what references may name
         self._blocks = self.manifest.blocks
         self._winners = memoryview(mmap.mmap(-1, 8 * self._blocks)).cast("Q")
 
@@ -70,14 +81,7 @@ class PointMap:
 
     def unreadable(self) -> list[tuple[int, int]]:
         """(offset, length) of all bytes that could not be read, ascending, neighbours joined."""
-        joined: list[tuple[int, int]] = []
-        for index in sorted(self.bad):
-            for offset, length in self.bad[index]:
-                if joined and sum(joined[-1]) == offset:
-                    joined[-1] = (joined[-1][0], joined[-1][1] + length)
-                else:
-                    joined.append((offset, length))
-        return joined
+        return list(self._bad)
 
     def unknown(self) -> int:
         """Blocks for which there is no content."""
@@ -85,16 +89,24 @@ class PointMap:
 
     # --- building ---
 
-    def take(self, place: int, entry: Entry) -> None:
-        """Let one content record of the pack at ``place`` speak; later ones win."""
-        head = entry.head
+    def begin_pack(self) -> None:
+        """The records taken from now on are those of the point's next pack."""
+        packs = self.packs.packs
+        if self._place and packs[self._place - 1].torn:
+            self._stored.popitem()
+        self._seen = bytearray()
+        self._stored[packs[self._place].head.pack] = (self._place + 1, self._seen)
+        self._place += 1
+        self.end = None
+
+    def take(self, entry: Entry) -> None:
+        """Let one content record of the pack speak; later ones win."""
+        head, size = entry.head, self.manifest.block_size
         if head.index + head.count > self._blocks:
             raise RecordDamagedError(
                 f"Record {entry.number} speaks of blocks behind the disk's end"
             )
-        end = head.index + head.count
-        for index in [one for one in self.bad if head.index <= one < end]:
-            del self.bad[index]
+        self._bad.remove(head.index * size, (head.index + head.count) * size)
         if head.kind is Kind.ZERO_RUN:
             run = array("Q", [_ZERO]) * min(head.count, 1 << 16)
             for at in range(head.index, head.index + head.count, len(run)):
@@ -104,40 +116,41 @@ class PointMap:
             return
         if head.plain != self.manifest.length(head.index):
             raise RecordDamagedError(f"Record {entry.number} has the wrong length for its block")
-        target = self._target(place, entry) if head.kind is Kind.REFERENCE else entry.number
-        code = target if head.kind is Kind.REFERENCE else (place + 1) * _CODE + target
-        self._winners[head.index] = code
-        self.manifest.set(head.index, head.digest, State.DATA)
+        if head.kind is Kind.REFERENCE:
+            self._winners[head.index] = self._target(entry)
+        else:
+            self._winners[head.index] = self._place * _CODE + entry.number
+            self._seen.extend(bytes(32 * entry.number - len(self._seen)) + head.digest)
+        state = State.ZERO if head.digest == zero_digest(head.plain) else State.DATA
+        self.manifest.set(head.index, head.digest, state)
 
-    def _target(self, place: int, entry: Entry) -> int:
-        """The code of the record that a reference names: earlier in its pack, or in an earlier
-        closed one.
+    def _target(self, entry: Entry) -> int:
+        """The code of the record that a reference names: a block record with the digest it
+        gives, earlier in its pack or in an earlier closed one.
         """
-        head = entry.head
-        for earlier, pack in enumerate(self.packs.packs[: place + 1]):
-            if pack.head.pack == head.target:
-                same = earlier == place
-                if (same and head.target_number < entry.number) or (not same and not pack.torn):
-                    return (earlier + 1) * _CODE + head.target_number
-        raise RecordDamagedError(f"Record {entry.number} refers to a record that is not before it")
+        head, at = entry.head, 32 * entry.head.target_number
+        place, seen = self._stored.get(head.target, (0, bytearray()))
+        if bytes(seen[at : at + 32]) != head.digest:
+            raise RecordDamagedError(
+                f"Record {entry.number} refers to something else than a block stored before it"
+            )
+        return place * _CODE + head.target_number
 
     def take_unreadable(self, ranges: list[tuple[int, int]]) -> None:
-        size = self.manifest.block_size
         for offset, length in ranges:
-            at, end = offset, min(offset + length, self.spec.facts.size)
-            while at < end:
-                index = at // size
-                stop = min(end, (index + 1) * size)
-                self.bad.setdefault(index, []).append((at, stop - at))
-                at = stop
+            self._bad.add(offset, offset + length)
 
     def finish(self) -> None:
         """Mark blocks with unreadable bytes, and refuse a point that says it is complete and is
         not.
         """
-        for index in self.bad:
-            digest, _ = self.manifest[index]
-            self.manifest.set(index, digest, State.UNREADABLE)
+        size = self.manifest.block_size
+        for offset, length in self._bad:
+            for index in range(offset // size, block_count(offset + length, size)):
+                digest, state = self.manifest[index]
+                if state is not State.UNKNOWN:
+                    self.manifest.set(index, digest, State.UNREADABLE)
+        self._stored.clear()
         end = self.end
         if end is None:
             return
@@ -170,10 +183,10 @@ def build(packs: PointPacks, key: PrivateKey) -> PointMap:
     """Read the indexes of a point's packs, in order, and say what the disk consists of."""
     check_sequence(packs)
     found: PointMap | None = None
-    for place, info in enumerate(packs.packs):
+    for info in packs.packs:
         with PackReader(info.path, key) as reader:
             try:
-                found = _take_pack(found, packs, place, info, reader)
+                found = _take_pack(found, packs, info, reader)
             except MotionGearError as exc:
                 raise named(exc, info.path) from exc
     assert found is not None
@@ -182,7 +195,7 @@ def build(packs: PointPacks, key: PrivateKey) -> PointMap:
 
 
 def _take_pack(
-    found: PointMap | None, packs: PointPacks, place: int, info: PackInfo, reader: PackReader
+    found: PointMap | None, packs: PointPacks, info: PackInfo, reader: PackReader
 ) -> PointMap:
     entries = reader.entries(info)
     if reader.head != info.head:
@@ -196,22 +209,24 @@ def _take_pack(
         found = PointMap(packs, spec, info.head.block_size)
     if spec.facts.size != found.spec.facts.size:
         raise RecordDamagedError("its disk head tells of another size than the packs before it")
-    found.end = None
+    found.begin_pack()
     for entry in entries[1:]:
-        _take_entry(found, place, entry, reader)
+        _take_entry(found, entry, reader)
     if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
         raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
     return found
 
 
-def _take_entry(found: PointMap, place: int, entry: Entry, reader: PackReader) -> None:
+def _take_entry(found: PointMap, entry: Entry, reader: PackReader) -> None:
     kind = entry.head.kind
     if found.end is not None or kind in {Kind.DISK_HEAD, Kind.CONTENTS}:
         raise RecordDamagedError(f"record {entry.number} stands where it may not")
     if kind in CONTENT_KINDS:
-        found.take(place, entry)
+        found.take(entry)
     elif kind is Kind.UNREADABLE:
         payload = reader.record(entry).payload
-        found.take_unreadable(parse_ranges(payload, entry.head, reader.head.block_size))
+        found.take_unreadable(
+            parse_ranges(payload, entry.head, reader.head.block_size, found.spec.facts.size)
+        )
     else:
         found.end = read_point_end(bytes(reader.record(entry).payload))

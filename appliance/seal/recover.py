@@ -7,18 +7,28 @@ nor who wrote them.
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.block import aligned_buffer, opened, pwrite_full
-from appliance.errors import MotionGearError, RecordDamagedError
+from appliance.block import NO_SPACE_ERRNOS, aligned_buffer, opened, pwrite_full
+from appliance.errors import (
+    ExistsError,
+    ForeignPackError,
+    MotionGearError,
+    RecordDamagedError,
+    StoreRefusedError,
+    TargetFullError,
+    TargetWriteError,
+)
 from appliance.events import Emit, Step, silent
-from appliance.model import DiskId, PackId, PointSpec, block_count
+from appliance.model import DiskId, PackId, PointSpec, block_count, block_length
 from appliance.seal.keys import PrivateKey
-from appliance.seal.layout import Kind, RecordHead, parse_ranges
+from appliance.seal.layout import CONTENT_KINDS, Kind, PackHead, RecordHead, parse_ranges
 from appliance.seal.papers import read_disk_head
-from appliance.seal.scan import PackReader, Record
+from appliance.seal.ranges import Ranges
+from appliance.seal.scan import PackReader, Record, named
 
 
 @dataclass(slots=True)
@@ -73,9 +83,9 @@ class _Image:
         self.problems: list[str] = []
         self._path = path
         self._spec: PointSpec | None = None
-        self._block_size = 0
+        self._size = self._block_size = 0
         self._have = bytearray()
-        self._unreadable: list[tuple[int, int]] = []
+        self._unreadable = Ranges()
         self._ended = False
         self._offsets: dict[PackId, tuple[Path, array[int]]] = {}
         self._zeros = aligned_buffer(1 << 20)
@@ -88,43 +98,75 @@ class _Image:
                 self._offsets[reader.head.pack] = (path, offsets)
                 for record in reader.walk():
                     offsets.append(record.entry.offset)
-                    self._take(record, reader.head.block_size, key)
-        except MotionGearError as exc:
-            self.problems.append(exc.what)
+                    self._take(record, reader.head, key)
+        except StoreRefusedError as exc:
+            self.problems.append(named(exc, path).what)
 
     def finish(self) -> Recovered | None:
         if self._spec is None:
             return None
         missing = self._have.count(0)
-        return Recovered(
-            self._spec, self._path, missing, self._ended, self._unreadable, self.problems
-        )
+        unreadable = list(self._unreadable)
+        return Recovered(self._spec, self._path, missing, self._ended, unreadable, self.problems)
 
-    def _take(self, record: Record, block_size: int, key: PrivateKey) -> None:
-        head = record.entry.head
+    def _take(self, record: Record, pack: PackHead, key: PrivateKey) -> None:
+        head, size = record.entry.head, pack.block_size
         if head.kind is Kind.DISK_HEAD:
-            if self._spec is None:
-                self._begin(read_disk_head(bytes(record.payload), block_size), block_size)
-        elif self._spec is None or head.index + head.count > len(self._have):
+            self._take_disk_head(read_disk_head(bytes(record.payload), size), pack)
+            return
+        if self._spec is None or head.index + head.count > len(self._have):
             raise RecordDamagedError(
                 f"record {record.entry.number} speaks of no block of the disk"
             )
-        elif head.kind is Kind.UNREADABLE:
-            self._unreadable += parse_ranges(record.payload, head, block_size)
-        elif head.kind is Kind.POINT_END:
-            self._ended = True
-        elif head.kind is Kind.ZERO_RUN:
-            self._zero(head.index, head.count, self._spec.facts.size)
-        elif head.kind is Kind.REFERENCE:
-            self._write(head.index, self._target(head, key))
-        else:
-            self._write(head.index, record.payload)
+        start, end = head.index * size, (head.index + head.count) * size
+        if head.kind in CONTENT_KINDS:
+            self._unreadable.remove(start, end)
+        match head.kind:
+            case Kind.UNREADABLE:
+                for offset, length in parse_ranges(record.payload, head, size, self._size):
+                    self._unreadable.add(offset, offset + length)
+            case Kind.POINT_END:
+                self._ended = True
+            case Kind.ZERO_RUN:
+                self._zero(head.index, head.count)
+            case Kind.REFERENCE:
+                self._write(head.index, self._target(head, key))
+            case Kind.BLOCK:
+                self._write(head.index, record.payload)
+            case _:
+                raise RecordDamagedError(f"record {record.entry.number} belongs to no disk")
+
+    def _take_disk_head(self, spec: PointSpec, pack: PackHead) -> None:
+        if (spec.disk, spec.point) != (pack.disk, pack.point):
+            raise ForeignPackError("its disk head names another disk than its public head")
+        if self._spec is None:
+            self._begin(spec, pack.block_size)
+        elif (spec.facts.size, pack.block_size) != (self._size, self._block_size):
+            raise RecordDamagedError(
+                "its disk head tells of another size than the packs before it"
+            )
 
     def _begin(self, spec: PointSpec, block_size: int) -> None:
-        self._spec, self._block_size = spec, block_size
-        self._have = bytearray(block_count(spec.facts.size, block_size))
-        with opened(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
+        with self._output(os.O_CREAT | os.O_EXCL) as fd:
             os.ftruncate(fd, spec.facts.size)
+        self._spec, self._size, self._block_size = spec, spec.facts.size, block_size
+        self._have = bytearray(block_count(spec.facts.size, block_size))
+
+    @contextmanager
+    def _output(self, flags: int = 0) -> Iterator[int]:
+        """The image, opened for writing; what its disk refuses ends the recovery."""
+        try:
+            with opened(self._path, os.O_WRONLY | flags) as fd:
+                yield fd
+        except FileExistsError as exc:
+            raise ExistsError(f"{self._path} is there already") from exc
+        except OSError as exc:
+            refuse = TargetFullError if exc.errno in NO_SPACE_ERRNOS else TargetWriteError
+            raise refuse(
+                f"{self._path} cannot be written ({exc.strerror})",
+                safe="The packs are untouched; the image is not whole.",
+                todo="Give another output directory.",
+            ) from exc
 
     def _target(self, head: RecordHead, key: PrivateKey) -> bytes:
         path, offsets = self._offsets.get(head.target, (None, None))
@@ -137,17 +179,19 @@ class _Image:
             return bytes(record.payload)
 
     def _write(self, index: int, data: memoryview | bytes) -> None:
-        with opened(self._path, os.O_WRONLY) as fd:
+        if len(data) != block_length(index, self._size, self._block_size):
+            raise RecordDamagedError(f"block {index} is given with a wrong length")
+        with self._output() as fd:
             pwrite_full(fd, index * self._block_size, data)
         self._have[index] = 1
 
-    def _zero(self, index: int, count: int, size: int) -> None:
+    def _zero(self, index: int, count: int) -> None:
         """Only blocks that an earlier session had filled need it: the image is made of holes."""
-        with opened(self._path, os.O_WRONLY) as fd:
+        with self._output() as fd:
             for one in range(index, index + count):
                 if self._have[one]:
                     start = one * self._block_size
-                    _fill(fd, start, min(start + self._block_size, size), self._zeros)
+                    _fill(fd, start, min(start + self._block_size, self._size), self._zeros)
         self._have[index : index + count] = b"\1" * count
 
 

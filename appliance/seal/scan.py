@@ -31,6 +31,7 @@ from appliance.seal.layout import (
     FRAME_HEAD,
     JSON_KINDS,
     MAX_CIPHER,
+    MAX_RECIPIENTS,
     RECORD_HEAD,
     TAG,
     WRAP,
@@ -51,7 +52,7 @@ from appliance.seal.layout import (
     parse_trailer,
 )
 
-_MOST_HEAD = align(CONTEXT_SIZE + 32 + 16 * WRAP)
+_MOST_HEAD = align(CONTEXT_SIZE + 32 + MAX_RECIPIENTS * WRAP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +156,10 @@ class PackReader:
     def entries(self, info: PackInfo) -> list[Entry]:
         """All records' places: from the index, or for a torn pack from its frames."""
         if info.torn:
-            return [record.entry for record in self.walk(info.trailer.checkpoint_offset)]
+            return self._walked(info)
         records = info.trailer.records
         frame = bytearray(FRAME_HEAD + index_cipher_size(records))
-        pread_full(self._fd, info.trailer.index_offset, memoryview(frame))
+        self._read(info.trailer.index_offset, memoryview(frame))
         try:
             plain = self._keys.open_index(bytes(frame), records)
             entries = parse_index(plain, self.head, records)
@@ -167,6 +168,14 @@ class PackReader:
         last = entries[-1] if entries else None
         if last and last.offset + last.head.frame_size > info.trailer.checkpoint_offset:
             raise PackDamagedError(f"{self.path.name}: its index points behind its records")
+        return entries
+
+    def _walked(self, info: PackInfo) -> list[Entry]:
+        entries = [record.entry for record in self.walk(info.trailer.checkpoint_offset)]
+        if len(entries) != info.trailer.records:
+            raise PackDamagedError(
+                f"{self.path.name}: its trailer counts other records than it has"
+            )
         return entries
 
     def record(self, entry: Entry) -> Record:
@@ -237,9 +246,15 @@ class PackReader:
         if offset != end:
             raise PackDamagedError(f"{self.path.name}: a record reaches into the pack's tail")
 
+    def _read(self, offset: int, buffer: memoryview) -> int:
+        try:
+            return pread_full(self._fd, offset, buffer)
+        except OSError as exc:
+            raise PackDamagedError(f"{self.path.name} cannot be read ({exc.strerror})") from exc
+
     def _words(self, offset: int) -> tuple[int, int]:
         header = memoryview(bytearray(FRAME_HEAD))
-        if pread_full(self._fd, offset, header) < FRAME_HEAD:
+        if self._read(offset, header) < FRAME_HEAD:
             return (0, 0)
         return parse_frame(header)
 
@@ -247,7 +262,7 @@ class PackReader:
         """Digest what lies between records: head, checkpoints, index, trailer."""
         piece = memoryview(bytearray(PAGE))
         while offset < end:
-            got = pread_full(self._fd, offset, piece[: min(PAGE, end - offset)])
+            got = self._read(offset, piece[: min(PAGE, end - offset)])
             whole.update(piece[:got])
             offset += PAGE
 
@@ -261,7 +276,7 @@ class PackReader:
         if len(self._buffer) < size:
             self._buffer, self._plain = aligned_buffer(size), aligned_buffer(size)
         frame = self._buffer[:size]
-        pread_full(self._fd, offset, frame)
+        self._read(offset, frame)
         if whole is not None:
             whole.update(frame)
         cipher, found = parse_frame(frame)

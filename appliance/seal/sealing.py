@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 from appliance.block import write_durably
 from appliance.errors import (
+    BadInputError,
     JobRunningError,
     MotionGearError,
     NotReadyToShipError,
     OpenErrorError,
     PackDamagedError,
+    SealDamagedError,
 )
 from appliance.events import Emit, Progress, Result, Step, silent
 from appliance.model import DiskId, PackId, PointSpec, Stop, block_count
@@ -99,7 +101,7 @@ def _ready_to_ship(store: Store, points: tuple[PointPacks, ...], consent: Consen
         raise NotReadyToShipError(
             "Only one recipient could open this shipment: if that key is lost, all is lost"
         )
-    if not consent.canary_by:
+    if not consent.canary_by or canary.read_bytes(store.path) is None:
         raise NotReadyToShipError(
             "No recipient has shown yet that its key opens this shipment",
             todo="Let the operator run `motiongear canary open` and enter the code with "
@@ -210,6 +212,10 @@ def _sign(
         accepted=accepted,
     )
     signed = statement.sign(made, device)
+    try:
+        statement.parse(signed.encode())  # what we write, we would read
+    except SealDamagedError as exc:
+        raise BadInputError(f"The shipment cannot be sealed: {exc.what}") from exc
     device.count(Counter(made.sequence, made.root().hex()))
     write_durably(store.path / SEAL, signed.encode())
     emit(

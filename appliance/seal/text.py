@@ -1,7 +1,6 @@
 """Digests as people read, type, speak and scan them (store-format.md, sections 4 and 8)."""
 
 import base64
-import binascii
 import re
 from functools import cache
 from io import StringIO
@@ -26,7 +25,7 @@ def parse_grouped(text: str, size: int, what: str) -> bytes:
     plain = _SEPARATORS.sub("", text).upper().translate(_CONFUSED)
     try:
         data = base64.b32decode(plain + "=" * (-len(plain) % 8))
-    except binascii.Error:
+    except ValueError:
         data = b""
     if len(data) != size or grouped(data).replace("-", "") != plain:
         raise BadInputError(

@@ -232,17 +232,14 @@ def verify(
 def read_sealed_contents(sealed: Sealed, key: PrivateKey) -> Contents:
     """The contents pack, opened, its bytes compared with the seal."""
     info = sealed.contents_info
-    payloads: list[bytes] = []
     with PackReader(info.path, key) as reader:
         entries = reader.entries(info)
-        for record in reader.sweep(entries, lambda _: True, _refuse):
-            if record.entry.head.kind is not Kind.CONTENTS:
-                raise SealDamagedError("The contents pack holds something else")
-            payloads.append(bytes(record.payload))
+        if [one.head.kind for one in entries] != [Kind.CONTENTS]:
+            raise SealDamagedError("The contents pack holds something else")
+        swept = reader.sweep(entries, lambda _: True, _refuse)
+        (payload,) = [bytes(one.payload) for one in swept]
         _compare_swept(reader, info, sealed)
-    if len(payloads) != 1:
-        raise SealDamagedError("The contents pack holds something else")
-    contents = read_contents(payloads[0])
+    contents = read_contents(payload)
     if contents.shipment != sealed.seal.shipment:
         raise SealDamagedError("The contents pack speaks of another shipment")
     return contents
@@ -279,7 +276,7 @@ def open_points(sealed: Sealed, key: PrivateKey) -> list[PointMap]:
         if listed.packs != packs.ids or listed.complete != packs.complete:
             raise PackMissingError(f"Disk {packs.disk}: its packs are not those the contents list")
         found = build(packs, key)
-        if listed.facts not in (None, found.spec):
+        if listed.facts not in (None, found.spec) or listed.blocks not in {0, len(found.manifest)}:
             raise SealDamagedError(
                 f"Disk {packs.disk}: contents and disk head tell different facts"
             )
@@ -304,18 +301,19 @@ def open_all(
 
     def work(path: Path) -> None:
         info = infos[path]
-        clean = len(findings.problems)
+        hit: list[Entry] = []  # of this pack alone: several are opened side by side
         with PackReader(path, key) as reader:
             entries = reader.entries(info)
 
             def damaged(entry: Entry, problem: MotionGearError) -> None:
+                hit.append(entry)
                 findings.add(_placed(problem, specs.get(info.head.disk), info, entry))
 
             for record in reader.sweep(entries, lambda _: True, damaged):
                 tally.moved(record.entry.head.frame_size)
                 if stop():
                     raise StoppedError("Verification was stopped")
-            if len(findings.problems) == clean:
+            if not hit:
                 _compare_swept(reader, info, sealed)
 
     for _, found in each(list(infos), readers_for(sealed.store.packs), work):

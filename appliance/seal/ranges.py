@@ -1,0 +1,36 @@
+"""Ranges: bytes of a disk that could not be read, kept disjoint and ascending. Pure.
+
+Memory goes with the number of ranges, however many blocks they cover.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+
+
+class Ranges:
+    """A set of bytes as ranges; neighbours are joined."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(offset, length), ascending."""
+        for start, end in zip(self._starts, self._ends, strict=True):
+            yield start, end - start
+
+    def add(self, start: int, end: int) -> None:
+        first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
+        joined_start = min([start, *self._starts[first:last]])
+        joined_end = max([end, *self._ends[first:last]])
+        self._starts[first:last], self._ends[first:last] = [joined_start], [joined_end]
+
+    def remove(self, start: int, end: int) -> None:
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        if first >= last:
+            return
+        before, behind = self._starts[first], self._ends[last - 1]
+        left = [(before, start)] if before < start else []
+        left += [(end, behind)] if end < behind else []
+        self._starts[first:last] = [one for one, _ in left]
+        self._ends[first:last] = [one for _, one in left]

@@ -1,0 +1,173 @@
+"""Canonical JSON: what is taken, what is refused, and in which words."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.errors import StoreRefusedError
+from appliance.events import Json
+from appliance.seal import canon
+
+WHOLE = st.integers(-canon.MAX_INT, canon.MAX_INT)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+JSON = st.recursive(
+    st.none() | st.booleans() | WHOLE | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def parse_any(fields: canon.Fields) -> Json:
+    """Takes whatever the object holds."""
+    found: dict[str, Json] = {}
+    for key in list(vars(fields)["_left"]):
+        found[key] = vars(fields)["_left"].pop(key)
+    return found
+
+
+def read_any(data: bytes, most: int = 1 << 24) -> Json:
+    return canon.read(data, "paper", parse_any, lambda found: found, StoreRefusedError, most)
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=5))
+def test_what_is_written_is_read_back(document: dict[str, Json]) -> None:
+    assert read_any(canon.dump(document)) == document
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=3), st.data())
+def test_a_changed_byte_is_another_document_or_refused(
+    document: dict[str, Json], data: st.DataObject
+) -> None:
+    good = bytearray(canon.dump(document))
+    place = data.draw(st.integers(0, len(good) - 1))
+    good[place] ^= data.draw(st.integers(1, 255))
+    try:
+        found = read_any(bytes(good))
+    except StoreRefusedError:
+        return
+    assert canon.dump(found) == good
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "not canonical JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"a":1', "not canonical JSON"),
+        (b'{"a":1} ', "not in canonical form"),
+        (b'{"a": 1}', "not in canonical form"),
+        (b'{"b":1,"a":1}', "not in canonical form"),
+        (b'{"a":1,"a":1}', "stands twice"),
+        (b'{"a":1.0}', "not a whole number"),
+        (b'{"a":1e3}', "not a whole number"),
+        (b'{"a":NaN}', "not a whole number"),
+        (b'{"a":-Infinity}', "not a whole number"),
+        (b'{"a":123456789012345678}', "out of range"),
+        (b'{"a":-0}', "not in canonical form"),
+        (b'{"a":"\\u0041"}', "not in canonical form"),
+        (b'{"a":"\\ud800"}', "half a character"),
+        (b'{"a":"\xff"}', "not canonical JSON"),
+        (b"\xef\xbb\xbf{}", "not canonical JSON"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not canonical JSON"),
+        (b'{"a":' + b"9" * 500_000 + b"}", "out of range"),
+    ],
+)
+def test_what_is_not_canonical_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(StoreRefusedError, match=why):
+        read_any(data)
+
+
+def test_a_document_that_is_too_long_is_not_parsed() -> None:
+    with pytest.raises(StoreRefusedError, match="longer than 4 bytes"):
+        read_any(b"{    }", most=4)
+
+
+def test_shortest_escapes_are_the_canonical_ones() -> None:
+    text = '\x00\b\t\n\f\r\x1f"\\/\x7f\u20ac\U0001f600'
+    assert canon.dump({"a": text}) == (
+        b'{"a":"\\u0000\\b\\t\\n\\f\\r\\u001f\\"\\\\/\x7f' + "\u20ac\U0001f600".encode() + b'"}'
+    )
+
+
+REFUSED: list[tuple[Callable[[canon.Fields], object], object]] = [
+    (lambda one: one.text("a"), 5),
+    (lambda one: one.text("a", 3), "four"),
+    (lambda one: one.text("a", 3, 1), ""),
+    (lambda one: one.choice("a", "x", "y"), "z"),
+    (lambda one: one.choice("a", "x", "y"), ["x"]),
+    (lambda one: one.number("a"), -1),
+    (lambda one: one.number("a"), True),
+    (lambda one: one.number("a"), canon.MAX_INT + 1),
+    (lambda one: one.number("a"), "1"),
+    (lambda one: one.flag("a"), 1),
+    (lambda one: one.hex("a", 2), "abc"),
+    (lambda one: one.hex("a", 2), "ABCD"),
+    (lambda one: one.hex("a", 2), ""),
+    (lambda one: one.hex("a", 2, empty=True), "ab"),
+    (lambda one: one.base64("a", 2), "AAA"),
+    (lambda one: one.base64("a", 2), "AA\n="),
+    (lambda one: one.base64("a", 2), "AAE="[:3] + "\u00e9"),
+    (lambda one: one.base64("a", 2), "AAF="),
+    (lambda one: one.base64("a", 2), "AAAA"),
+    (lambda one: one.time("a"), "2026-11-22 20:15:17"),
+    (lambda one: one.time("a"), ""),
+    (lambda one: one.items("a", 1), {}),
+    (lambda one: one.items("a", 1), [1, 2]),
+    (lambda one: one.items("a", 1, 1), []),
+    (lambda one: one.texts("a", 2, re.compile("x+")), ["x", "y"]),
+    (lambda one: one.texts("a", 2, re.compile("x+")), [1]),
+    (lambda one: one.strings("a", 2, 3), ["four"]),
+    (lambda one: one.objects("a", 2), [1]),
+    (lambda one: one.object("a"), None),
+    (lambda one: one.object_or_none("a"), 0),
+    (lambda one: one.text("b"), "missing"),
+    (lambda one: one.done(), "unknown"),
+]
+
+
+@pytest.mark.parametrize(("ask", "value"), REFUSED, ids=range(len(REFUSED)))
+def test_a_field_of_the_wrong_form_is_refused(
+    ask: Callable[[canon.Fields], object], value: object
+) -> None:
+    with pytest.raises(StoreRefusedError, match="paper"):
+        ask(canon.Fields({"a": value}, "paper", StoreRefusedError))
+
+
+def test_fields_of_the_right_form_are_given() -> None:
+    fields = canon.Fields(
+        {
+            "base64": "AAE=",
+            "flag": False,
+            "hex": "00ff",
+            "none": None,
+            "number": 7,
+            "object": {},
+            "objects": [{}],
+            "strings": ["a\nb"],
+            "time": "2026-11-22T20:15:17Z",
+            "unset": "",
+            "word": "x",
+        },
+        "paper",
+        StoreRefusedError,
+    )
+    assert fields.base64("base64", 2) == b"\0\1"
+    assert fields.flag("flag") is False
+    assert fields.hex("hex", 2) == "00ff"
+    assert fields.object_or_none("none") is None
+    assert fields.number("number", 7, 7) == 7
+    fields.object("object").done()
+    fields.objects("objects", 1)[0].done()
+    assert fields.strings("strings", 1, 3) == ("a\nb",)
+    assert fields.time("time") == "2026-11-22T20:15:17Z"
+    assert not fields.time("unset", empty=True)
+    assert fields.choice("word", "x", "y") == "x"
+    assert fields.done() is fields
+
+
+def test_now_is_a_time_of_the_format() -> None:
+    moment = canon.now()
+    assert canon.Fields({"a": moment}, "paper", StoreRefusedError).time("a") == moment

@@ -1,0 +1,76 @@
+"""Cutting: digest, zeros, compression where it pays; and back, within the length announced."""
+
+import os
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.model import Codec, Extent
+from appliance.seal.cut import Cutter, Expander, digest, zero_digest, zero_run
+
+SIZE = 1 << 18
+WORDS = (b"the quick brown fox " * SIZE)[:SIZE]
+
+
+@given(st.binary(min_size=1, max_size=300), st.integers(0, 300), st.integers(0, 3))
+def test_a_block_comes_back_from_its_cut(data: bytes, times: int, level: int) -> None:
+    block = data * (times + 1)
+    cut = Cutter(level).cut(5, memoryview(block))
+    assert (cut.index, cut.count, cut.length, cut.digest) == (5, 1, len(block), digest(block))
+    if cut.payload is None:
+        assert block.count(0) == len(block)
+        assert cut.digest == zero_digest(len(block))
+    else:
+        found = Expander().expand(cut.codec, memoryview(cut.payload), len(block))
+        assert bytes(found) == block
+        assert len(cut.payload) <= len(block)
+
+
+def test_text_is_compressed_and_noise_is_not() -> None:
+    noise = os.urandom(SIZE)
+    cutter = Cutter()
+    assert cutter.cut(0, memoryview(WORDS)).codec is Codec.ZSTD
+    assert cutter.cut(0, memoryview(noise)).codec is Codec.RAW
+    assert Cutter(0).cut(0, memoryview(WORDS)).codec is Codec.RAW
+    assert Cutter(0).cut(0, memoryview(WORDS[:100])).codec is Codec.RAW
+    small = cutter.cut(0, memoryview(noise[:1000]))
+    assert small.codec is Codec.RAW
+
+
+def test_a_block_whose_sample_shrinks_but_not_the_whole_is_stored_as_it_is() -> None:
+    data = bytearray(os.urandom(SIZE))
+    for at in range(0, SIZE, SIZE // 8):
+        data[at : at + 4096] = bytes(4096)
+    data[:] = b"".join(
+        bytes(400) + data[at + 400 : at + SIZE // 8] for at in range(0, SIZE, SIZE // 8)
+    )
+    assert Cutter().cut(0, memoryview(data)).codec is Codec.RAW
+
+
+def test_unreadable_bytes_travel_with_a_block_of_zeros() -> None:
+    bad = (Extent(512, 512),)
+    cut = Cutter().cut(3, memoryview(bytes(4096)), bad)
+    assert (cut.payload, cut.bad) == (None, bad)
+    run = zero_run(7, 9)
+    assert (run.index, run.count, run.payload, run.bad) == (7, 9, None, ())
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        zstandard.ZstdCompressor().compress(WORDS[:999]),
+        zstandard.ZstdCompressor(write_content_size=False).compress(WORDS[:1000]),
+        zstandard.ZstdCompressor().compress(WORDS[:1000])[:-1],
+        zstandard.ZstdCompressor().compress(WORDS[:1000]) + b"more",
+        zstandard.ZstdCompressor().compress(bytes(1 << 30)),
+        b"\x50\x2a\x4d\x18" + (1000).to_bytes(4, "little") + bytes(1000),
+        WORDS[:1000],
+        b"\x28",
+    ],
+    ids=["shorter", "no size", "cut", "trailing", "bomb", "skippable", "no frame", "a byte"],
+)
+def test_a_frame_that_is_not_the_length_announced_is_refused(stored: bytes) -> None:
+    with pytest.raises(ValueError, match=r"length|decompress"):
+        Expander().expand(Codec.ZSTD, memoryview(stored), 1000)

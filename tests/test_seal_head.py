@@ -1,0 +1,171 @@
+"""head.json and the making of a shipment: every field, and what an enemy may put there."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import (
+    BadInputError,
+    ExistsError,
+    HeadDamagedError,
+    MotionGearError,
+    NotAStoreError,
+    StoreFullError,
+    UnknownFormatError,
+)
+from appliance.events import Json
+from appliance.seal import canon, head
+from appliance.seal.identity import Device
+from appliance.seal.keys import PrivateKey
+from appliance.seal.store import RESERVE, Store
+from tests.support import OPERATOR, RECOVERY, new_store
+
+
+def changed(place: Path, **fields: Json) -> bytes:
+    """The head of a new store with other fields, in canonical form."""
+    document = json.loads(new_store(place)[0].head.encode())
+    document.update(fields)
+    return canon.dump(document)
+
+
+def test_a_head_is_read_as_it_was_written(tmp_path: Path) -> None:
+    store, device = new_store(tmp_path)
+    found = head.read(store.path)
+    assert found == store.head
+    assert found.device == device.public
+    assert found.recipients == (OPERATOR.recipient, RECOVERY.recipient)
+    assert not Store(store.path).sealed
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"format": "tar"}, {"version": 2}, {"features": ["sparse"]}, {"features": ["parity" * 100]}],
+    ids=["format", "version", "feature", "long feature"],
+)
+def test_what_a_later_release_wrote_is_refused_by_name(
+    tmp_path: Path, fields: dict[str, Json]
+) -> None:
+    with pytest.raises(UnknownFormatError, match=r"format|feature"):
+        head.parse(changed(tmp_path, **fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"block_size": 3 << 16},
+        {"block_size": 1 << 15},
+        {"block_size": 1 << 25},
+        {"block_size": 1 << 52},
+        {"created": "today"},
+        {"device": "ff"},
+        {"extra": 1},
+        {"features": [[]]},
+        {"features": [{}]},
+        {"features": 1},
+        {"features": ["x"] * 65},
+        {"features": ["x" * 1025]},
+        {"format": 1},
+        {"label": ""},
+        {"label": "x" * 129},
+        {"recipients": []},
+        {"recipients": [{}] * 17},
+        {"recipients": ["key"]},
+        {"shipment": "00" * 15},
+        {"version": True},
+    ],
+    ids=lambda fields: str(fields)[:30],
+)
+def test_a_field_that_no_writer_writes_is_refused(tmp_path: Path, fields: dict[str, Json]) -> None:
+    with pytest.raises(HeadDamagedError):
+        head.parse(changed(tmp_path, **fields))
+
+
+def test_one_key_under_two_names_is_refused(tmp_path: Path) -> None:
+    document = json.loads(changed(tmp_path))
+    twin = {**document["recipients"][0], "name": "another"}
+    with pytest.raises(HeadDamagedError, match="twice"):
+        head.parse(canon.dump({**document, "recipients": [document["recipients"][0], twin]}))
+
+
+def test_a_head_beyond_64_kib_is_not_parsed(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    with (store.path / head.FILE).open("r+b") as out:
+        out.truncate(1 << 40)
+    with pytest.raises(HeadDamagedError, match="longer than 65536"):
+        Store(store.path)
+
+
+def test_a_directory_that_is_no_store_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(NotAStoreError, match="head.json"):
+        Store(tmp_path)
+    store, _ = new_store(tmp_path)
+    store.packs.rmdir()
+    with pytest.raises(NotAStoreError, match="packs"):
+        Store(store.path)
+
+
+def test_a_pipe_in_place_of_the_head_does_not_hold_anybody_up(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    (store.path / head.FILE).unlink()
+    os.mkfifo(store.path / head.FILE)
+    with pytest.raises(NotAStoreError):
+        Store(store.path)
+
+
+def test_a_shipment_is_not_made_over_something_else(tmp_path: Path) -> None:
+    store, device = new_store(tmp_path)
+    before = store.head.encode()
+    for there in (store.path, store.path / head.FILE):
+        with pytest.raises(ExistsError):
+            Store.create(there, "again", device, (OPERATOR.recipient,))
+    assert head.read(store.path).encode() == before
+
+
+@pytest.mark.parametrize(
+    ("label", "recipients", "block_size"),
+    [
+        ("x", (), 1 << 16),
+        ("", (OPERATOR.recipient,), 1 << 16),
+        ("x", (OPERATOR.recipient,), 1000),
+        ("x", (OPERATOR.recipient, OPERATOR.recipient), 1 << 16),
+        ("x", tuple(PrivateKey.generate(f"{i}").recipient for i in range(17)), 1 << 16),
+    ],
+    ids=["nobody", "no label", "block size", "one twice", "too many"],
+)
+def test_a_shipment_that_no_reader_would_take_leaves_nothing_behind(
+    tmp_path: Path, label: str, recipients: tuple[head.Recipient, ...], block_size: int
+) -> None:
+    place = tmp_path / "store"
+    with pytest.raises(BadInputError):
+        Store.create(place, label, Device.of(tmp_path), recipients, block_size)
+    assert not place.exists()
+
+
+def test_without_room_for_the_seal_no_shipment_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreFullError, match="No shipment can be made"):
+        new_store(tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "store" / RESERVE).unlink()
+    (tmp_path / "store" / "packs").rmdir()
+    assert new_store(tmp_path)[0].head.label == "test"
+
+
+def test_every_flipped_byte_of_the_head_is_another_head_or_none(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    whole = store.head.encode()
+    for place in range(0, len(whole), 7):
+        try:
+            found = head.parse(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        except MotionGearError as exc:
+            assert exc.name in {"head-damaged", "unknown-format"}  # noqa: PT017
+        else:
+            assert found.digest() != store.head.digest()

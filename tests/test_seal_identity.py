@@ -1,0 +1,49 @@
+"""The device's signing key and seal counter: kept, and never silently replaced."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import StateError
+from appliance.seal.identity import Counter, Device, device_fingerprint, signed_by
+
+
+def test_a_device_is_the_same_after_a_restart(tmp_path: Path) -> None:
+    first = Device.of(tmp_path)
+    again = Device.of(tmp_path)
+    assert again.public == first.public
+    assert first.fingerprint == device_fingerprint(first.public)
+    assert signed_by(first.public, again.sign(b"said"), b"said")
+    assert (tmp_path / "device" / "identity.key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "device").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_another_device_signed_is_not_this_ones(tmp_path: Path) -> None:
+    mine, other = Device.of(tmp_path / "a"), Device.of(tmp_path / "b")
+    said = other.sign(b"said")
+    assert not signed_by(mine.public, said, b"said")
+    assert not signed_by(other.public, said, b"other")
+    assert not signed_by(other.public, said[:-1], b"said")
+    assert not signed_by("ff" * 32, said, b"said")
+
+
+def test_seals_are_counted_from_one_and_remembered(tmp_path: Path) -> None:
+    assert Device.of(tmp_path).counter() == Counter(0, "")
+    Device.of(tmp_path).count(Counter(7, "ab" * 32))
+    assert Device.of(tmp_path).counter() == Counter(7, "ab" * 32)
+
+
+def test_a_damaged_identity_is_not_replaced(tmp_path: Path) -> None:
+    Device.of(tmp_path)
+    path = tmp_path / "device" / "identity.key"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StateError, match="identity"):
+        Device.of(tmp_path)
+
+
+def test_a_damaged_counter_is_not_taken_for_a_new_device(tmp_path: Path) -> None:
+    device = Device.of(tmp_path)
+    device.count(Counter(1, ""))
+    (tmp_path / "device" / "seals.json").write_bytes(b"")
+    with pytest.raises(StateError, match="counter"):
+        device.counter()
