@@ -9,7 +9,7 @@ database.
 import json
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -17,10 +17,13 @@ from typing import cast
 from appliance import config
 from appliance.errors import (
     BadInputError,
+    CheckFailedError,
     JobRunningError,
     MotionGearError,
     OpenErrorError,
     SourceChangedError,
+    StoppedError,
+    StoreRefusedError,
     VolumeMissingError,
 )
 from appliance.events import Emit, Json, Result, Step
@@ -36,6 +39,7 @@ from appliance.model import (
     Stop,
     Target,
     Volume,
+    VolumeInfo,
     VolumeState,
 )
 from appliance.rate import Throttle, parse_limit
@@ -268,20 +272,22 @@ def verify_store(spec: VerifySpec, desk: Desk) -> None:
     accepted = Accepted(desk.home)
     sealed = verify.inspect(Path(spec.store), pins, accepted)
     root = sealed.seal.root().hex()
-    known = desk.state.verified(root)
+    key = desk.need_key() if spec.keyed else None
+    run = f"{root} in job {desk.job}"  # another verification reads every pack itself
+    known = desk.state.verified(run)
     findings = verify.verify(
-        sealed, desk.emit, desk.stop, known, lambda pack: desk.state.note_verified(root, pack)
+        sealed, desk.emit, desk.stop, known, lambda pack: desk.state.note_verified(run, pack)
     )
     disks: list[Json] = []
-    if spec.keyed:
-        maps, opened = verify.open_all(sealed, desk.need_key(), desk.emit, desk.stop)
+    if key is not None:
+        maps, opened = verify.open_all(sealed, key, desk.emit, desk.stop)
         findings.problems += opened.problems
         findings.refuse()
         disks = [_disk_figures(one) for one in maps]
         for one in maps:
             _save_manifest(desk.home, root, one)
     findings.refuse()
-    desk.state.forget_verified(root)
+    desk.state.forget_verified(run)
     if sealed.trust is verify.Trust.AUTHENTIC:
         accepted.accept(sealed.seal)
     desk.emit(Result("verify", {**seal_figures(sealed), "disks": disks, "keyed": spec.keyed}))
@@ -356,8 +362,9 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     desk.emit(Result("plan", plan_figures(plan)))
     for one in plan.disks:
         info = target.ensure_volume(one.volume)
-        if info.state is VolumeState.BAD:
-            desk.state.forget_replayed(info.id)
+        whole = info.state in {VolumeState.RESTORED, VolumeState.CHECKED}
+        if info.state is VolumeState.BAD or (whole and not _proved(desk.home, one)):
+            desk.state.forget_replayed(_onto(info, one))
             target.tag(one.volume, VolumeState.PARTIAL)
     _replay(spec, desk, plan, target)
     for one in plan.disks:
@@ -365,30 +372,45 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
         _check(desk, target, one.map.manifest, one.volume.name)
 
 
+def _proved(home: Path, found: PlannedDisk) -> bool:
+    """Whether the manifest was proved here before: an index alone proves nothing."""
+    path = _manifest_path(home, found.volume.origin, found.volume.disk, found.volume.point)
+    with suppress(StoreRefusedError):
+        return Manifest.load(path).root() == found.map.manifest.root()
+    return False
+
+
+def _onto(info: VolumeInfo, found: PlannedDisk) -> str:
+    """Names a replay: one volume, one manifest. An index that was exchanged since makes another
+    manifest, for which no pack was replayed yet.
+    """
+    return f"{info.id} {found.map.manifest.root().hex()}"
+
+
 def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> None:
     throttle = Throttle([parse_limit(one) for one in spec.limits])
     with ExitStack() as attached:
         volumes: dict[DiskId, Volume] = {}
-        idents: dict[DiskId, str] = {}
+        names: dict[DiskId, str] = {}
         done: set[PackId] = set()
         for one in plan.disks:
             info = target.ensure_volume(one.volume)
             volumes[one.volume.disk] = attached.enter_context(target.attach(one.volume))
-            idents[one.volume.disk] = info.id
+            names[one.volume.disk] = _onto(info, one)
             if info.state is VolumeState.PARTIAL:
-                done |= desk.state.replayed(info.id)
+                done |= desk.state.replayed(names[one.volume.disk])
             else:
                 done |= set(one.map.packs.ids)
 
         def passed(disk: PlannedDisk, pack: PackId) -> None:
-            desk.state.note_replayed(idents[disk.volume.disk], pack)
+            desk.state.note_replayed(names[disk.volume.disk], pack)
 
         replay = Replay(plan, desk.need_key(), volumes, desk.emit, desk.stop, throttle)
         told = replay.run(done, passed)
     for one in plan.disks:
         if target.ensure_volume(one.volume).state is VolumeState.PARTIAL:
             target.tag(one.volume, VolumeState.RESTORED)
-        desk.state.forget_replayed(idents[one.volume.disk])
+        desk.state.forget_replayed(names[one.volume.disk])
     desk.emit(Result("restore", cast("dict[str, Json]", asdict(told))))
 
 
@@ -451,19 +473,28 @@ def check(spec: CheckSpec, desk: Desk) -> None:
         raise VolumeMissingError(f"{spec.place} holds no volume restored from this store")
     if spec.keyed:
         verify_store(VerifySpec(spec.store, "", "", (), keyed=True), desk)
+    manifests = [_known_manifest(desk.home, one) for one in found]
     wrong: list[MotionGearError] = []
-    for one in found:
-        path = _manifest_path(desk.home, root, one.spec.disk, one.spec.point)
-        if not path.exists():
-            raise BadInputError(
-                f"The manifest of disk {one.spec.disk} is not known here",
-                todo="Give --key: it is then derived from the store.",
-            )
+    for one, manifest in zip(found, manifests, strict=True):
         try:
-            _check(desk, target, Manifest.load(path), one.spec.name)
+            if one.state is VolumeState.PARTIAL:
+                raise CheckFailedError(f"Volume {one.spec.name} was not restored to its end")
+            _check(desk, target, manifest, one.spec.name)
+        except StoppedError:
+            raise
         except MotionGearError as exc:
             wrong.append(exc)
     verify.Findings(wrong).refuse()
+
+
+def _known_manifest(home: Path, info: VolumeInfo) -> Manifest:
+    path = _manifest_path(home, info.spec.origin, info.spec.disk, info.spec.point)
+    if not path.exists():
+        raise BadInputError(
+            f"The manifest of disk {info.spec.disk} is not known here",
+            todo="Give --key: it is then derived from the store.",
+        )
+    return Manifest.load(path)
 
 
 KINDS: Mapping[str, tuple[Callable[..., Spec], Callable[..., None]]] = {

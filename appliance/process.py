@@ -45,6 +45,7 @@ def start(state: State, job: JobId, key: PrivateKey | None = None) -> None:
     log_file = state.job_file(job, "log")
     if state.process_of(job):
         raise JobRunningError(f"Job {job} runs already")
+    state.queue_job(job, now())
     with opened(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as out:
         child = subprocess.Popen(
             [sys.executable, "-m", "appliance", "job", str(job)],

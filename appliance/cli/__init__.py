@@ -4,14 +4,12 @@ every console.
 Each error ends the command with its own exit code (docs/cli.md), in words on standard error.
 """
 
-import json
 import sys
 
 import click
 
 from appliance.cli import demo, flow, keys, manage, show
 from appliance.errors import MotionGearError
-from appliance.events import as_json
 from appliance.process import failed
 
 
@@ -56,13 +54,8 @@ def main() -> None:
     except click.ClickException as exc:
         exc.show()
         sys.exit(exc.exit_code)
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(141)
     except MotionGearError as exc:
         if show.wants_json():
-            click.echo(json.dumps(as_json(failed(exc)), ensure_ascii=False))
+            show.event(failed(exc))
         show.refusal(exc)
         sys.exit(exc.code)

@@ -12,8 +12,8 @@ import click
 
 from appliance import config, jobs
 from appliance.cli import ask, show, work
-from appliance.errors import BadInputError, IncompleteDiskError, NotADiskError
-from appliance.events import Json
+from appliance.errors import BadInputError, ExistsError, IncompleteDiskError, NotADiskError
+from appliance.events import Json, Result
 from appliance.ingest.attached import AttachedDisks
 from appliance.model import DiskId, Loops, Target
 from appliance.rate import parse_limit
@@ -106,7 +106,9 @@ def ingest(
         )
         title = f"{machine}: {facts.serial or facts.source}"
         job = work.begin(opened, "ingest", found.head.shipment, title, spec, disk=disk)
-        if not as_lines:
+        if as_lines:
+            show.event(Result("start", {"job": job, "disk": disk}))
+        else:
             serial = facts.serial or "(no serial)"
             show.line(f"Job {job}: {serial}, {facts.model}, {show.size(facts.size)}")
         if detach:
@@ -325,9 +327,12 @@ def restore(
     with work.state() as opened:
         sealed = verification.inspect(found.path, pins, Accepted(opened.home))
         goal = jobs.target_for(target, place)
+        loops = _loops(goal) if loop else None
         made = plans.make(sealed, key, goal, dict(chosen))
         if not as_lines:
             _show_plan(made)
+        elif plan_only:
+            show.event(Result("plan", jobs.plan_figures(made)))
         if plan_only:
             return
         spec = jobs.RestoreSpec(
@@ -344,18 +349,26 @@ def restore(
         work.stay(opened, job, as_lines=as_lines)
         if not as_lines:
             _show_checked(work.results_of(opened, job, "check"))
-        if loop:
-            _attach(goal, made)
+        if loops is not None:
+            _attach(loops, goal, made, as_lines=as_lines)
 
 
-def _attach(goal: Target, made: plans.Plan) -> None:
-    """Attach every restored volume to a loop device, where the target can do that."""
+def _loops(goal: Target) -> Loops:
+    """The target's loop devices; refused before any work where it has none."""
     if not isinstance(goal, Loops):
-        raise BadInputError("This kind of target has no loop devices")
+        raise BadInputError(f"The target {goal.name} has no loop devices")
+    return goal
+
+
+def _attach(loops: Loops, goal: Target, made: plans.Plan, *, as_lines: bool) -> None:
+    """Attach every restored volume to a loop device."""
     for disk in made.disks:
         info = goal.ensure_volume(disk.volume)
-        node = goal.loop(info, disk.map.spec.facts.logical_sector)
-        show.rows([("attached", f"{info.location} as {node}")])
+        node = loops.loop(info, disk.map.spec.facts.logical_sector)
+        if as_lines:
+            show.event(Result("loop", {"location": info.location, "device": node}))
+        else:
+            show.rows([("attached", f"{info.location} as {node}")])
 
 
 def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -448,6 +461,8 @@ def recover(
             sorted(one.glob("*.pack")) + sorted(one.glob("*.open")) if one.is_dir() else [one]
         )
     ]
+    if output.is_dir() and any(output.iterdir()):
+        raise ExistsError(f"{output} is not empty: what lies there is never overwritten")
     output.mkdir(parents=True, exist_ok=True)
     disks, lost = recover_packs(files, key, output)
     for problem in lost:

@@ -193,16 +193,20 @@ def resume(
             raise BadInputError(
                 f"Job {job} is finished", safe="Its result stands.", todo="Nothing."
             )
+        if row.resolved:
+            raise BadInputError(f"Job {job} was dropped", todo="Start a new job.")
         spec = load_spec(row)
+        key = ask.unlock(key_file, passphrase_fd)
         if source is not None:
             if not isinstance(spec, IngestSpec):
                 raise BadInputError("--source is for ingest jobs")
-            opened.change_job(row.id, dump_spec(replace(spec, source=source)))
-        key = ask.unlock(key_file, passphrase_fd)
+            spec = replace(spec, source=str(Path(source).absolute()))
+            opened.change_job(row.id, dump_spec(spec))
         after = work.last_event(opened.events(row.id))
         process.start(opened, row.id, key)
         work.stay(opened, row.id, as_lines=as_lines, after=after)
-    show.line(f"Job {job} is finished.")
+    if not as_lines:
+        show.line(f"Job {job} is finished.")
 
 
 @jobs.command("discard")

@@ -6,12 +6,11 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 import click
 
 from appliance.errors import MotionGearError
-from appliance.events import Json, Progress, as_json
+from appliance.events import Event, Json, Progress, as_json
 from appliance.state import EventRow
 
 _BAR = 24
@@ -66,6 +65,11 @@ def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
         click.echo(
             "  ".join(one.ljust(width) for one, width in zip(row, widths, strict=True)).rstrip()
         )
+
+
+def event(told: Event) -> None:
+    """One JSON line, for programs."""
+    click.echo(json.dumps(as_json(told), ensure_ascii=False))
 
 
 def refusal(exc: MotionGearError) -> None:
@@ -160,7 +164,3 @@ def _sentence(kind: str, body: dict[str, Json]) -> str:
             return "the source has changed since: the whole disk is read anew"
         case _:
             return ""
-
-
-def figures(found: object) -> dict[str, Json]:
-    return cast("dict[str, Json]", found)

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import click
+
 from appliance import config, process
 from appliance.cli import show
 from appliance.errors import MotionGearError
@@ -45,8 +47,10 @@ def stay(opened: State, job: JobId, *, as_lines: bool, after: int = 0) -> None:
             follower.take(told)
     except KeyboardInterrupt:
         follower.clear()
-        show.line(f"Job {job} goes on without this console.")
-        show.line(f"See it: motiongear jobs follow {job}; stop it: motiongear jobs stop {job}")
+        click.echo(f"Job {job} goes on without this console.", err=True)
+        click.echo(
+            f"See it: motiongear jobs follow {job}; stop it: motiongear jobs stop {job}", err=True
+        )
         sys.exit(130)
     follower.clear()
     row = opened.job(job)

@@ -5,6 +5,7 @@ A volume is ``<name>.img`` with its tag beside it, ``<name>.json``. While it is 
 file is called ``<name>.img.partial``: nothing half-written is taken for whole.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ from appliance.errors import (
 from appliance.model import DiskId, VolumeInfo, VolumeSpec, VolumeState
 from appliance.run import run
 
-_PUNCHED = aligned_buffer(1 << 20)
+_ZEROS = aligned_buffer(1 << 20)
 
 
 def _failed(exc: OSError, path: Path) -> MotionGearError:
@@ -45,15 +46,24 @@ def _failed(exc: OSError, path: Path) -> MotionGearError:
     return TargetWriteError(f"The target failed at {path.name} ({exc.strerror})")
 
 
+def _standing(path: Path) -> Path:
+    """The directory itself, or the first above it that is there."""
+    return next(one for one in (path, *path.parents) if os.access(one, os.F_OK))
+
+
 class LocalVolume:
     """An attached volume file: written through one descriptor, read past the page cache through
     another.
     """
 
-    fresh = True  # made sparse by this target, written by nothing else since: the tag says so
-
     def __init__(self, path: Path, writer: int, reader: int) -> None:
         self._path, self._writer, self._reader = path, writer, reader
+        self._fresh = self._data(0) is None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the file was one hole when it was attached."""
+        return self._fresh
 
     def pread(self, offset: int, buffer: memoryview) -> None:
         try:
@@ -74,11 +84,22 @@ class LocalVolume:
             raise _failed(exc, self._path) from exc
 
     def zero(self, offset: int, length: int) -> None:
+        """Write where the file has data; its holes read as zeros already."""
         end = offset + length
-        while offset < end:
-            piece = _PUNCHED[: min(len(_PUNCHED), end - offset)]
-            self.pwrite(offset, piece)
-            offset += len(piece)
+        while (data := self._data(offset)) is not None and data < end:
+            stop = min(os.lseek(self._writer, data, os.SEEK_HOLE), end)
+            for at in range(data, stop, len(_ZEROS)):
+                self.pwrite(at, _ZEROS[: stop - at])
+            offset = stop
+
+    def _data(self, offset: int) -> int | None:
+        """Where the next data begins, if there is any up to the end of the file."""
+        try:
+            return os.lseek(self._writer, offset, os.SEEK_DATA)
+        except OSError as exc:
+            if exc.errno != errno.ENXIO:
+                raise _failed(exc, self._path) from exc
+            return None
 
     def flush(self) -> None:
         try:
@@ -111,16 +132,14 @@ class LocalTarget:
                     f"Volume {spec.name} has {found.st_size} bytes, the disk {spec.size}"
                 )
             need += max(spec.content - found.st_blocks * SECTOR, 0)
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            free = free_space(self._directory)
-        except OSError as exc:
+        place = _standing(self._directory)
+        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise TargetWriteError(
-                f"{self._directory} cannot be used ({exc.strerror})", safe="Nothing was written."
-            ) from exc
-        if need > free:
+                f"{place} is no directory that can be written to", safe="Nothing was written."
+            )
+        if need > free_space(place):
             raise TargetFullError(
-                f"The volumes need {need} bytes, {self._directory} has {free} left",
+                f"The volumes need {need} bytes, {place} has {free_space(place)} left",
                 safe="Nothing was written.",
                 todo="Make room at the target, or choose another.",
             )
@@ -134,13 +153,20 @@ class LocalTarget:
         if known is not None:
             return known
         path = self._path(spec.name, VolumeState.PARTIAL)
+        fresh = path.with_name(f"{path.name}.new")
         try:
-            with opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with opened(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as fd:
                 os.ftruncate(fd, spec.size)
                 os.fsync(fd)
-            return self._write_tag(spec, VolumeState.PARTIAL, os.urandom(16).hex())
+            # The tag comes first: a volume without one would be taken for somebody else's.
+            ident = os.urandom(16).hex()
+            self._write_tag(spec, VolumeState.PARTIAL, ident)
+            fresh.rename(path)
+            sync_directory(self._directory)
         except OSError as exc:
             raise _failed(exc, path) from exc
+        return VolumeInfo(spec, VolumeState.PARTIAL, str(path), ident)
 
     @contextmanager
     def attach(self, spec: VolumeSpec) -> Iterator[LocalVolume]:
@@ -193,6 +219,7 @@ class LocalTarget:
         """
         known = self._tagged(spec.name)
         if known is None:
+            self._tag(spec.name)  # what is no tag of ours is not overwritten
             if self._file(spec.name) is not None:
                 raise VolumeForeignError(
                     f"{spec.name} exists in {self._directory} and is not ours"
@@ -207,18 +234,21 @@ class LocalTarget:
 
     def _tagged(self, name: str) -> VolumeInfo | None:
         """The volume that a tag speaks of; None when tag or file is missing."""
-        path, file = self._directory / f"{name}.json", self._file(name)
-        if file is None or not path.exists():
+        file = self._file(name)
+        found = self._tag(name) if file is not None else None
+        return VolumeInfo(found[0], found[1], str(file), found[2]) if found else None
+
+    def _tag(self, name: str) -> tuple[VolumeSpec, VolumeState, str] | None:
+        path = self._directory / f"{name}.json"
+        if not path.exists():
             return None
         try:
             found = json.loads(path.read_bytes())
             state, ident = VolumeState(found.pop("state")), str(found.pop("id"))
-            spec = VolumeSpec(**{**found, "disk": DiskId(str(found["disk"]))})
+            return VolumeSpec(**{**found, "disk": DiskId(str(found["disk"]))}), state, ident
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
             raise VolumeForeignError(f"{path} is not a volume's tag ({exc})") from exc
-        return VolumeInfo(spec, state, str(file), ident)
 
-    def _write_tag(self, spec: VolumeSpec, state: VolumeState, ident: str) -> VolumeInfo:
+    def _write_tag(self, spec: VolumeSpec, state: VolumeState, ident: str) -> None:
         tag = json.dumps({**asdict(spec), "state": state, "id": ident}, indent=1)
         write_durably(self._directory / f"{spec.name}.json", tag.encode())
-        return VolumeInfo(spec, state, str(self._file(spec.name)), ident)

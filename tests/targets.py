@@ -1,0 +1,110 @@
+"""A target in memory that keeps what the Target contract says, and remembers what it was told."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from appliance.errors import (
+    TargetFullError,
+    VolumeForeignError,
+    VolumeMissingError,
+    VolumeTooSmallError,
+)
+from appliance.model import DiskId, VolumeInfo, VolumeSpec, VolumeState
+from tests.support import BLOCK
+
+
+def volume_spec(name: str = "web01-S1", size: int = 5 * BLOCK + 777, **other: str) -> VolumeSpec:
+    return VolumeSpec(
+        name=name,
+        size=size,
+        content=2 * BLOCK,
+        disk=DiskId(other.get("disk", "33" * 16)),
+        point=0,
+        origin=other.get("origin", "44" * 32),
+    )
+
+
+@dataclass
+class MemoryVolume:
+    """A Volume over bytes. ``fresh`` when it was made of zeros and nobody has attached it yet."""
+
+    data: bytearray
+    fresh: bool = True
+    writes: list[tuple[int, int]] = field(default_factory=list)
+    zeroed: list[tuple[int, int]] = field(default_factory=list)
+    flushes: int = 0
+
+    def pread(self, offset: int, buffer: memoryview) -> None:
+        if offset + len(buffer) > len(self.data):
+            raise VolumeTooSmallError(f"It ends at byte {len(self.data)}")
+        buffer[:] = self.data[offset : offset + len(buffer)]
+
+    def pwrite(self, offset: int, data: memoryview) -> None:
+        self.writes.append((offset, len(data)))
+        self.data[offset : offset + len(data)] = data
+
+    def zero(self, offset: int, length: int) -> None:
+        self.zeroed.append((offset, length))
+        self.data[offset : offset + length] = bytes(length)
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+@dataclass
+class MemoryTarget:
+    """A Target of ``room`` bytes, for as long as the test lasts."""
+
+    room: int = 1 << 30
+    name: str = "memory"
+    held: dict[str, tuple[VolumeInfo, MemoryVolume]] = field(default_factory=dict)
+
+    def check(self, wanted: Sequence[VolumeSpec]) -> None:
+        known = [self._known(one) for one in wanted]
+        for spec, info in zip(wanted, known, strict=True):
+            if info is not None and len(self.held[spec.name][1].data) < spec.size:
+                raise VolumeTooSmallError(f"Volume {spec.name} is too small")
+        need = sum(one.content for one, info in zip(wanted, known, strict=True) if info is None)
+        if need > self.room:
+            raise TargetFullError("The target is full", safe="Nothing was written.")
+
+    def volumes(self) -> Sequence[VolumeInfo]:
+        return [info for info, _ in self.held.values()]
+
+    def ensure_volume(self, spec: VolumeSpec) -> VolumeInfo:
+        known = self._known(spec)
+        if known is None:
+            known = VolumeInfo(spec, VolumeState.PARTIAL, spec.name, os.urandom(16).hex())
+            self.held[spec.name] = known, MemoryVolume(bytearray(spec.size))
+        return known
+
+    @contextmanager
+    def attach(self, spec: VolumeSpec) -> Iterator[MemoryVolume]:
+        volume = self.held[self._there(spec).spec.name][1]
+        yield volume
+        volume.fresh = not any(volume.data)
+
+    def tag(self, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
+        info = replace(self._there(spec), state=state)
+        self.held[spec.name] = info, self.held[spec.name][1]
+        return info
+
+    def _there(self, spec: VolumeSpec) -> VolumeInfo:
+        known = self._known(spec)
+        if known is None:
+            raise VolumeMissingError(f"There is no volume {spec.name}")
+        return known
+
+    def _known(self, spec: VolumeSpec) -> VolumeInfo | None:
+        if spec.name not in self.held:
+            return None
+        info = self.held[spec.name][0]
+        if (info.spec.disk, info.spec.point, info.spec.origin) != (
+            spec.disk,
+            spec.point,
+            spec.origin,
+        ):
+            raise VolumeForeignError(f"Volume {spec.name} is another disk's")
+        return info

@@ -1,0 +1,320 @@
+"""A technician at a shell: the real command, with homes, keys and disks of the test's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    redirect_stderr,
+    redirect_stdout,
+)
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from appliance import cli, jobs, process
+from appliance.errors import MotionGearError
+from appliance.model import DiskId, JobId
+from appliance.seal import keys, text
+from appliance.seal.canon import now
+from appliance.seal.keys import PrivateKey
+from appliance.seal.statement import Seal
+from appliance.seal.store import Store, by_point
+from appliance.state import ENDED, JobRow, State
+from tests.support import (
+    BLOCK,
+    OPERATOR,
+    RECOVERY,
+    STRANGER,
+    new_store,
+    point,
+    put_blocks,
+    seal_it,
+)
+
+PASSPHRASE = "correct horse battery staple"
+_PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Standard output as JSON lines; every line must be one object."""
+        found = [json.loads(one) for one in self.out.splitlines()]
+        assert all(isinstance(one, dict) and "event" in one for one in found)
+        return found
+
+    def results(self, step: str) -> list[dict[str, Any]]:
+        return [
+            one["figures"] for one in self.lines if one.get("step") == step and "figures" in one
+        ]
+
+    def refused(self, error: type[MotionGearError]) -> "Said":
+        """Assert that this refusal, and no other, ended the command, in words."""
+        assert self.code == error.code, self
+        assert f"Code:  {error.code} ({error.name})" in self.err
+        assert "Safe:  " in self.err
+        assert "Do:    " in self.err
+        return self
+
+    def fine(self, code: int = 0) -> "Said":
+        assert self.code == code, self
+        return self
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Look again and again until it is so; a test that waits for ever has failed."""
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < end, "it never came to be"
+        time.sleep(0.01)
+
+
+@dataclass
+class Shell:
+    """A shell whose MOTIONGEAR_HOME is ``home``. ``run`` starts the command as a process,
+    ``typed`` runs the same command in this one.
+    """
+
+    home: Path
+    started: list[JobId] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def popen(self, *args: object, passphrase: str | None = None) -> "subprocess.Popen[str]":
+        given, fds = _with_passphrase(args, passphrase)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-m", "appliance", *given],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=fds,
+                text=True,
+            )
+        finally:
+            for one in fds:
+                os.close(one)
+
+    def run(self, *args: object, passphrase: str | None = None) -> Said:
+        with self.popen(*args, passphrase=passphrase) as child:
+            out, err = child.communicate(timeout=2 * _PATIENCE_SECONDS)
+            return Said(child.returncode, out, err)
+
+    def typed(self, *args: object, passphrase: str | None = None) -> Said:
+        given, fds = _with_passphrase(args, passphrase)
+        out, err, code = StringIO(), StringIO(), 0
+        with ExitStack() as stack:
+            for fd in fds:
+                stack.callback(os.close, fd)
+            stack.enter_context(patch.object(sys, "argv", ["motiongear", *given]))
+            stack.enter_context(patch.dict(os.environ, MOTIONGEAR_HOME=str(self.home)))
+            stack.enter_context(redirect_stdout(out))
+            stack.enter_context(redirect_stderr(err))
+            try:
+                cli.main()
+            except SystemExit as exc:
+                code = int(exc.code or 0)
+        return Said(code, out.getvalue(), err.getvalue())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "MOTIONGEAR_HOME": str(self.home)}
+
+    # --- jobs, as the engine sees them ---
+
+    @contextmanager
+    def state(self) -> Iterator[State]:
+        with State(self.home) as opened:
+            yield opened
+
+    def start(
+        self, kind: str, store: Path, spec: jobs.Spec, key: PrivateKey | None = None
+    ) -> JobId:
+        """Start a job with a spec that the command line does not offer."""
+        with self.state() as opened:
+            disk = spec.disk if isinstance(spec, jobs.IngestSpec) else ""
+            shipment = Store(store).head.shipment
+            job = opened.add_job(kind, shipment, kind, jobs.dump_spec(spec), now(), disk)
+            process.start(opened, job, key)
+        return job
+
+    def job(self, job: JobId) -> JobRow:
+        with self.state() as opened:
+            return opened.job(job)
+
+    def ended(self, job: JobId) -> JobRow:
+        """The job once it has ended."""
+        with self.state() as opened:
+            until(lambda: opened.job(job).state in ENDED)
+            return opened.job(job)
+
+    def events(self, job: JobId, kind: str) -> list[dict[str, Any]]:
+        with self.state() as opened:
+            return [one.body for one in opened.events(job) if one.kind == kind]
+
+    def wait_for(self, job: JobId, kind: str, count: int = 1) -> None:
+        """Until the job has told so many events of a kind."""
+        with self.state() as opened:
+            until(lambda: sum(one.kind == kind for one in opened.events(job)) >= count)
+
+    def kill(self, job: JobId) -> None:
+        """The power is cut, as far as one process is concerned."""
+        with self.state() as opened:
+            until(lambda: opened.process_of(job) > 0)
+            os.kill(opened.process_of(job), signal.SIGKILL)
+            until(lambda: not opened.process_of(job))
+
+    def stop_all(self) -> None:
+        """End what a failed test has left running."""
+        with self.state() as opened:
+            for row in opened.jobs():
+                if row.state not in ENDED:
+                    process.stop(opened, row.id)
+                    until(lambda job=row.id: not opened.process_of(job))  # type: ignore[misc]
+
+
+def _with_passphrase(
+    args: Sequence[object], passphrase: str | None
+) -> tuple[list[str], tuple[int, ...]]:
+    given = [str(one) for one in args]
+    if passphrase is None:
+        return given, ()
+    reader, writer = os.pipe()
+    with open(writer, "w") as pipe:  # noqa: PTH123 - a descriptor, no path
+        pipe.write(f"{passphrase}\n")
+    return [*given, "--passphrase-fd", str(reader)], (reader,)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Key files of a shipment's two recipients and of a stranger, quick to unlock."""
+
+    place: Path
+
+    def __post_init__(self) -> None:
+        self.place.mkdir(parents=True)
+        for key in (OPERATOR, RECOVERY, STRANGER):
+            path = self.place / f"{key.recipient.name}.key"
+            keys.write_pair(key, path, PASSPHRASE, memory_kib=8192)
+
+    @property
+    def operator(self) -> Path:
+        return self.place / "operator.key"
+
+    @property
+    def stranger(self) -> Path:
+        return self.place / "stranger.key"
+
+    @property
+    def recipients(self) -> tuple[object, ...]:
+        """Options that make operator and recovery the recipients."""
+        return ("-r", self.place / "operator.key.pub", "-r", self.place / "recovery.key.pub")
+
+
+def ingest_spec(
+    store: Path,
+    source: Path,
+    *,
+    disk: str = "22" * 16,
+    machine: str = "web01",
+    limits: tuple[str, ...] = (),
+    pack_size: int = 1 << 20,
+) -> jobs.IngestSpec:
+    """An ingest with small packs, and a checkpoint for every two blocks."""
+    return jobs.IngestSpec(
+        store=str(store),
+        source=str(source),
+        machine=machine,
+        disk=DiskId(disk),
+        level=1,
+        limits=limits,
+        pack_size=pack_size,
+        checkpoint_bytes=2 * BLOCK,
+        checkpoint_seconds=3600,
+    )
+
+
+def noise(size: int) -> bytes:
+    """Bytes that do not compress."""
+    return os.urandom(size)
+
+
+@contextmanager
+def loop_device(image: Path, *flags: str) -> Iterator[str]:
+    found = subprocess.check_output(
+        ["losetup", "--find", "--show", *flags, image], text=True
+    ).strip()
+    try:
+        yield found
+    finally:
+        subprocess.run(["losetup", "--detach", found], check=True)
+
+
+@contextmanager
+def mounted(source: Path | str, place: Path, *options: str) -> Iterator[Path]:
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", *options, source, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def tmpfs(place: Path, size: str) -> AbstractContextManager[Path]:
+    """A file system in memory of ``size``, for as long as the context lasts."""
+    return mounted("tmpfs", place, "-t", "tmpfs", "-o", f"size={size}")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A sealed shipment, as it comes off the lorry."""
+
+    store: Store
+    seal: Seal
+    disks: dict[str, bytes]
+
+    @property
+    def path(self) -> Path:
+        return self.store.path
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """Options with what stands on the label."""
+        root = text.grouped(self.seal.root())
+        return ("--device", self.seal.device_fingerprint, "--seal", root)
+
+    def packs(self, machine: str) -> list[Path]:
+        """The packs of a machine's disk, in order."""
+        (found,) = (one for one in by_point(self.store.infos()) if one.disk == disk_id(machine))
+        return [one.path for one in found.packs]
+
+
+def disk_id(machine: str) -> str:
+    return machine.encode().hex().ljust(32, "0")
+
+
+def sealed_disks(place: Path, **disks: bytes) -> Sent:
+    """A sealed shipment of one disk for each machine."""
+    store, device = new_store(place)
+    specs = [point(data, disk_id(name), name) for name, data in disks.items()]
+    for spec, data in zip(specs, disks.values(), strict=True):
+        put_blocks(store, data, spec)
+    return Sent(store, seal_it(store, device, *specs), disks)
