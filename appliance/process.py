@@ -30,7 +30,7 @@ from appliance.errors import (
 from appliance.events import Event, Failed, Json, Progress
 from appliance.model import JobId
 from appliance.seal.canon import now
-from appliance.seal.keys import PrivateKey
+from appliance.seal.keys import SEED_SIZE, PrivateKey
 from appliance.state import ENDED, EventRow, JobRow, JobState, State
 
 _PROGRESS_SECONDS = 0.25
@@ -63,7 +63,7 @@ def start(state: State, job: JobId, key: PrivateKey | None = None) -> None:
 
 def _secret(key: PrivateKey) -> bytes:
     named = json.dumps([key.recipient.name, key.recipient.role]).encode()
-    return key.seeds() + named
+    return key.seed() + named
 
 
 def _key_from(pipe: int) -> PrivateKey | None:
@@ -72,8 +72,8 @@ def _key_from(pipe: int) -> PrivateKey | None:
         data += got
     if not data:
         return None
-    name, role = json.loads(data[96:])
-    return PrivateKey(name, role, data[:96])
+    name, role = json.loads(data[SEED_SIZE:])
+    return PrivateKey(name, role, data[:SEED_SIZE])
 
 
 class _Bus:

@@ -8,17 +8,16 @@ import re
 
 from appliance.block import SECTOR, peek
 from appliance.errors import ToolFailedError
+from appliance.ingest.foreign import decoded, text
 from appliance.model import DiskFacts, Part
 from appliance.run import run
 from appliance.seal.canon import MAX_INT
 
 _ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-_MAX_TEXT = 1024
-_MAX_PARTS = 1024
+_MAX_PARTS = 128
 _NO_TABLE = 1  # sfdisk's exit code where there is no table
 _NOTHING_FOUND = 2  # blkid's
 _AMBIVALENT = 8
-_ENCODED = re.compile(r"(\\x[0-9a-f]{2})+")  # how blkid writes bytes that are not plain text
 _LAST_DIGITS = re.compile(r"[0-9]{1,5}$")
 
 
@@ -28,18 +27,6 @@ def image_sector(fd: int) -> int:
     """
     at_512, at_4096 = peek(fd, 8, 512), peek(fd, 8, 4096)
     return 4096 if at_4096 == b"EFI PART" != at_512 else SECTOR
-
-
-def _text(found: object) -> str:
-    """At most 1,024 whole characters."""
-    return found[:_MAX_TEXT].encode(errors="replace").decode() if isinstance(found, str) else ""
-
-
-def _decoded(text: str) -> str:
-    def plain(found: re.Match[str]) -> str:
-        return bytes.fromhex(found[0].replace("\\x", "")).decode(errors="replace")
-
-    return _text(_ENCODED.sub(plain, text))
 
 
 def _bytes(sectors: object, sector: int) -> int:
@@ -69,7 +56,7 @@ def _probe(source: str, offset: int, size: int) -> dict[str, str]:
     except ToolFailedError:
         return {}
     pairs = (line.partition("=") for line in said.splitlines())
-    return {key.removeprefix("ID_FS_"): _decoded(value) for key, _, value in pairs}
+    return {key.removeprefix("ID_FS_"): decoded(value) for key, _, value in pairs}
 
 
 def _numbered(node: object, place: int) -> int:
@@ -86,9 +73,9 @@ def _part(source: str, sector: int, place: int, found: object) -> Part:
         number=_numbered(entry.get("node"), place),
         start=start,
         size=size,
-        type=_text(entry.get("type")),
-        name=_text(entry.get("name")),
-        uuid=_text(entry.get("uuid")),
+        type=text(entry.get("type")),
+        name=text(entry.get("name")),
+        uuid=text(entry.get("uuid")),
         fs=fs.get("TYPE", ""),
         fs_label=fs.get("LABEL_ENC", ""),
         fs_uuid=fs.get("UUID_ENC", ""),
@@ -121,15 +108,15 @@ def facts(
             label, uuid = fs.get("LABEL_ENC", ""), fs.get("UUID_ENC", "")
             table, parts = {}, (Part(0, 0, size, "", "", "", fs["TYPE"], label, uuid),)
     return DiskFacts(
-        source=_text(source),
-        serial=_text(serial),
-        model=_text(model),
-        bus=_text(bus),
+        source=text(source),
+        serial=text(serial),
+        model=text(model),
+        bus=text(bus),
         size=size,
         logical_sector=logical,
         physical_sector=physical,
-        table=_text(table.get("label")) or "none",
-        table_id=_text(table.get("id")),
+        table=text(table.get("label")) or "none",
+        table_id=text(table.get("id")),
         firmware_hint=_firmware(table, parts),
         parts=parts,
     )

@@ -115,9 +115,9 @@ class Replay:
             entries = reader.entries(info)
             left = len({one >> 32 for one in work.wanted})
             needed = {one >> 32 for one in work.wanted}
-            for record in reader.sweep(
-                entries, lambda one: one.number in needed, self._damaged(work)
-            ):
+            for record in reader.sweep(info, entries, self._damaged(work)):
+                if record.entry.number not in needed:
+                    continue
                 self._write(work, record, name)
                 left -= 1
             if left:

@@ -40,18 +40,19 @@ class Cutter:
         found = digest(data)
         if found == zero_digest(len(data)):
             return Cut(index, 1, len(data), found, Codec.RAW, None, bad)
-        if self._zstd is not None and self._may_pay(data):
+        if self._zstd is not None and _may_pay(self._zstd, data):
             packed = self._zstd.compress(data)
             if len(packed) < len(data) * _PAYS:
                 return Cut(index, 1, len(data), found, Codec.ZSTD, packed, bad)
         return Cut(index, 1, len(data), found, Codec.RAW, data, bad)
 
-    def _may_pay(self, data: memoryview) -> bool:
-        if self._zstd is None or len(data) <= 4 * _PIECES * _PIECE:
-            return self._zstd is not None
-        step = len(data) // _PIECES
-        sample = b"".join(data[at : at + _PIECE] for at in range(0, _PIECES * step, step))
-        return len(self._zstd.compress(sample)) < len(sample) * _PAYS
+
+def _may_pay(zstd: zstandard.ZstdCompressor, data: memoryview) -> bool:
+    if len(data) <= 4 * _PIECES * _PIECE:
+        return True
+    step = len(data) // _PIECES
+    sample = b"".join(data[at : at + _PIECE] for at in range(0, _PIECES * step, step))
+    return len(zstd.compress(sample)) < len(sample) * _PAYS
 
 
 def zero_run(index: int, count: int) -> Cut:

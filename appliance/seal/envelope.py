@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from appliance.errors import PackDamagedError, RecordDamagedError, WrongKeyError
 from appliance.seal.keys import PrivateKey, Recipient
-from appliance.seal.layout import FRAME_HEAD, INDEX, TAG, PackHead, frame_bytes
+from appliance.seal.layout import FRAME_HEAD, INDEX, TAG, PackHead, frame_bytes, head_bytes
 
 SECRET_SIZE = 32
 _SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
@@ -60,9 +60,8 @@ class PackKeys:
         secret = os.urandom(SECRET_SIZE)
         context = blake3(head.context_bytes()).digest()
         keys = cls(secret, context)
-        wraps = b"".join(wrap(secret, one, b"motiongear/1 wrap" + context) for one in recipients)
-        data = head.context_bytes() + keys.commitment + wraps
-        return keys, data.ljust(head.size, b"\0")
+        wraps = [wrap(secret, one, b"motiongear/1 wrap" + context) for one in recipients]
+        return keys, head_bytes(head, keys.commitment, wraps)
 
     @classmethod
     def unlock(

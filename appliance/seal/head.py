@@ -61,9 +61,8 @@ def _parse(fields: canon.Fields) -> Head:
         raise UnknownFormatError(
             f"The store has format version {version}; known here is {VERSION}"
         )
-    for feature in fields.strings("features", 64, 1024):
-        if feature not in KNOWN_FEATURES:
-            raise UnknownFormatError(f"The store uses the feature {feature[:64]!r}, unknown here")
+    if unknown := set(fields.strings("features", 64, 1024)) - KNOWN_FEATURES:
+        raise UnknownFormatError(f"The store uses the feature {min(unknown)[:64]!r}, unknown here")
     head = Head(
         shipment=ShipmentId(fields.hex("shipment", 16)),
         label=fields.text("label", 128, 1),

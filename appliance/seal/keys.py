@@ -2,6 +2,7 @@
 (store-format.md, section 4).
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from appliance.seal import canon, text
 Role = Literal["operator", "recovery"]
 
 PUBLIC_SIZE = 1184 + 32
-SEED_SIZE = 64 + 32
+SEED_SIZE = 32
 FINGERPRINT_SIZE = 20
 # 256 MiB, 3 passes, 4 lanes: RFC 9106's second choice with four times the memory; 0.4 s on two
 # cores of 2024.
@@ -67,10 +68,11 @@ class Recipient:
 class PrivateKey:
     """A recipient's unlocked private key. Lives in the operator's memory only."""
 
-    def __init__(self, name: str, role: str, seeds: bytes) -> None:
-        self._seeds = seeds
-        kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(seeds[:64])
-        ecdh = x25519.X25519PrivateKey.from_private_bytes(seeds[64:])
+    def __init__(self, name: str, role: str, seed: bytes) -> None:
+        self._seed = seed
+        expanded = hashlib.shake_256(seed).digest(96)
+        kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
+        ecdh = x25519.X25519PrivateKey.from_private_bytes(expanded[64:])
         self.hpke_key = hpke.MLKEM768X25519PrivateKey(kem, ecdh)
         public = kem.public_key().public_bytes_raw() + ecdh.public_key().public_bytes_raw()
         self.recipient = Recipient(name, role, public)
@@ -79,9 +81,9 @@ class PrivateKey:
     def generate(cls, name: str, role: Role = "operator") -> "PrivateKey":
         return cls(name, role, os.urandom(SEED_SIZE))
 
-    def seeds(self) -> bytes:
-        """The secret itself, 96 bytes: for handing the key to a child process through a pipe."""
-        return self._seeds
+    def seed(self) -> bytes:
+        """The secret itself, 32 bytes: for handing the key to a child process through a pipe."""
+        return self._seed
 
 
 def _parse_public(fields: canon.Fields) -> Recipient:
@@ -242,7 +244,7 @@ def write_pair(
         nonce=os.urandom(12),
         cipher=b"",
     )
-    cipher = draft.box(passphrase).encrypt(draft.nonce, key.seeds(), canon.dump(draft.bound()))
+    cipher = draft.box(passphrase).encrypt(draft.nonce, key.seed(), canon.dump(draft.bound()))
     document = {**draft.bound(), "cipher": canon.b64(cipher)}
     write_durably(path, canon.dump(document), 0o600)
     write_durably(public_path, canon.dump(_write_public(key.recipient)))
@@ -253,12 +255,12 @@ def unlock(path: Path, passphrase: str) -> PrivateKey:
     """Open a private key file with its passphrase."""
     locked = _read_locked(path)
     try:
-        seeds = locked.box(passphrase).decrypt(
+        seed = locked.box(passphrase).decrypt(
             locked.nonce, locked.cipher, canon.dump(locked.bound())
         )
     except InvalidTag as exc:
         raise WrongPassphraseError(f"The passphrase does not open {path}") from exc
-    key = PrivateKey(locked.name, locked.role, seeds)
+    key = PrivateKey(locked.name, locked.role, seed)
     if key.recipient.key != locked.public:
         raise KeyFileError(f"{path}: the public key in it is not that of the private key")
     return key

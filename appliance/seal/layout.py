@@ -6,6 +6,7 @@ format writes.
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -163,6 +164,11 @@ def parse_pack_head(data: bytes) -> tuple[PackHead, bytes, list[bytes]]:
     return head, data[CONTEXT_SIZE : CONTEXT_SIZE + 32], wraps
 
 
+def head_bytes(head: PackHead, commitment: bytes, wraps: Sequence[bytes]) -> bytes:
+    """The head of a pack as it stands in the file."""
+    return (head.context_bytes() + commitment + b"".join(wraps)).ljust(head.size, b"\0")
+
+
 # --- records --------------------
 
 
@@ -261,7 +267,8 @@ def _sound_kind(head: RecordHead, block_size: int) -> bool:
             one_block = head.count == 1 and 0 < head.plain <= block_size
             return one_block and raw and head.stored == 0 and head.digest != NO_DIGEST
         case Kind.ZERO_RUN:
-            return head.count >= 1 and head.plain == 0 and head.digest == NO_DIGEST
+            empty = head.plain == head.stored == 0 and head.digest == NO_DIGEST
+            return head.count >= 1 and empty
         case Kind.UNREADABLE:
             ranges, rest = divmod(head.plain, _RANGE.size)
             return raw and head.count >= 1 and rest == 0 and 1 <= ranges <= MAX_RANGES

@@ -19,7 +19,8 @@ from appliance.model import (
 from appliance.seal import canon
 from appliance.seal.layout import MAX_BLOCKS, MAX_JSON
 
-MAX_PARTS = 1024
+MAX_TEXT = 512
+MAX_PARTS = 128
 MAX_PACKS = 1 << 20
 MAX_DISKS = 1 << 14
 MAX_SIZE = (1 << 50) - 1
@@ -31,12 +32,12 @@ def _parse_part(fields: canon.Fields) -> Part:
         number=fields.number("number"),
         start=fields.number("start"),
         size=fields.number("size"),
-        type=fields.text("type"),
-        name=fields.text("name"),
-        uuid=fields.text("uuid"),
-        fs=fields.text("fs"),
-        fs_label=fields.text("fs_label"),
-        fs_uuid=fields.text("fs_uuid"),
+        type=fields.text("type", MAX_TEXT),
+        name=fields.text("name", MAX_TEXT),
+        uuid=fields.text("uuid", MAX_TEXT),
+        fs=fields.text("fs", MAX_TEXT),
+        fs_label=fields.text("fs_label", MAX_TEXT),
+        fs_uuid=fields.text("fs_uuid", MAX_TEXT),
     )
 
 
@@ -56,15 +57,15 @@ def _write_part(part: Part) -> Json:
 
 def parse_facts(fields: canon.Fields) -> DiskFacts:
     return DiskFacts(
-        source=fields.text("source"),
-        serial=fields.text("serial"),
-        model=fields.text("model"),
-        bus=fields.text("bus"),
+        source=fields.text("source", MAX_TEXT),
+        serial=fields.text("serial", MAX_TEXT),
+        model=fields.text("model", MAX_TEXT),
+        bus=fields.text("bus", MAX_TEXT),
         size=fields.number("size", 1, MAX_SIZE),
         logical_sector=fields.number("logical_sector", 1, 1 << 20),
         physical_sector=fields.number("physical_sector", 1, 1 << 24),
-        table=fields.text("table"),
-        table_id=fields.text("table_id"),
+        table=fields.text("table", MAX_TEXT),
+        table_id=fields.text("table_id", MAX_TEXT),
         firmware_hint=fields.choice("firmware_hint", "uefi", "bios", "unknown"),
         parts=tuple(_parse_part(one) for one in fields.objects("parts", MAX_PARTS)),
     )
@@ -90,7 +91,7 @@ def _parse_disk_head(fields: canon.Fields) -> PointSpec:
     return PointSpec(
         disk=DiskId(fields.hex("disk", 16)),
         point=fields.number("point", 0, (1 << 32) - 1),
-        machine=fields.text("machine"),
+        machine=fields.text("machine", MAX_TEXT),
         facts=parse_facts(fields),
     )
 
@@ -128,22 +129,25 @@ class PointEnd:
 def write_point_end(end: PointEnd) -> Json:
     return {
         "blocks": end.blocks,
+        "last_session": {
+            "referenced": end.referenced,
+            "stored": end.stored,
+            "unreadable_bytes": end.unreadable_bytes,
+            "zero": end.zero,
+        },
         "packs": list(end.packs),
-        "referenced": end.referenced,
-        "stored": end.stored,
-        "unreadable_bytes": end.unreadable_bytes,
-        "zero": end.zero,
     }
 
 
 def _parse_point_end(fields: canon.Fields) -> PointEnd:
+    session = fields.object("last_session")
     return PointEnd(
         blocks=fields.number("blocks", 1, MAX_BLOCKS),
         packs=_packs(fields),
-        stored=fields.number("stored"),
-        referenced=fields.number("referenced"),
-        zero=fields.number("zero"),
-        unreadable_bytes=fields.number("unreadable_bytes"),
+        stored=session.number("stored"),
+        referenced=session.number("referenced"),
+        zero=session.number("zero"),
+        unreadable_bytes=session.number("unreadable_bytes"),
     )
 
 

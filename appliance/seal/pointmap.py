@@ -15,6 +15,7 @@ from appliance.errors import (
     MotionGearError,
     PackMissingError,
     RecordDamagedError,
+    RecordOrderError,
 )
 from appliance.model import PackId, PointSpec, block_count
 from appliance.seal.cut import zero_digest
@@ -47,6 +48,7 @@ class PointMap:
         self.end: PointEnd | None = None
         self._bad = Ranges()
         self._place = 0
+        self._next = 0  # the block that the next content record must begin with
         self._seen = bytearray()  # digests of the pack's block records, by number
         self._stored: dict[PackId, tuple[int, bytearray]] = {}  # what references may name
         self._blocks = self.manifest.blocks
@@ -83,15 +85,17 @@ class PointMap:
         """(offset, length) of all bytes that could not be read, ascending, neighbours joined."""
         return list(self._bad)
 
-    def unknown(self) -> int:
-        """Blocks for which there is no content."""
-        return self.manifest.states()[State.UNKNOWN]
-
     # --- building ---
 
     def begin_pack(self) -> None:
-        """The records taken from now on are those of the point's next pack."""
+        """The records taken from now on are those of the point's next pack, which takes over where
+        the one before it ended; only a new session may begin at block 0 instead.
+        """
         packs = self.packs.packs
+        head = packs[self._place].head
+        if head.start != self._next and (head.start or head.sequence):
+            raise RecordOrderError(f"it takes over at block {head.start}, not {self._next}")
+        self._next = head.start
         if self._place and packs[self._place - 1].torn:
             self._stored.popitem()
         self._seen = bytearray()
@@ -99,13 +103,23 @@ class PointMap:
         self._place += 1
         self.end = None
 
+    def end_pack(self, cursor: int) -> None:
+        """The pack's last checkpoint must say how far its records came."""
+        if cursor != self._next:
+            raise RecordOrderError(f"its records end at block {self._next}, not {cursor}")
+
     def take(self, entry: Entry) -> None:
         """Let one content record of the pack speak; later ones win."""
         head, size = entry.head, self.manifest.block_size
+        if head.index != self._next:
+            raise RecordOrderError(
+                f"record {entry.number} speaks of block {head.index}, next is {self._next}"
+            )
         if head.index + head.count > self._blocks:
             raise RecordDamagedError(
                 f"Record {entry.number} speaks of blocks behind the disk's end"
             )
+        self._next += head.count
         self._bad.remove(head.index * size, (head.index + head.count) * size)
         if head.kind is Kind.ZERO_RUN:
             run = array("Q", [_ZERO]) * min(head.count, 1 << 16)
@@ -154,29 +168,34 @@ class PointMap:
         end = self.end
         if end is None:
             return
+        if self._next != self._blocks:
+            raise IncompleteDiskError(
+                f"Disk {self.packs.disk}: it ends at block {self._next} of {self._blocks}"
+            )
         if end.packs != self.packs.ids or end.blocks != self._blocks:
             raise PackMissingError(
                 f"Disk {self.packs.disk}: its end lists {len(end.packs)} packs, "
                 f"{len(self.packs.ids)} are there, or others"
             )
-        if missing := self.unknown():
-            raise IncompleteDiskError(f"Disk {self.packs.disk}: {missing} blocks are in no record")
 
 
 def check_sequence(packs: PointPacks) -> None:
-    """Sessions and sequences without gaps, closed packs before the last of a session; else
-    PackMissingError.
+    """Sessions and sequences without gaps, else PackMissingError; closed packs before the last of
+    a session.
     """
     session = sequence = 0
+    torn = False
     for one in packs.packs:
         if one.head.session != session:
             session, sequence = session + 1, 0
+        if torn and sequence:
+            raise RecordOrderError(f"{one.path.name} goes on in a session that was torn")
         if (one.head.session, one.head.sequence) != (session, sequence):
             raise PackMissingError(
                 f"Disk {packs.disk}: before {one.path.name} a pack is missing "
                 f"(session {session}, place {sequence})"
             )
-        sequence += 1
+        sequence, torn = sequence + 1, one.torn
 
 
 def build(packs: PointPacks, key: PrivateKey) -> PointMap:
@@ -212,6 +231,7 @@ def _take_pack(
     found.begin_pack()
     for entry in entries[1:]:
         _take_entry(found, entry, reader)
+    found.end_pack(info.checkpoint.cursor)
     if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
         raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
     return found

@@ -42,6 +42,7 @@ from appliance.seal.layout import (
     PackState,
     Trailer,
     align,
+    head_bytes,
     index_cipher_size,
     is_zero,
     parse_checkpoint,
@@ -142,6 +143,7 @@ class PackReader:
         try:
             self.size = _regular_size(self._fd)
             self.head, commitment, wraps = read_head(self._fd)
+            self._head_bytes = head_bytes(self.head, commitment, wraps)
             self._keys = PackKeys.unlock(self.head, commitment, wraps, key)
         except MotionGearError as exc:
             os.close(self._fd)
@@ -195,31 +197,33 @@ class PackReader:
 
     def sweep(
         self,
+        info: PackInfo,
         entries: Sequence[Entry],
-        wanted: Callable[[Entry], bool],
         damaged: Callable[[Entry, MotionGearError], None],
     ) -> Iterator[Record]:
-        """Read the whole pack once, front to back; yield the wanted records opened, hand the
-        damaged ones over.
+        """Read the whole pack once, front to back; yield every record opened, hand the damaged
+        ones over. Refuses a pack that holds records its index does not tell of.
 
-        When it is through, ``swept`` is the digest of every byte it has read: only a caller who
-        compares it with the seal may believe what was yielded, since anybody can encrypt to a
-        public key.
+        When it is through, ``swept`` is the digest of every byte it has read, the head's as they
+        were when the keys were made: only a caller who compares it with the seal may believe what
+        was yielded, since anybody can encrypt to a public key.
         """
-        whole = blake3()
-        at = 0
+        whole = blake3(self._head_bytes)
+        at = self.head.size
         for entry in entries:
-            self._hash_raw(whole, at, entry.offset)
+            self._hash_checkpoints(whole, at, entry.offset)
             at = entry.offset + entry.head.frame_size
             try:
                 frame = self._frame(entry.offset, entry.number, entry.head.frame_size, whole)
-                found = self._open_as(entry, frame) if wanted(entry) else None
+                found = self._open_as(entry, frame)
             except MotionGearError as exc:
                 damaged(entry, named(exc, self.path))
                 continue
-            if found is not None:
-                yield found
-        self._hash_raw(whole, at, self.size)
+            yield found
+        tail = info.trailer.checkpoint_offset + PAGE
+        self._hash_checkpoints(whole, at, tail)
+        for page in self._pages(tail, self.size):
+            whole.update(page)
         self.swept = whole.digest()
 
     def walk(self, end: int | None = None) -> Iterator[Record]:
@@ -258,13 +262,18 @@ class PackReader:
             return (0, 0)
         return parse_frame(header)
 
-    def _hash_raw(self, whole: blake3, offset: int, end: int) -> None:
-        """Digest what lies between records: head, checkpoints, index, trailer."""
-        piece = memoryview(bytearray(PAGE))
-        while offset < end:
-            got = self._read(offset, piece[: min(PAGE, end - offset)])
-            whole.update(piece[:got])
-            offset += PAGE
+    def _hash_checkpoints(self, whole: blake3, offset: int, end: int) -> None:
+        """Digest what lies between records, which is checkpoints and nothing else."""
+        for page in self._pages(offset, end):
+            whole.update(page)
+            if parse_frame(page)[0] != CHECKPOINT:
+                raise PackDamagedError(f"{self.path.name}: it holds what its index does not list")
+
+    def _pages(self, offset: int, end: int) -> Iterator[memoryview]:
+        page = memoryview(bytearray(PAGE))
+        for at in range(offset, end, PAGE):
+            self._read(at, page)
+            yield page
 
     def _frame(
         self, offset: int, number: int, expected: int = 0, whole: blake3 | None = None

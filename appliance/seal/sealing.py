@@ -6,7 +6,7 @@ Refuses what is not ready to ship. Can be run again after any interruption until
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.block import write_durably
 from appliance.errors import (
@@ -23,7 +23,7 @@ from appliance.model import DiskId, PackId, PointSpec, Stop, block_count
 from appliance.seal import canary, canon, statement
 from appliance.seal.cut import digest
 from appliance.seal.identity import Counter, Device
-from appliance.seal.layout import ZERO_DISK, Kind, PackHead, PackState
+from appliance.seal.layout import MAX_JSON, ZERO_DISK, Kind, PackHead, PackState
 from appliance.seal.pack import PackWriter, tail_size
 from appliance.seal.papers import Contents, DiskContents, write_contents
 from appliance.seal.pointmap import check_sequence
@@ -149,6 +149,9 @@ def _write_contents_pack(
         blocks = block_count(spec.facts.size, store.head.block_size) if spec else 0
         disks.append(DiskContents(one.disk, one.point, one.complete, blocks, one.ids, spec))
     payload = canon.dump(write_contents(Contents(store.head.shipment, tuple(disks))))
+    if len(payload) > MAX_JSON:  # the packs tell the facts too
+        bare = tuple(replace(one, facts=None) for one in disks)
+        payload = canon.dump(write_contents(Contents(store.head.shipment, bare)))
     record = document(Kind.CONTENTS, payload)
     head = PackHead(
         shipment=store.head.shipment,

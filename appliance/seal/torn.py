@@ -37,6 +37,8 @@ from appliance.seal.layout import (
 )
 from appliance.seal.scan import read_head
 
+DAMAGED = "damaged"
+
 
 def disk_of(path: Path) -> DiskId | None:
     """The disk an open pack belongs to; None while its head is not whole, or when it was just
@@ -60,15 +62,31 @@ def mend(path: Path) -> Path | None:
             raise JobRunningError(f"The pack {path.name} is being written by another job") from exc
         try:
             head, _, _ = read_head(fd)
-            end, trailer = _Walk(fd, head).last_good()
+            walk = _Walk(fd, head)
+            end, trailer = walk.last_good()
+            damaged = walk.met_damage
         except PackDamagedError:
-            end, trailer = 0, None
+            end, trailer, damaged = 0, None, False
         if not end:
-            path.unlink()
-            sync_directory(path.parent)
+            _put_aside(path, damaged=damaged)
             return None
         _close(path, end, trailer)
     return path.with_suffix(".pack")
+
+
+def _put_aside(path: Path, *, damaged: bool) -> None:
+    """A pack without a good checkpoint: removed, unless it has a checkpoint that its bytes no
+    longer fit. Then the disk has lost something that was reported as stored: kept for recovery,
+    outside of packs/, and its blocks are read from the source again.
+    """
+    if damaged:
+        aside = path.parent.parent / DAMAGED
+        aside.mkdir(exist_ok=True)
+        path.rename(aside / path.name)
+        sync_directory(aside)
+    else:
+        path.unlink()
+    sync_directory(path.parent)
 
 
 def _close(path: Path, end: int, trailer: Trailer | None) -> None:
@@ -91,6 +109,7 @@ class _Walk:
         self._buffer = aligned_buffer(1 << 20)
         self._offset = 0
         self._good: tuple[int, Trailer | None] = (0, None)
+        self.met_damage = False
         self._take(head.size)
 
     def last_good(self) -> tuple[int, Trailer | None]:
@@ -119,6 +138,7 @@ class _Walk:
         except PackDamagedError:
             return False
         if found.records != records or found.digest != self._hash.digest():
+            self.met_damage = True
             return False
         at = self._offset
         self._take(PAGE)

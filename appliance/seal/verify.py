@@ -125,6 +125,8 @@ def _agree(store: Store, seal: Seal) -> None:
         raise SealDamagedError("head.json is not the one that was sealed")
     if seal.recipients != tuple(one.fingerprint for one in head.recipients):
         raise SealDamagedError("The seal and head.json name different recipients")
+    if seal.canary and seal.canary.opened_by not in {"", *seal.recipients}:
+        raise SealDamagedError("The seal says that somebody else opened the canary")
     data = canary.read_bytes(store.path)
     expected = seal.canary.file if seal.canary else None
     if (digest(data).hex() if data is not None else None) != expected:
@@ -236,7 +238,7 @@ def read_sealed_contents(sealed: Sealed, key: PrivateKey) -> Contents:
         entries = reader.entries(info)
         if [one.head.kind for one in entries] != [Kind.CONTENTS]:
             raise SealDamagedError("The contents pack holds something else")
-        swept = reader.sweep(entries, lambda _: True, _refuse)
+        swept = reader.sweep(info, entries, _refuse)
         (payload,) = [bytes(one.payload) for one in swept]
         _compare_swept(reader, info, sealed)
     contents = read_contents(payload)
@@ -309,7 +311,7 @@ def open_all(
                 hit.append(entry)
                 findings.add(_placed(problem, specs.get(info.head.disk), info, entry))
 
-            for record in reader.sweep(entries, lambda _: True, damaged):
+            for record in reader.sweep(info, entries, damaged):
                 tally.moved(record.entry.head.frame_size)
                 if stop():
                     raise StoppedError("Verification was stopped")
