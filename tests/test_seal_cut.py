@@ -42,10 +42,7 @@ def test_text_is_compressed_and_noise_is_not() -> None:
 def test_a_block_whose_sample_shrinks_but_not_the_whole_is_stored_as_it_is() -> None:
     data = bytearray(os.urandom(SIZE))
     for at in range(0, SIZE, SIZE // 8):
-        data[at : at + 4096] = bytes(4096)
-    data[:] = b"".join(
-        bytes(400) + data[at + 400 : at + SIZE // 8] for at in range(0, SIZE, SIZE // 8)
-    )
+        data[at : at + 400] = bytes(400)
     assert Cutter().cut(0, memoryview(data)).codec is Codec.RAW
 
 

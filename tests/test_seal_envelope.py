@@ -8,6 +8,7 @@ import pytest
 from blake3 import blake3
 
 from appliance.errors import PackDamagedError, RecordDamagedError, WrongKeyError
+from appliance.model import DiskId, PackId, ShipmentId
 from appliance.seal.envelope import PackKeys, unwrap, wrap
 from appliance.seal.layout import FRAME_HEAD, TAG, PackHead, parse_pack_head
 from tests.forge import pack_head
@@ -49,10 +50,10 @@ def test_a_stranger_opens_nothing(tmp_path: Path) -> None:
 def test_the_keys_are_bound_to_every_field_of_the_head(tmp_path: Path) -> None:
     head, _, commitment, wraps = created(tmp_path)
     for other in (
-        replace(head, shipment="22" * 16),
+        replace(head, shipment=ShipmentId("22" * 16)),
         replace(head, head_digest=bytes(32)),
-        replace(head, pack="33" * 16),
-        replace(head, disk="44" * 16),
+        replace(head, pack=PackId("33" * 16)),
+        replace(head, disk=DiskId("44" * 16)),
         replace(head, point=1),
         replace(head, session=1),
         replace(head, sequence=1),
@@ -67,7 +68,7 @@ def test_a_pack_that_opens_under_two_keys_is_refused(tmp_path: Path) -> None:
     head, _, commitment, wraps = created(tmp_path)
     context = b"motiongear/1 wrap" + blake3(head.context_bytes()).digest()
     other = [wraps[0], wrap(os.urandom(32), RECOVERY.recipient, context)]
-    assert PackKeys.unlock(head, commitment, other, OPERATOR)
+    assert PackKeys.unlock(head, commitment, other, OPERATOR).commitment == commitment
     with pytest.raises(PackDamagedError, match="does not commit"):
         PackKeys.unlock(head, commitment, other, RECOVERY)
 

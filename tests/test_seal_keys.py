@@ -1,6 +1,7 @@
 """Recipients and their key files: what opens, what is refused, where a private key may not be."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,6 @@ import pytest
 from appliance.errors import (
     ExistsError,
     KeyFileError,
-    MotionGearError,
     PrivateKeyOnDeviceError,
     WrongPassphraseError,
 )
@@ -35,12 +35,12 @@ def change(path: Path, **fields: Json) -> None:
 def test_a_locked_key_opens_with_its_passphrase(tmp_path: Path) -> None:
     path = pair(tmp_path, RECOVERY)
     found = keys.unlock(path, "pass")
-    assert found.seeds() == RECOVERY.seeds()
+    assert found.seed() == RECOVERY.seed()
     assert found.recipient == RECOVERY.recipient == keys.read_recipient(path)
     public = tmp_path / "me.key.pub"
     assert keys.read_public(public) == keys.read_recipient(public) == RECOVERY.recipient
     assert path.stat().st_mode & 0o777 == 0o600
-    assert RECOVERY.seeds() not in path.read_bytes() + public.read_bytes()
+    assert RECOVERY.seed() not in path.read_bytes() + public.read_bytes()
 
 
 def test_a_wrong_passphrase_is_told_apart_from_a_damaged_file(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_wrong_passphrase_is_told_apart_from_a_damaged_file(tmp_path: Path) ->
     with pytest.raises(WrongPassphraseError):
         keys.unlock(path, "Pass")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(KeyFileError, match="me.key"):
+    with pytest.raises(KeyFileError, match=r"me\.key"):
         keys.unlock(path, "pass")
 
 
@@ -132,7 +132,7 @@ def test_every_field_of_a_key_file_is_bound_to_its_secret(tmp_path: Path) -> Non
 def test_a_public_key_that_is_not_the_private_keys_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed = PrivateKey("mixed", "operator", OPERATOR.seeds())
+    mixed = PrivateKey("mixed", "operator", OPERATOR.seed())
     monkeypatch.setattr(mixed, "recipient", Recipient("mixed", "operator", STRANGER.recipient.key))
     path = pair(tmp_path, mixed)
     with pytest.raises(KeyFileError, match="not that of the private key"):
@@ -179,9 +179,5 @@ def test_any_flipped_byte_of_a_public_key_file_gives_another_key_or_none(tmp_pat
     whole = path.read_bytes()
     for place in range(0, len(whole), 11):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        try:
-            found = keys.read_public(path)
-        except MotionGearError as exc:
-            assert exc.name == "key-file"
-        else:
-            assert found != OPERATOR.recipient
+        with suppress(KeyFileError):
+            assert keys.read_public(path) != OPERATOR.recipient

@@ -1,0 +1,121 @@
+"""The manifest: every block counts, a file is whole or refused."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.errors import StoreRefusedError
+from appliance.model import Digest, DiskId
+from appliance.seal.cut import digest, zero_digest
+from appliance.seal.manifest import PAGE_ENTRIES, Manifest, State
+from tests.support import BLOCK
+
+DISK = DiskId("ab" * 16)
+
+
+def filled(blocks: int = 5, extra: int = 100) -> Manifest:
+    found = Manifest(DISK, 3, BLOCK, blocks * BLOCK - BLOCK + extra)
+    for index in range(blocks):
+        found.set(index, digest(bytes([index % 251])), State.DATA)
+    return found
+
+
+def test_a_new_manifest_knows_nothing() -> None:
+    found = Manifest(DISK, 0, BLOCK, 5 * BLOCK + 1)
+    assert len(found) == 6
+    assert found.states() == {State.UNKNOWN: 6, State.DATA: 0, State.ZERO: 0, State.UNREADABLE: 0}
+    assert found[5] == (Digest(bytes(32)), State.UNKNOWN)
+    assert [found.length(0), found.length(5)] == [BLOCK, 1]
+
+
+def test_a_saved_manifest_is_the_same_one(tmp_path: Path) -> None:
+    made = filled(PAGE_ENTRIES + 7)
+    made.set(9, digest(b"hurt"), State.UNREADABLE)
+    path = tmp_path / "disk.manifest"
+    made.save(path)
+    found = Manifest.load(path)
+    assert found.root() == made.root()
+    assert (found.disk, found.point, found.block_size, found.size) == (DISK, 3, BLOCK, made.size)
+    assert found[9] == (digest(b"hurt"), State.UNREADABLE)
+    assert found.states() == {
+        State.UNKNOWN: 0,
+        State.DATA: PAGE_ENTRIES + 6,
+        State.ZERO: 0,
+        State.UNREADABLE: 1,
+    }
+    assert len(found.page_digests()) == 2
+    made.save(path)
+    assert [one.name for one in tmp_path.iterdir()] == ["disk.manifest"]
+
+
+@given(st.integers(0, 12000), st.integers(1, 12000))
+def test_zero_runs_are_the_zero_blocks_they_stand_for(first: int, count: int) -> None:
+    blocks = first + count
+    run = Manifest(DISK, 0, BLOCK, blocks * BLOCK - 5)
+    one_by_one = Manifest(DISK, 0, BLOCK, blocks * BLOCK - 5)
+    run.set_zero(first, count)
+    for index in range(first, blocks):
+        one_by_one.set(index, zero_digest(one_by_one.length(index)), State.ZERO)
+    assert run.root() == one_by_one.root()
+
+
+def test_the_root_depends_on_everything() -> None:
+    base = filled(4097)
+    roots = {base.root()}
+    for size, point, disk, block in (
+        (base.size - 1, 3, DISK, BLOCK),
+        (base.size, 4, DISK, BLOCK),
+        (base.size, 3, DiskId("cd" * 16), BLOCK),
+        (base.size * 2, 3, DISK, BLOCK * 2),
+    ):
+        other = Manifest(disk, point, block, size)
+        for index in range(len(other)):
+            other.set(index, *base[index])
+        roots.add(other.root())
+    for index in (0, 4095, 4096):
+        found, state = base[index]
+        base.set(index, digest(b"other"), state)
+        roots.add(base.root())
+        base.set(index, found, State.UNREADABLE)
+        roots.add(base.root())
+        base.set(index, found, state)
+    assert len(roots) == 5 + 6
+    assert base.root() in roots
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "empty", "short", "long", "magic", "zero block size"]
+)
+def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "disk.manifest"
+    filled().save(path)
+    whole = path.read_bytes()
+    wrong = {
+        "missing": None,
+        "empty": b"",
+        "short": whole[:-1],
+        "long": whole + b"\0",
+        "magic": b"x" + whole[1:],
+        "zero block size": whole[:28] + bytes(4) + whole[32:],
+    }[damage]
+    path.unlink() if wrong is None else path.write_bytes(wrong)
+    with pytest.raises(StoreRefusedError, match="not a manifest"):
+        Manifest.load(path)
+
+
+def test_a_manifest_that_names_a_size_beyond_reason_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "disk.manifest"
+    filled().save(path)
+    whole = bytearray(path.read_bytes())
+    whole[32:40] = b"\xff" * 8
+    path.write_bytes(whole)
+    with pytest.raises(StoreRefusedError):
+        Manifest.load(path)
+
+
+def test_a_large_disk_costs_address_space_only() -> None:
+    found = Manifest(DISK, 0, BLOCK, BLOCK << 20)
+    found.set((1 << 20) - 1, digest(b"last"), State.DATA)
+    assert found[(1 << 20) - 1] == (digest(b"last"), State.DATA)

@@ -1,0 +1,153 @@
+"""Disk heads, point ends, contents: they come back, and lies in them are refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.errors import RecordDamagedError
+from appliance.events import Json
+from appliance.model import DiskFacts, DiskId, PackId, Part, PointSpec, ShipmentId
+from appliance.seal import canon, papers
+from appliance.seal.papers import Contents, DiskContents, PointEnd
+from tests.support import BLOCK, point
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+SIZES = st.integers(0, 1 << 53)
+PARTS = st.builds(
+    Part, *([SIZES] * 3), type=TEXT, name=TEXT, uuid=TEXT, fs=TEXT, fs_label=TEXT, fs_uuid=TEXT
+)
+IDS = st.binary(min_size=16, max_size=16).map(bytes.hex)
+FACTS = st.builds(
+    DiskFacts,
+    source=TEXT,
+    serial=TEXT,
+    model=TEXT,
+    bus=TEXT,
+    size=st.integers(1, 1 << 40),
+    logical_sector=st.sampled_from([512, 4096]),
+    physical_sector=st.sampled_from([512, 4096]),
+    table=TEXT,
+    table_id=TEXT,
+    firmware_hint=st.sampled_from(["uefi", "bios", "unknown"]),
+    parts=st.lists(PARTS, max_size=3).map(tuple),
+)
+SPECS = st.builds(
+    PointSpec, disk=IDS.map(DiskId), point=st.integers(0, 99), machine=TEXT, facts=FACTS
+)
+SPEC = point(b"x" * 1000)
+
+
+@given(SPECS)
+def test_a_disk_head_comes_back(spec: PointSpec) -> None:
+    payload = canon.dump(papers.write_disk_head(spec))
+    assert papers.read_disk_head(payload, BLOCK) == spec
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"bus": "x" * 1025},
+        {"disk": "AB" * 16},
+        {"firmware_hint": "arm"},
+        {"logical_sector": 0},
+        {"machine": 1},
+        {"parts": [{}] * 1025},
+        {"parts": [{"fs": ""}]},
+        {"parts": {}},
+        {"physical_sector": (1 << 24) + 1},
+        {"point": 1 << 32},
+        {"size": 0},
+        {"size": 1 << 50},
+        {"size": (1 << 42) + 1},
+        {"size": -1},
+        {"more": True},
+    ],
+    ids=lambda fields: str(fields)[:30],
+)
+def test_a_disk_head_that_lies_is_refused(fields: dict[str, Json]) -> None:
+    payload = canon.dump({**papers.write_disk_head(SPEC), **fields})
+    with pytest.raises(RecordDamagedError, match="disk head"):
+        papers.read_disk_head(payload, BLOCK)
+
+
+def test_the_largest_disk_is_taken() -> None:
+    largest = replace(SPEC, facts=replace(SPEC.facts, size=1 << 42))
+    payload = canon.dump(papers.write_disk_head(largest))
+    assert papers.read_disk_head(payload, BLOCK) == largest
+
+
+@given(
+    st.builds(
+        PointEnd,
+        blocks=st.integers(1, 1 << 26),
+        packs=st.lists(IDS.map(PackId), max_size=4).map(tuple),
+        stored=SIZES,
+        referenced=SIZES,
+        zero=SIZES,
+        unreadable_bytes=SIZES,
+    )
+)
+def test_a_point_end_comes_back(end: PointEnd) -> None:
+    assert papers.read_point_end(canon.dump(papers.write_point_end(end))) == end
+
+
+@pytest.mark.parametrize("fields", [{"blocks": 0}, {"packs": ["x"]}, {"packs": 1}], ids=str)
+def test_a_point_end_that_lies_is_refused(fields: dict[str, Json]) -> None:
+    written = papers.write_point_end(PointEnd(1, (), 0, 0, 0, 0))
+    assert isinstance(written, dict)
+    with pytest.raises(RecordDamagedError, match="point end"):
+        papers.read_point_end(canon.dump({**written, **fields}))
+
+
+DISKS = st.lists(
+    st.builds(
+        DiskContents,
+        disk=IDS.map(DiskId),
+        point=st.integers(0, 3),
+        complete=st.booleans(),
+        blocks=st.integers(0, 1 << 26),
+        packs=st.lists(IDS.map(PackId), max_size=3).map(tuple),
+        facts=st.none() | SPECS,
+    ),
+    max_size=3,
+    unique_by=lambda one: (one.disk, one.point),
+)
+
+
+@given(DISKS)
+def test_contents_come_back(disks: list[DiskContents]) -> None:
+    ordered = tuple(sorted(disks, key=lambda one: (one.disk, one.point)))
+    contents = Contents(ShipmentId("00" * 16), ordered)
+    assert papers.read_contents(canon.dump(papers.write_contents(contents))) == contents
+
+
+def test_contents_that_list_a_disk_twice_or_out_of_order_are_refused() -> None:
+    one = DiskContents(DiskId("11" * 16), 0, complete=True, blocks=1, packs=(), facts=None)
+    other = replace(one, disk=DiskId("22" * 16))
+    for disks in ((one, one), (other, one), (one, other, one)):
+        payload = canon.dump(papers.write_contents(Contents(ShipmentId("00" * 16), disks)))
+        with pytest.raises(RecordDamagedError, match="out of order"):
+            papers.read_contents(payload)
+
+
+def test_the_same_disk_is_known_again_by_what_does_not_change() -> None:
+    facts = SPEC.facts
+    assert facts.same_disk(replace(facts, source="/dev/sdz", bus="sata", table="gpt"))
+    for other in (
+        replace(facts, serial="S-2"),
+        replace(facts, model="Other"),
+        replace(facts, size=1001),
+        replace(facts, logical_sector=4096),
+    ):
+        assert not facts.same_disk(other)
+
+
+def test_every_text_of_a_disk_may_be_hostile_and_is_kept_as_it_is() -> None:
+    nasty = "\x1b[31m\u202e\0\n\"'"
+    facts = replace(SPEC.facts, serial=nasty, model=nasty, source=nasty)
+    payload = canon.dump(papers.write_disk_head(replace(SPEC, machine=nasty, facts=facts)))
+    assert papers.read_disk_head(payload, BLOCK).facts == facts
+    assert json.loads(payload)["machine"] == nasty
