@@ -49,10 +49,7 @@ class DeviceDisk:
         """
         number = os.fstat(self._fd).st_rdev
         node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-        try:
-            return node.exists() and _addressable(self._fd) == self._facts.size
-        except OSError:
-            return False
+        return node.exists() and _addressable(self._fd) == self._facts.size
 
 
 class AttachedDisks:

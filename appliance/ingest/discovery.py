@@ -11,7 +11,9 @@ import pyudev
 
 from appliance.block import SECTOR
 from appliance.errors import NotADiskError
+from appliance.ingest.foreign import decoded
 
+_BLANK = "\0 \n\t"
 _NOT_DISKS = ("ram", "zram", "sr", "fd")
 
 
@@ -29,12 +31,9 @@ class Attached:
 
 def _attribute(device: pyudev.Device, *names: str) -> str:
     for name in names:
-        try:
-            text = bytes(device.attributes.get(name)).decode(errors="replace").strip("\0 \n\t")
-        except (KeyError, OSError, TypeError):
-            continue
-        if text:
-            return text
+        found = bytes(device.attributes.get(name) or b"").decode(errors="replace")
+        if found.strip(_BLANK):
+            return found.strip(_BLANK)
     return ""
 
 
@@ -47,17 +46,14 @@ def _bus(device: pyudev.Device) -> str:
 
 def _attached(device: pyudev.Device) -> Attached:
     facts = device.properties
+    model = decoded(facts.get("ID_MODEL_ENC") or "").strip() or _attribute(device, "device/model")
+    is_loop = device.sys_name.startswith("loop")
     return Attached(
         path=Path(device.device_node),
         number=device.device_number,
         serial=facts.get("ID_SERIAL_SHORT")
         or _attribute(device, "serial", "device/serial", "device/wwid"),
-        model=(facts.get("ID_MODEL_ENC") or "")
-        .encode()
-        .decode("unicode_escape", "replace")
-        .strip()
-        or _attribute(device, "device/model")
-        or ("loop device" if device.sys_name.startswith("loop") else ""),
+        model=model or ("loop device" if is_loop else ""),
         bus=facts.get("ID_BUS") or _bus(device),
         size=int(_attribute(device, "size") or 0) * SECTOR,
     )

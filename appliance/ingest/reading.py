@@ -1,6 +1,5 @@
 """Reading what can be read: around a bad sector everything else is still wanted."""
 
-import errno
 from collections.abc import Callable, Sequence
 
 from appliance.block import MEDIA_ERRNOS, pread_full
@@ -8,7 +7,6 @@ from appliance.errors import SourceGoneError
 from appliance.model import Extent
 
 _TRIES = 2  # a sector is asked for this often before it counts as unreadable
-_GONE_ERRNOS = frozenset({errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM, errno.ESTALE})
 
 ReadFunction = Callable[[int, int, memoryview], int]
 
@@ -56,7 +54,7 @@ class SectorReader:
         try:
             got = self._read(self._fd, offset, buffer)
         except OSError as exc:
-            if exc.errno in _GONE_ERRNOS or exc.errno not in MEDIA_ERRNOS:
+            if exc.errno not in MEDIA_ERRNOS:
                 raise SourceGoneError(f"{self._name} no longer answers ({exc.strerror})") from exc
             return False
         if got != len(buffer):
