@@ -21,7 +21,7 @@ from typing import cast
 import click
 
 from appliance import jobs, process
-from appliance.block import PAGE
+from appliance.block import PAGE, write_durably
 from appliance.cli import ask, show, work
 from appliance.errors import ExistsError, NeedRootError
 from appliance.events import Json
@@ -225,6 +225,8 @@ class Demo:
             place = self._base / "operator-keys"
             place.mkdir(mode=0o700)
             passphrase = secrets.token_urlsafe(24)
+            # A demo's keys protect nothing; who keeps its directory can open its store with this.
+            write_durably(place / "passphrase", passphrase.encode() + b"\n", 0o600)
             for name, role in (("operator", "operator"), ("recovery", "recovery")):
                 made = keys.PrivateKey.generate(name, cast("keys.Role", role))
                 keys.write_pair(made, place / f"{name}.key", passphrase)
