@@ -357,7 +357,8 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     pins = verify.Pins(spec.device, spec.root, spec.recipients)
     target = target_for(spec.target, spec.place)
     desk.emit(Step("plan"))
-    sealed = verify.inspect(Path(spec.store), pins, Accepted(desk.home))
+    accepted = Accepted(desk.home)
+    sealed = verify.inspect(Path(spec.store), pins, accepted)
     plan = make(sealed, desk.need_key(), target, dict(spec.volumes))
     desk.emit(Result("plan", plan_figures(plan)))
     for one in plan.disks:
@@ -370,6 +371,8 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     for one in plan.disks:
         _save_manifest(desk.home, sealed.seal.root().hex(), one.map)
         _check(desk, target, one.map.manifest, one.volume.name)
+    if sealed.trust is verify.Trust.AUTHENTIC:
+        accepted.accept(sealed.seal)
 
 
 def _proved(home: Path, found: PlannedDisk) -> bool:
@@ -417,6 +420,7 @@ def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> None:
 def plan_figures(plan: Plan) -> dict[str, Json]:
     """The plan, to be read before anything is written."""
     return {
+        "trust": plan.sealed.trust,
         "size": plan.size,
         "content": plan.content,
         "disks": [

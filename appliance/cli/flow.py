@@ -26,6 +26,9 @@ from appliance.seal.store import Store
 from appliance.seal.writer import Pace
 
 CONSISTENT_ONLY = 3  # exit code: whole, but nobody has confirmed the signer
+_NOT_CONFIRMED = (
+    "Consistent; signer not confirmed: give --device and --seal as sent by another path."
+)
 
 
 @click.command()
@@ -215,9 +218,7 @@ def _show_verified(told: dict[str, Json]) -> None:
     if told["trust"] == verification.Trust.AUTHENTIC:
         show.line("AUTHENTIC: sealed by the device expected, and nothing was changed since.")
     else:
-        show.line(
-            "Consistent; signer not confirmed: give --device and --seal as sent by another path."
-        )
+        show.line(_NOT_CONFIRMED)
     show.rows(
         [
             ("label", told["label"]),
@@ -382,6 +383,8 @@ def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _show_plan(made: plans.Plan) -> None:
+    if made.sealed.trust is not verification.Trust.AUTHENTIC:
+        show.line(_NOT_CONFIRMED)
     show.line(
         f"Plan: {len(made.disks)} disks, {show.size(made.size)}, "
         f"about {show.size(made.content)} of data"
