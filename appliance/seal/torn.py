@@ -158,14 +158,15 @@ class _Walk:
         return trailer.digest == self._hash.digest() and trailer.records == records
 
     def _peek(self, size: int) -> memoryview:
-        page = self._buffer[:size]
-        page[:] = bytes(size)
-        pread_full(self._fd, self._offset, page)
-        return page
+        """The next bytes; behind the file's end zeros, as closing it will fill a cut page."""
+        piece = self._buffer[:size]
+        got = pread_full(self._fd, self._offset, piece)
+        piece[got:] = bytes(size - got)
+        return piece
 
     def _take(self, size: int) -> None:
         end = self._offset + size
         while self._offset < end:
-            piece = self._buffer[: min(len(self._buffer), end - self._offset)]
-            self._hash.update(piece[: pread_full(self._fd, self._offset, piece)])
+            piece = self._peek(min(len(self._buffer), end - self._offset))
+            self._hash.update(piece)
             self._offset += len(piece)

@@ -1,0 +1,263 @@
+"""The device's own disk fails or is full: only what the last good checkpoint covers is kept, the
+error has a name, and what is there can still be sealed.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance import block
+from appliance.errors import MotionGearError, StoreFullError, StoreWriteError
+from appliance.events import Checkpointed, Event, PackClosed
+from appliance.model import Cut, DiskId, PackId
+from appliance.seal import pack as pack_module
+from appliance.seal import writer as writer_module
+from appliance.seal.cut import Cutter
+from appliance.seal.layout import PackState
+from appliance.seal.pack import ClosedPack, PackWriter
+from appliance.seal.sealing import Consent, seal
+from appliance.seal.store import Store
+from appliance.seal.torn import mend
+from appliance.seal.writer import Pace, StoreWriter, read_back
+from tests.forge import GUARD, pack_head
+from tests.readout import content, maps_of, problems, sole_content
+from tests.support import (
+    BLOCK,
+    OPERATOR,
+    SMALL,
+    FakeWitness,
+    new_store,
+    point,
+    put_blocks,
+)
+
+DATA = bytes(range(256)) * (BLOCK // 256) + os.urandom(17 * BLOCK)
+SPEC = point(DATA)
+CALLS = ["fdatasync", "fsync", "pwrite", "ftruncate", "posix_fallocate", "open"]
+
+
+class Failing:
+    """The ``at``-th call of an os function fails, and ``lasting`` all later ones do too."""
+
+    def __init__(self, real: Callable[..., object], at: int, code: int, *, lasting: bool) -> None:
+        self.real, self.left, self.code, self.lasting = real, at, code, lasting
+        self.hit = False
+
+    def __call__(self, *args: object, **named: object) -> object:
+        self.left -= 1
+        if self.left == 0 or (self.left < 0 and self.lasting):
+            self.hit = True
+            raise OSError(self.code, os.strerror(self.code))
+        return self.real(*args, **named)
+
+
+def safe_cursor(told: list[Event]) -> int:
+    return max([one.cursor for one in told if isinstance(one, Checkpointed)], default=0)
+
+
+def check_what_is_left(store: Store, safe: int) -> None:
+    """Every block reported as stored is there; then the disk is finished and equal."""
+    store.mend()
+    for found in maps_of(store):
+        assert content(found)[: safe * BLOCK] == DATA[: safe * BLOCK]
+        assert not found.complete
+    if safe:
+        assert maps_of(store)
+    put_blocks(store, DATA, SPEC)
+    assert sole_content(store) == DATA
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+@pytest.mark.parametrize("call", CALLS)
+def test_any_failing_call_leaves_what_the_last_checkpoint_covers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int, *, lasting: bool
+) -> None:
+    for at in (1, 2, 3, 4, 7, 12, 26):
+        store, _ = new_store(tmp_path, name=f"{at}")
+        told: list[Event] = []
+        failing = Failing(getattr(os, call), at, code, lasting=lasting)
+        failed: MotionGearError | None = None
+        with monkeypatch.context() as patch, StoreWriter(store, told.append, SMALL) as writer:
+            writer.begin(SPEC, FakeWitness())
+            patch.setattr(os, call, failing)
+            try:
+                for cut in cuts():
+                    writer.put(cut)
+                writer.commit()
+            except MotionGearError as exc:
+                failed = exc
+        if not failing.hit:
+            break
+        if failed is None:
+            assert call in {"open", "ftruncate"}
+            continue
+        full = code == errno.ENOSPC and "read" not in failed.what
+        assert type(failed) is (StoreFullError if full else StoreWriteError)
+        if any(one.trailer.state == 2 for one in store.infos()):
+            assert sole_content(store) == DATA
+            continue
+        check_what_is_left(store, safe_cursor(told))
+
+
+def cuts() -> list[Cut]:
+    view = memoryview(DATA)
+    cutter = Cutter()
+    return [cutter.cut(i, view[i * BLOCK : (i + 1) * BLOCK]) for i in range(18)]
+
+
+def put_all(writer: StoreWriter) -> None:
+    """Put every block, waiting each time for what is being read back."""
+    for cut in cuts():
+        writer.put(cut)
+        for one in list(vars(writer)["_read_backs"]):
+            one.exception()
+
+
+def test_after_a_failed_sync_the_store_can_be_sealed_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = new_store(tmp_path)
+    told: list[Event] = []
+    failing = Failing(os.fdatasync, 3, errno.EIO, lasting=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", failing)
+        with pytest.raises(StoreWriteError):
+            put_blocks(store, DATA, SPEC, emit=told.append)
+    safe = safe_cursor(told)
+    assert safe
+    seal(store, device, {}, Consent(frozenset([SPEC.disk]), waiver="torn"))
+    assert problems(store.path, OPERATOR) == []
+    (found,) = maps_of(store)
+    assert content(found)[: safe * BLOCK] == DATA[: safe * BLOCK]
+    assert not found.complete
+
+
+def written(store: Store) -> PackWriter:
+    pack = PackWriter(store.packs, pack_head(store), store.head.recipients, 1 << 20)
+    pack.checkpoint(0, GUARD)
+    return pack
+
+
+@pytest.mark.parametrize("name", ["rename", "sync"])
+def test_a_pack_whose_name_fails_is_still_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store, _ = new_store(tmp_path)
+    pack = written(store)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        if name == "rename":
+            patch.setattr(Path, "rename", fail)
+        else:
+            patch.setattr(pack_module, "sync_directory", fail)
+        with pytest.raises(StoreWriteError):
+            pack.close(0, GUARD, PackState.CLOSED)
+    store.mend()
+    (info,) = store.infos()
+    assert not info.torn
+
+
+def test_a_directory_that_cannot_be_synced_voids_the_first_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    pack = PackWriter(store.packs, pack_head(store), store.head.recipients, 1 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Failing(os.fsync, 1, errno.EIO, lasting=True))
+        with pytest.raises(StoreWriteError):
+            pack.checkpoint(0, GUARD)
+    assert list(store.names()) == []
+
+
+def test_a_pack_is_never_opened_over_another(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    pack = written(store)
+    with pytest.raises(StoreWriteError, match="File exists"):
+        PackWriter(store.packs, pack_head(store), store.head.recipients, 1 << 20)
+    pack.abandon()
+    assert mend(pack.path) is not None
+
+
+def test_a_full_disk_is_told_before_a_pack_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    for free in (0, 1 << 20, (1 << 20) + 10 * 4096):
+        monkeypatch.setattr(writer_module, "free_space", lambda _, free=free: free)
+        with pytest.raises(StoreFullError, match="a pack needs"):
+            put_blocks(store, DATA, SPEC)
+        assert list(store.names()) == []
+
+
+def test_the_last_pack_is_as_large_as_the_space_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    monkeypatch.setattr(writer_module, "free_space", lambda _: 2 << 20)
+    put_blocks(store, DATA, SPEC, pace=Pace(pack_size=1 << 40))
+    assert all(one.size <= 1 << 20 for one in store.infos())
+    assert sole_content(store) == DATA
+
+
+def test_a_pack_that_reads_back_other_than_written_stops_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+
+    def rot(path: Path, buffer: memoryview, take: Callable[[memoryview], object]) -> int:
+        size = block.stream_past_cache(path, buffer, take)
+        take(memoryview(b"x"))
+        return size
+
+    monkeypatch.setattr(writer_module, "stream_past_cache", rot)
+    with pytest.raises(StoreWriteError, match="reads back other"):
+        put_blocks(store, DATA, SPEC)
+
+
+def test_an_early_bad_read_back_is_told_when_the_next_pack_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    told: list[Event] = []
+    with StoreWriter(store, told.append, SMALL) as writer:
+        writer.begin(SPEC, FakeWitness())
+        monkeypatch.setattr(
+            writer_module, "stream_past_cache", Failing(lambda: 0, 1, errno.EIO, lasting=True)
+        )
+        with pytest.raises(StoreWriteError, match="cannot be read back"):
+            put_all(writer)
+    assert len([one for one in told if isinstance(one, PackClosed)]) == 1
+
+
+def test_reading_back_wants_size_and_digest(tmp_path: Path) -> None:
+    path = tmp_path / "a.pack"
+    path.write_bytes(b"x")
+    digest = Cutter().cut(0, memoryview(b"x")).digest
+    good = ClosedPack(PackId("11" * 16), 1, 0, digest)
+    read_back(path, good)
+    path.write_bytes(b"")
+    with pytest.raises(StoreWriteError):
+        read_back(path, good)
+    path.unlink()
+    with pytest.raises(StoreWriteError, match="cannot be read back"):
+        read_back(path, good)
+
+
+def test_a_disk_can_be_discarded_while_others_stay(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    other = point(DATA, "22" * 16)
+    put_blocks(store, DATA, SPEC)
+    put_blocks(store, DATA, other)
+    size = sum(one.size for one in store.infos() if one.head.disk == SPEC.disk)
+    assert store.discard(SPEC.disk) == size
+    assert store.discard(DiskId("33" * 16)) == 0
+    (found,) = maps_of(store)
+    assert found.spec.disk == other.disk
+    assert content(found) == DATA
