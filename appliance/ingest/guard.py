@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.block import opened
 from appliance.errors import OwnDiskError, SourceBusyError
 
 _SYS = Path("/sys/dev/block")
@@ -20,8 +21,9 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of mountinfo: device number, where, and from what."""
+    """A line of mountinfo: its number, that of the device, where, and from what."""
 
+    id: int
     number: int
     where: str
     source: str
@@ -48,7 +50,7 @@ def mounts() -> Iterator[Mount]:
         words = before.split(b" ")
         major, _, minor = words[2].partition(b":")
         number = os.makedev(int(major), int(minor))
-        yield Mount(number, _path(words[4]), _path(after.split(b" ")[1]))
+        yield Mount(int(words[0]), number, _path(words[4]), _path(after.split(b" ")[1]))
 
 
 def _node(number: int) -> Path:
@@ -106,31 +108,46 @@ def _above(number: int) -> Iterator[int]:
     yield from _companions(number)
 
 
-def _loop_file(number: int) -> os.stat_result | None:
+def _loop_file(number: int) -> Path | None:
     with suppress(OSError):
-        name = (_node(number) / "loop" / "backing_file").read_text().strip("\n")
-        return Path(name).stat()
+        name = (_node(number) / "loop" / "backing_file").read_bytes()
+        return Path(os.fsdecode(name.removesuffix(b"\n")))
     return None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _mount_id(path: Path) -> int:
+    with opened(path, os.O_PATH) as fd:
+        words = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
+    return int(words[words.index("mnt_id:") + 1])
+
+
+def _carriers(path: Path) -> list[int]:
+    """The devices of the file system that ``path`` lies in."""
+    number = path.stat().st_dev
+    if os.major(number):
+        return [number]
+    # btrfs and overlay have numbers of their own: ask what was mounted
+    mount = _mount_id(path)
+    found = [_device_of(one.source) for one in mounts() if one.id == mount]
+    return [one for one in found if one is not None]
 
 
 def backing(path: Path) -> Backing:
     """Everything ``path`` stands on, down to the disks."""
     found = Backing()
-    with suppress(OSError):
-        _add_file(found, path.stat())
+    _add_path(found, path)
     return found
 
 
-def _add_file(found: Backing, file: os.stat_result) -> None:
-    numbers = {file.st_dev}
-    if not os.major(file.st_dev):  # btrfs and overlay number anew: ask what was mounted
-        numbers = {
-            number
-            for one in mounts()
-            if one.number == file.st_dev and (number := _device_of(one.source)) is not None
-        }
-    for number in numbers:
-        _add_device(found, number)
+def _add_path(found: Backing, path: Path) -> None:
+    with suppress(OSError):
+        for number in _carriers(path):
+            _add_device(found, number)
 
 
 def _add_device(found: Backing, number: int) -> None:
@@ -141,8 +158,9 @@ def _add_device(found: Backing, number: int) -> None:
         _add_device(found, one)
     file = _loop_file(number)
     if file is not None:
-        found.files.add((file.st_dev, file.st_ino))
-        _add_file(found, file)
+        with suppress(OSError):
+            found.files.add(_identity(file))
+        _add_path(found, file)
 
 
 def _users(number: int) -> set[int]:
@@ -196,25 +214,23 @@ def refuse_busy_device(number: int, name: str) -> None:
         raise SourceBusyError(f"{name} is in use: {why}")
 
 
-def _loops_on(file: os.stat_result) -> Iterator[int]:
-    for loop in Path("/sys/block").glob("loop*"):
-        number = _number(loop)
-        found = None if number is None else _loop_file(number)
-        same = found is not None and (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino)
-        if number is not None and same:
-            yield number
+def _loops_on(image: tuple[int, int]) -> Iterator[int]:
+    for number in _numbers(Path("/sys/block").glob("loop*")):
+        file = _loop_file(number)
+        with suppress(OSError):
+            if file is not None and _identity(file) == image:
+                yield number
 
 
 def refuse_image(path: Path, own: Sequence[Path]) -> None:
     """Refuse an image file that is part of the device, or is in use through a loop device."""
-    file = path.stat()
-    real = path.resolve()
+    image, real = _identity(path), path.resolve()
     for one in own:
-        if (file.st_dev, file.st_ino) in backing(one).files:
+        if image in backing(one).files:
             raise OwnDiskError(f"{path} carries {one}, which the device itself works on")
         if one != Path("/") and one.resolve() in real.parents:
             raise OwnDiskError(f"{path} lies inside {one}, which is the device's own")
-    for number in _loops_on(file):
+    for number in _loops_on(image):
         why = why_busy(number)
         if why is not None:
             raise SourceBusyError(f"{path} is in use through a loop device: {why}")
