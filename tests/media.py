@@ -92,6 +92,12 @@ class Bench:
         self._ends.callback(tool, "umount", where)
         return where
 
+    def tmpfs(self, where: Path, size: str = "1m", *options: str) -> Path:
+        """A file system in memory of that size."""
+        return self.mount(
+            "tmpfs", where, "-t", "tmpfs", "-o", ",".join((f"size={size}", *options))
+        )
+
     def swap(self, device: Path) -> None:
         tool("mkswap", device)
         tool("swapon", device)

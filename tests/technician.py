@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import (
-    AbstractContextManager,
     ExitStack,
     contextmanager,
     redirect_stderr,
@@ -255,32 +254,6 @@ def ingest_spec(
 def noise(size: int) -> bytes:
     """Bytes that do not compress."""
     return os.urandom(size)
-
-
-@contextmanager
-def loop_device(image: Path, *flags: str) -> Iterator[str]:
-    found = subprocess.check_output(
-        ["losetup", "--find", "--show", *flags, image], text=True
-    ).strip()
-    try:
-        yield found
-    finally:
-        subprocess.run(["losetup", "--detach", found], check=True)
-
-
-@contextmanager
-def mounted(source: Path | str, place: Path, *options: str) -> Iterator[Path]:
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", *options, source, place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", place], check=True)
-
-
-def tmpfs(place: Path, size: str) -> AbstractContextManager[Path]:
-    """A file system in memory of ``size``, for as long as the context lasts."""
-    return mounted("tmpfs", place, "-t", "tmpfs", "-o", f"size={size}")
 
 
 @dataclass(frozen=True)

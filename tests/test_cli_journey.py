@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import ExistsError, IncompleteDiskError
+from tests.media import Bench
 from tests.support import BLOCK, sample_bytes
-from tests.technician import PASSPHRASE, Keys, Said, Shell, loop_device, noise, sealed_disks
+from tests.technician import PASSPHRASE, Keys, Said, Shell, noise, sealed_disks
 
 WORDS = "a passphrase of several words"
 
@@ -40,13 +41,13 @@ class Places:
 
 
 def test_two_servers_travel_from_their_disks_to_volumes(
-    tmp_path: Path, device: Shell, operator: Shell
+    tmp_path: Path, device: Shell, operator: Shell, bench: Bench
 ) -> None:
     at = Places.below(tmp_path)
     at.web.write_bytes(sample_bytes(1))
     at.database.write_bytes(noise(3 * BLOCK) + bytes(5 * BLOCK))
     prepare(at, device, operator)
-    ingest_both(at, device)
+    ingest_both(at, device, bench)
     label = seal(at, device)
     pins = verify(at, operator, label)
     restore(at, operator, pins)
@@ -75,16 +76,16 @@ def prepare(at: Places, device: Shell, operator: Shell) -> None:
     assert fingerprint in confirmed.fine().out
 
 
-def ingest_both(at: Places, device: Shell) -> None:
+def ingest_both(at: Places, device: Shell, bench: Bench) -> None:
     """Two disks at once, one of them a block device."""
-    with loop_device(at.database, "--read-only") as node:
-        assert node in device.run("disks").fine().out
-        for source, machine in ((at.web, "web01"), (node, "db01")):
-            command = ("ingest", source, "-s", at.store, "-m", machine, "--detach")
-            assert "Job " in device.run(*command).fine().out
-        for job in (1, 2):
-            followed = device.run("jobs", "follow", job, "--json").fine()
-            assert followed.results("ingest")[0]["unreadable_bytes"] == 0
+    node = bench.loop(at.database, "--read-only")
+    assert str(node) in device.run("disks").fine().out
+    for source, machine in ((at.web, "web01"), (node, "db01")):
+        command = ("ingest", source, "-s", at.store, "-m", machine, "--detach")
+        assert "Job " in device.run(*command).fine().out
+    for job in (1, 2):
+        followed = device.run("jobs", "follow", job, "--json").fine()
+        assert followed.results("ingest")[0]["unreadable_bytes"] == 0
     listed = device.run("jobs", "list").fine().out
     assert listed.count("finished") == 2
     assert listed.count("100 %") == 2

@@ -20,9 +20,10 @@ from appliance.errors import (
     VolumeForeignError,
 )
 from appliance.model import VolumeState
+from tests.media import Bench
 from tests.support import BLOCK
 from tests.targets import volume_spec
-from tests.technician import mounted, noise, tmpfs
+from tests.technician import noise
 
 SPEC = volume_spec()
 
@@ -71,12 +72,11 @@ def test_a_place_that_is_no_directory_is_refused_before_any_write(tmp_path: Path
     assert file.read_text() == "mine"
 
 
-def test_a_read_only_place_is_refused_before_any_write(tmp_path: Path) -> None:
-    with mounted("tmpfs", tmp_path / "ro", "-t", "tmpfs", "-o", "ro") as place:
+def test_a_read_only_place_is_refused_before_any_write(tmp_path: Path, bench: Bench) -> None:
+    target = LocalTarget(str(bench.tmpfs(tmp_path / "ro", "1m", "ro")))
+    for refused in (lambda: target.check([SPEC]), lambda: target.ensure_volume(SPEC)):
         with pytest.raises(TargetWriteError):
-            LocalTarget(str(place)).check([SPEC])
-        with pytest.raises(TargetWriteError):
-            LocalTarget(str(place)).ensure_volume(SPEC)
+            refused()
 
 
 def test_files_of_others_are_never_taken(tmp_path: Path) -> None:
@@ -178,16 +178,15 @@ def test_zeroing_holes_writes_nothing(tmp_path: Path) -> None:
     assert Path(made.location).read_bytes() == bytes(SPEC.size)
 
 
-def test_a_target_that_fills_up_while_written_says_so(tmp_path: Path) -> None:
+def test_a_target_that_fills_up_while_written_says_so(tmp_path: Path, bench: Bench) -> None:
     spec = replace(SPEC, size=1 << 24)
-    with tmpfs(tmp_path / "small", "1m") as place:
-        target = LocalTarget(str(place))
-        target.check([spec])
-        target.ensure_volume(spec)
-        with target.attach(spec) as volume, pytest.raises(TargetFullError, match="no room for"):
-            volume.pwrite(0, memoryview(noise(2 << 20)))
-        with pytest.raises(TargetFullError):
-            target.check([replace(spec, content=1 << 23)])
+    target = LocalTarget(str(bench.tmpfs(tmp_path / "small")))
+    target.check([spec])
+    target.ensure_volume(spec)
+    with target.attach(spec) as volume, pytest.raises(TargetFullError, match="no room for"):
+        volume.pwrite(0, memoryview(noise(2 << 20)))
+    with pytest.raises(TargetFullError):
+        target.check([replace(spec, content=1 << 23)])
 
 
 def test_a_failing_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,25 +113,24 @@ class Replay:
         name = info.path.name
         with PackReader(info.path, self._key) as reader:
             entries = reader.entries(info)
-            left = len({one >> 32 for one in work.wanted})
             needed = {one >> 32 for one in work.wanted}
+            left = info.size
             for record in reader.sweep(info, entries, self._damaged(work)):
-                if record.entry.number not in needed:
-                    continue
-                self._write(work, record, name)
-                left -= 1
-            if left:
-                raise RecordDamagedError(
-                    f"{name}: {left} records that blocks refer to are not there"
-                )
+                if self._stop():
+                    raise StoppedError(
+                        "The restore was stopped", safe="What is on the volumes stays."
+                    )
+                if record.entry.number in needed:
+                    self._write(work, record, name)
+                self._tell(record.entry.head.frame_size)
+                left -= record.entry.head.frame_size
             if reader.swept.hex() != self._listed[info.head.pack].digest:
                 raise PackDamagedError(f"{name} is not what was sealed")
+            self._tell(left)
             with self._lock:
-                self.told.bytes_read += reader.size
+                self.told.bytes_read += info.size
 
     def _write(self, work: _Work, record: Record, name: str) -> None:
-        if self._stop():
-            raise StoppedError("The restore was stopped", safe="What is on the volumes stays.")
         head, manifest = record.entry.head, work.disk.map.manifest
         for index in work.blocks(record.entry.number):
             if head.kind is not Kind.BLOCK or head.digest != manifest[index][0]:
@@ -142,8 +141,10 @@ class Replay:
             work.volume.pwrite(index * manifest.block_size, memoryview(record.payload))
             with self._lock:
                 self.told.bytes_written += head.plain
+
+    def _tell(self, read: int) -> None:
         with self._lock:
-            self._done += head.frame_size
+            self._done += read
             done = self._done
         self._emit(Progress("restore", done, self._total, self.told.bytes_written))
 
