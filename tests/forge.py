@@ -11,6 +11,7 @@ from appliance.seal.cut import digest
 from appliance.seal.envelope import PackKeys
 from appliance.seal.identity import Device
 from appliance.seal.layout import (
+    CONTENT_KINDS,
     FRAME_HEAD,
     NO_DIGEST,
     RECORD_HEAD,
@@ -38,20 +39,20 @@ def pack_head(
     sequence: int = 0,
     session: int = 0,
     pack: str = "",
-    point: int = 0,
+    start: int = 0,
 ) -> PackHead:
     """The head of a pack that fits the store."""
-    name = pack or digest(f"{disk} {point} {session} {sequence}".encode()).hex()[:32]
+    name = pack or digest(f"{disk} {session} {sequence}".encode()).hex()[:32]
     return PackHead(
         shipment=store.head.shipment,
         head_digest=store.head.digest(),
         pack=PackId(name),
         disk=DiskId(disk),
-        point=point,
+        point=0,
         session=session,
         sequence=sequence,
         block_size=store.head.block_size,
-        start=0,
+        start=start,
         recipients=len(store.head.recipients),
     )
 
@@ -92,6 +93,7 @@ class Forge:
         self.head = head
         self.data = bytearray()
         self.entries: list[tuple[bytes, int]] = []
+        self.cursor = head.start
         self._directory = store.packs
         self._keys, front = PackKeys.create(head, store.head.recipients)
         self.data += front
@@ -110,11 +112,14 @@ class Forge:
         """Append a record and list it in the index."""
         place = len(self.entries) if number < 0 else number
         self.entries.append((head.encode(), len(self.data)))
+        if head.kind in CONTENT_KINDS:
+            self.cursor = head.index + head.count
         self.data += self.frame(head, payload, place, pad)
         return self
 
-    def checkpoint(self, cursor: int = 0) -> "Forge":
+    def checkpoint(self) -> "Forge":
         found = blake3(self.data).digest()
+        cursor = min(self.cursor, (1 << 64) - 1)
         self.data += Checkpoint(len(self.entries), cursor, found, GUARD).encode()
         return self
 
@@ -123,11 +128,10 @@ class Forge:
         state: PackState = PackState.POINT_END,
         index: list[tuple[bytes, int]] | None = None,
         plain: bytes | None = None,
-        cursor: int = 0,
     ) -> Path:
         """Checkpoint, an index that says what the enemy wants, trailer."""
         offset = len(self.data)
-        self.checkpoint(cursor)
+        self.checkpoint()
         listed = self.entries if index is None else index
         at = len(self.data)
         if state is not PackState.TORN:
