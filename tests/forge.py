@@ -117,10 +117,11 @@ class Forge:
         self.data += self.frame(head, payload, place, pad)
         return self
 
-    def checkpoint(self) -> "Forge":
+    def checkpoint(self, cursor: int | None = None) -> "Forge":
         found = blake3(self.data).digest()
-        cursor = min(self.cursor, (1 << 64) - 1)
-        self.data += Checkpoint(len(self.entries), cursor, found, GUARD).encode()
+        honest = min(self.cursor, (1 << 64) - 1)
+        reached = honest if cursor is None else cursor
+        self.data += Checkpoint(len(self.entries), reached, found, GUARD).encode()
         return self
 
     def close(
@@ -128,10 +129,11 @@ class Forge:
         state: PackState = PackState.POINT_END,
         index: list[tuple[bytes, int]] | None = None,
         plain: bytes | None = None,
+        cursor: int | None = None,
     ) -> Path:
         """Checkpoint, an index that says what the enemy wants, trailer."""
         offset = len(self.data)
-        self.checkpoint()
+        self.checkpoint(cursor)
         listed = self.entries if index is None else index
         at = len(self.data)
         if state is not PackState.TORN:
