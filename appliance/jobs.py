@@ -21,6 +21,7 @@ from appliance.errors import (
     JobRunningError,
     MotionGearError,
     OpenErrorError,
+    SignerMismatchError,
     SourceChangedError,
     StoppedError,
     StoreRefusedError,
@@ -228,6 +229,13 @@ def _guard_key(desk: Desk, store: Store, point: PointSpec) -> bytes:
 def seal(spec: SealSpec, desk: Desk) -> None:
     store = Store(Path(spec.store))
     store.refuse_sealed()
+    device = Device.of(desk.home)
+    if device.public != store.head.device:
+        raise SignerMismatchError(
+            f"The shipment {store.head.label!r} was begun by another device than this one",
+            safe="Nothing was signed.",
+            todo="Seal it where it was begun, or bring back that device's identity.",
+        )
     accepted = _open_jobs(spec, desk, store)
     row = desk.state.shipment(store.head.shipment)
     consent = sealing.Consent(
@@ -239,7 +247,7 @@ def seal(spec: SealSpec, desk: Desk) -> None:
     facts = {}
     for one in desk.state.sources(store.head.shipment):
         facts[(one.disk, one.point)] = read_disk_head(one.facts.encode(), store.head.block_size)
-    made = sealing.seal(store, Device.of(desk.home), facts, consent, desk.emit, desk.stop)
+    made = sealing.seal(store, device, facts, consent, desk.emit, desk.stop)
     desk.state.note_sealed(store.head.shipment, made.root().hex())
 
 

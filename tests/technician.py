@@ -24,6 +24,7 @@ from appliance.errors import MotionGearError
 from appliance.model import DiskId, JobId
 from appliance.seal import keys, text
 from appliance.seal.canon import now
+from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store, by_point
@@ -278,6 +279,15 @@ class Sent:
         """The packs of a machine's disk, in order."""
         (found,) = (one for one in by_point(self.store.infos()) if one.disk == disk_id(machine))
         return [one.path for one in found.packs]
+
+
+def begun(device: Shell, place: Path, *keys: PrivateKey) -> Store:
+    """A shipment that this device has begun, for operator and recovery or these keys."""
+    recipients = tuple(one.recipient for one in keys or (OPERATOR, RECOVERY))
+    made = Store.create(place, "test", Device.of(device.home), recipients, BLOCK)
+    with device.state() as opened:
+        opened.note_shipment(made.head.shipment, made.path, made.head.label)
+    return made
 
 
 def disk_id(machine: str) -> str:

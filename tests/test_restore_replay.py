@@ -251,7 +251,7 @@ def exchange(sent: Sent, *records: tuple[RecordHead, bytes]) -> None:
     for head, payload in records:
         forge.add(head, payload)
     forge.add(*point_end(-(-len(sent.disks["web01"]) // BLOCK), pack.pack))
-    forge.close(cursor=-(-len(sent.disks["web01"]) // BLOCK))
+    forge.close()
 
 
 def test_a_pack_that_anybody_could_have_encrypted_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""Ingest jobs that are killed, stopped, resumed, and given another disk than before."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance import jobs
+from appliance.errors import (
+    BadInputError,
+    JobDiedError,
+    JobRunningError,
+    OpenErrorError,
+    SourceChangedError,
+    SourceGoneError,
+    StoppedError,
+)
+from appliance.model import JobId
+from appliance.seal.recover import recover
+from appliance.seal.store import Store
+from appliance.state import JobState
+from tests.support import BLOCK, OPERATOR
+from tests.technician import Shell, begun, ingest_spec, noise, until
+
+SLOW = ("1MB/s",)  # 16 blocks a second: a job that is caught in the middle
+
+
+@pytest.fixture
+def store(tmp_path: Path, device: Shell) -> Store:
+    return begun(device, tmp_path / "store")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "web01.img"
+    path.write_bytes(noise(60 * BLOCK) + b"end")
+    return path
+
+
+def content(store: Store, place: Path) -> bytes:
+    """The only disk of the store, as its packs tell."""
+    place.mkdir()
+    (found,), lost = recover(sorted(store.packs.iterdir()), OPERATOR, place)
+    assert not lost
+    assert not found.problems
+    assert found.ended
+    return found.path.read_bytes()
+
+
+def caught(device: Shell, store: Store, image: Path) -> JobId:
+    """A slow job that has made a few checkpoints."""
+    job = device.start("ingest", store.path, ingest_spec(store.path, image, limits=SLOW))
+    device.wait_for(job, "checkpoint", 3)
+    return job
+
+
+def hurry(device: Shell, job: JobId, **other: str) -> None:
+    """Take the limit away, so that the rest does not take long."""
+    with device.state() as opened:
+        spec = jobs.load_spec(opened.job(job))
+        assert isinstance(spec, jobs.IngestSpec)
+        opened.change_job(job, jobs.dump_spec(replace(spec, limits=(), **other)))
+
+
+def test_a_killed_ingest_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, device: Shell, store: Store, image: Path
+) -> None:
+    job = caught(device, store, image)
+    device.kill(job)
+    row = device.job(job)
+    assert row.state is JobState.DIED
+    assert "killed, or the power was cut" in row.what
+    assert row.safe == JobDiedError.safe
+    assert "died" in device.typed("jobs", "list").fine().out
+    device.typed("jobs", "follow", job).refused(JobDiedError)
+    safe = device.events(job, "checkpoint")[-1]["cursor"]
+
+    hurry(device, job)
+    resumed = device.typed("jobs", "resume", job).fine()
+    assert "goes on at block" in resumed.err
+    (spliced,) = device.events(job, "spliced")
+    assert (spliced["session"], spliced["block"]) == (1, safe)
+    assert device.job(job).state is JobState.FINISHED
+    assert content(store, tmp_path / "out") == image.read_bytes()
+
+
+def test_a_stopped_ingest_says_so_and_goes_on(
+    tmp_path: Path, device: Shell, store: Store, image: Path
+) -> None:
+    job = caught(device, store, image)
+    assert "asked to stop" in device.typed("jobs", "stop", job).fine().out
+    assert device.ended(job).state is JobState.STOPPED
+    device.typed("jobs", "follow", job).refused(StoppedError)
+    assert "does not run: it is stopped" in device.typed("jobs", "stop", job).fine().out
+
+    hurry(device, job)
+    said = device.typed("jobs", "resume", job, "--json").fine()
+    assert said.results("ingest")
+    assert content(store, tmp_path / "out") == image.read_bytes()
+    finished = device.typed("jobs", "resume", job).refused(BadInputError)
+    assert "Its result stands" in finished.err
+
+
+def test_another_disk_than_the_one_begun_with_is_refused(
+    tmp_path: Path, device: Shell, store: Store, image: Path
+) -> None:
+    job = caught(device, store, image)
+    device.kill(job)
+    other = tmp_path / "other.img"
+    other.write_bytes(noise(70 * BLOCK))
+    refused = device.typed("jobs", "resume", job, "--source", other).refused(SourceChangedError)
+    assert f"of {image.stat().st_size} bytes" in refused.err
+    assert f"of {70 * BLOCK} bytes" in refused.err
+    assert device.job(job).state is JobState.FAILED
+
+
+def test_a_disk_that_was_written_to_meanwhile_is_read_anew(
+    tmp_path: Path, device: Shell, store: Store, image: Path
+) -> None:
+    job = caught(device, store, image)
+    device.kill(job)
+    with image.open("r+b") as file:
+        file.write(noise(2 * BLOCK))
+    hurry(device, job)
+    resumed = device.typed("jobs", "resume", job).fine()
+    assert "the whole disk is read anew" in resumed.err
+    assert device.events(job, "spliced")[0]["block"] == 0
+    assert content(store, tmp_path / "out") == image.read_bytes()
+
+
+def test_a_disk_that_moved_is_named_anew(
+    tmp_path: Path,
+    device: Shell,
+    store: Store,
+    image: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = caught(device, store, image)
+    device.kill(job)
+    hurry(device, job)
+    (tmp_path / "elsewhere").mkdir()
+    moved = image.rename(tmp_path / "elsewhere" / image.name)
+    assert device.typed("jobs", "resume", job).code
+    monkeypatch.chdir(tmp_path)
+    device.typed("jobs", "resume", job, "--source", f"elsewhere/{image.name}").fine()
+    assert content(store, tmp_path / "out") == moved.read_bytes()
+
+
+def test_a_disk_that_shrinks_while_it_is_read_ends_the_job(
+    device: Shell, store: Store, image: Path
+) -> None:
+    job = caught(device, store, image)
+    with image.open("r+b") as file:
+        file.truncate(20 * BLOCK)
+    row = device.ended(job)
+    assert (row.state, row.code) == (JobState.FAILED, SourceGoneError.code)
+    assert device.events(job, "failed")[0]["error"] == SourceGoneError.name
+
+
+def test_an_interrupted_console_leaves_its_job_running(
+    device: Shell, store: Store, image: Path
+) -> None:
+    command = ("ingest", image, "-s", store.path, "-m", "web01", "--limit", "1MB/s")
+    with device.popen(*command) as console:
+        until(lambda: bool(device.events(JobId(1), "step")))
+        assert console.stdout is not None
+        assert console.stdout.readline().startswith("Job 1: ")
+        console.send_signal(signal.SIGINT)
+        _, said = console.communicate()
+    assert console.returncode == 130
+    assert "motiongear jobs stop 1" in said
+    with device.state() as opened:
+        assert opened.process_of(JobId(1))
+    device.typed("jobs", "resume", 1).refused(JobRunningError)
+    device.typed("jobs", "discard", 1, "--yes").refused(JobRunningError)
+    device.typed("seal", "-s", store.path, "--waive", "a test").refused(JobRunningError)
+
+
+def test_a_stopped_job_must_be_dealt_with_before_sealing(
+    device: Shell, store: Store, image: Path
+) -> None:
+    job = caught(device, store, image)
+    device.typed("jobs", "stop", job)
+    device.ended(job)
+    refused = device.typed("seal", "-s", store.path, "--waive", "a test").refused(OpenErrorError)
+    assert f"Job {job} (ingest) stopped" in refused.err
+    assert f"jobs discard {job}" in refused.err
+
+
+def test_an_accepted_disk_travels_incomplete_and_is_said_to(
+    device: Shell, store: Store, image: Path
+) -> None:
+    job = caught(device, store, image)
+    device.typed("jobs", "stop", job)
+    device.ended(job)
+    sealed = device.typed("seal", "-s", store.path, "--waive", "a test", "--accept", job)
+    assert "Sealed." in sealed.fine().out
+    verified = device.typed("verify", "-s", store.path).fine(3)
+    assert f"Disk {'22' * 16} travels incomplete" in verified.out
+    assert "waiver         a test" in verified.out
+    over = device.typed("jobs", "resume", job).refused(BadInputError)
+    assert "its shipment was sealed" in over.err
+
+
+def test_a_dropped_job_leaves_nothing_behind(device: Shell, store: Store, image: Path) -> None:
+    dropped = caught(device, store, image)
+    device.typed("jobs", "stop", dropped)
+    device.ended(dropped)
+    assert list(store.packs.iterdir())
+    assert "Removed" in device.typed("jobs", "discard", dropped, "--yes").fine().out
+    assert not list(store.packs.iterdir())
+    assert "was dropped" in device.typed("jobs", "resume", dropped).refused(BadInputError).err
+    device.typed("ingest", image, "-s", store.path, "-m", "web01").fine()
+    device.typed("seal", "-s", store.path, "--waive", "a test").fine()
+
+
+def test_dropping_can_be_thought_over(device: Shell, store: Store, image: Path) -> None:
+    job = caught(device, store, image)
+    device.kill(job)
+    before = sorted(store.packs.iterdir())
+    with device.popen("jobs", "discard", job) as console:
+        console.communicate()
+    assert console.returncode == 130
+    assert sorted(store.packs.iterdir()) == before
