@@ -4,13 +4,14 @@ reader's part.
 
 import re
 
-_MOST = 512
+from appliance.seal.papers import MAX_TEXT
+
 _ENCODED = re.compile(r"(\\x[0-9a-f]{2})+")  # how udev and blkid write bytes that are not plain
 
 
 def text(found: object) -> str:
-    """At most 1,024 whole characters; of what is no text none."""
-    return found[:_MOST].encode(errors="replace").decode() if isinstance(found, str) else ""
+    """What the format takes, in whole characters; of what is no text nothing."""
+    return found[:MAX_TEXT].encode(errors="replace").decode() if isinstance(found, str) else ""
 
 
 def decoded(found: str) -> str:

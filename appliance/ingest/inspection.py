@@ -5,16 +5,19 @@ Everything they print is foreign text, parsed here into typed facts.
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from appliance.block import SECTOR, peek
+from appliance.block import SECTOR, is_block_device, peek
 from appliance.errors import ToolFailedError
 from appliance.ingest.foreign import decoded, text
 from appliance.model import DiskFacts, Part
 from appliance.run import run
 from appliance.seal.canon import MAX_INT
+from appliance.seal.papers import MAX_PARTS
 
 _ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-_MAX_PARTS = 128
 _NO_TABLE = 1  # sfdisk's exit code where there is no table
 _NOTHING_FOUND = 2  # blkid's
 _AMBIVALENT = 8
@@ -36,11 +39,26 @@ def _bytes(sectors: object, sector: int) -> int:
     return 0
 
 
+@contextmanager
+def _as_device(source: str, sector: int) -> Iterator[str]:
+    """An image as a disk with its sectors: in a file sfdisk expects 512 bytes."""
+    if sector == SECTOR or is_block_device(Path(source)):
+        yield source
+        return
+    shape = ("--read-only", "--sector-size", str(sector))
+    device = run("losetup", "--find", "--show", *shape, source).strip()
+    try:
+        yield device
+    finally:
+        run("losetup", "--detach", device)
+
+
 def _table(source: str, sector: int) -> dict[str, object]:
     """Sfdisk's partition table; empty where there is none."""
     try:
-        said = run("sfdisk", "--json", "--sector-size", str(sector), source, fine=(0, _NO_TABLE))
-        found = json.loads(said or "{}")
+        with _as_device(source, sector) as device:
+            said = run("sfdisk", "--json", device, fine=(0, _NO_TABLE))
+        found = json.loads(said)
     except (ToolFailedError, ValueError, RecursionError):
         return {}
     table = found.get("partitiontable") if isinstance(found, dict) else None
@@ -99,9 +117,9 @@ def facts(
     logical, physical = sectors
     table = _table(source, logical)
     listed = table.get("partitions")
-    found = listed[:_MAX_PARTS] if isinstance(listed, list) else []
+    found = listed[:MAX_PARTS] if isinstance(listed, list) else []
     parts = tuple(_part(source, logical, place, one) for place, one in enumerate(found, 1))
-    if not parts and table.get("label") in {None, "dos"}:
+    if not parts and text(table.get("label")) in {"", "dos"}:
         # The boot sector of a bare FAT passes for an empty dos table.
         fs = _probe(source, 0, size)
         if fs.get("TYPE"):
