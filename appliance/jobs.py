@@ -373,7 +373,7 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
         info = target.ensure_volume(one.volume)
         whole = info.state in {VolumeState.RESTORED, VolumeState.CHECKED}
         if info.state is VolumeState.BAD or (whole and not _proved(desk.home, one)):
-            desk.state.forget_replayed(_onto(info, one))
+            desk.state.forget_replayed(info.id)
             target.tag(one.volume, VolumeState.PARTIAL)
     _replay(spec, desk, plan, target)
     for one in plan.disks:
@@ -391,37 +391,42 @@ def _proved(home: Path, found: PlannedDisk) -> bool:
     return False
 
 
-def _onto(info: VolumeInfo, found: PlannedDisk) -> str:
-    """Names a replay: one volume, one manifest. An index that was exchanged since makes another
-    manifest, for which no pack was replayed yet.
+def _replayed(state: State, info: VolumeInfo, found: PlannedDisk) -> set[PackId]:
+    """The packs that were replayed onto the volume for this very manifest, whose root stands among
+    them. An index that was exchanged since makes another, for which nothing is done yet.
     """
-    return f"{info.id} {found.map.manifest.root().hex()}"
+    about, known = PackId(found.map.manifest.root().hex()), state.replayed(info.id)
+    if about in known:
+        return known
+    state.forget_replayed(info.id)
+    state.note_replayed(info.id, about)
+    return set()
 
 
 def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> None:
     throttle = Throttle([parse_limit(one) for one in spec.limits])
     with ExitStack() as attached:
         volumes: dict[DiskId, Volume] = {}
-        names: dict[DiskId, str] = {}
+        idents: dict[DiskId, str] = {}
         done: set[PackId] = set()
         for one in plan.disks:
             info = target.ensure_volume(one.volume)
             volumes[one.volume.disk] = attached.enter_context(target.attach(one.volume))
-            names[one.volume.disk] = _onto(info, one)
+            idents[one.volume.disk] = info.id
             if info.state is VolumeState.PARTIAL:
-                done |= desk.state.replayed(names[one.volume.disk])
+                done |= _replayed(desk.state, info, one)
             else:
                 done |= set(one.map.packs.ids)
 
         def passed(disk: PlannedDisk, pack: PackId) -> None:
-            desk.state.note_replayed(names[disk.volume.disk], pack)
+            desk.state.note_replayed(idents[disk.volume.disk], pack)
 
         replay = Replay(plan, desk.need_key(), volumes, desk.emit, desk.stop, throttle)
         told = replay.run(done, passed)
     for one in plan.disks:
         if target.ensure_volume(one.volume).state is VolumeState.PARTIAL:
             target.tag(one.volume, VolumeState.RESTORED)
-        desk.state.forget_replayed(names[one.volume.disk])
+        desk.state.forget_replayed(idents[one.volume.disk])
     desk.emit(Result("restore", cast("dict[str, Json]", asdict(told))))
 
 

@@ -28,11 +28,13 @@ from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store, by_point
+from appliance.seal.writer import Pace
 from appliance.state import ENDED, JobRow, State
 from tests.support import (
     BLOCK,
     OPERATOR,
     RECOVERY,
+    SMALL,
     STRANGER,
     new_store,
     point,
@@ -294,10 +296,10 @@ def disk_id(machine: str) -> str:
     return machine.encode().hex().ljust(32, "0")
 
 
-def sealed_disks(place: Path, **disks: bytes) -> Sent:
+def sealed_disks(place: Path, pace: Pace = SMALL, **disks: bytes) -> Sent:
     """A sealed shipment of one disk for each machine."""
     store, device = new_store(place)
     specs = [point(data, disk_id(name), name) for name, data in disks.items()]
     for spec, data in zip(specs, disks.values(), strict=True):
-        put_blocks(store, data, spec)
+        put_blocks(store, data, spec, pace=pace)
     return Sent(store, seal_it(store, device, *specs), disks)
