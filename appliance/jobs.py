@@ -47,7 +47,7 @@ from appliance.rate import Throttle, parse_limit
 from appliance.restore.check import Check, byte_ranges, refuse_wrong
 from appliance.restore.plan import Plan, PlannedDisk, make
 from appliance.restore.replay import Replay
-from appliance.seal import canon, sealing, verify
+from appliance.seal import canon, sealing, statement, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey
@@ -228,6 +228,9 @@ def _guard_key(desk: Desk, store: Store, point: PointSpec) -> bytes:
 
 def seal(spec: SealSpec, desk: Desk) -> None:
     store = Store(Path(spec.store))
+    if store.sealed:  # an earlier run may have died between its signature and its forgetting
+        root = statement.read(store.path).root().hex()
+        desk.state.note_sealed(store.head.shipment, root)
     store.refuse_sealed()
     device = Device.of(desk.home)
     if device.public != store.head.device:

@@ -153,7 +153,6 @@ def seal(
     afterwards.
     """
     found = Store(store.absolute())
-    found.refuse_sealed()
     spec = jobs.SealSpec(str(found.path), accept, waive)
     with work.state() as opened:
         opened.note_shipment(found.head.shipment, found.path, found.head.label)
