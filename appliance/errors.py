@@ -358,6 +358,7 @@ def all_errors() -> list[type[MotionGearError]]:
     todo = [MotionGearError]
     while todo:
         cls = todo.pop()
-        found.append(cls)
+        if "code" in vars(cls):
+            found.append(cls)
         todo.extend(cls.__subclasses__())
     return sorted(found, key=lambda cls: cls.code)
