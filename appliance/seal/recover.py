@@ -99,6 +99,8 @@ class _Image:
                 for record in reader.walk():
                     offsets.append(record.entry.offset)
                     self._take(record, reader.head, key)
+            if not offsets:
+                self.problems.append(f"{path.name}: it holds no record")
         except StoreRefusedError as exc:
             self.problems.append(named(exc, path).what)
 

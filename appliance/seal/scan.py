@@ -29,11 +29,13 @@ from appliance.seal.layout import (
     CHECKPOINT,
     CONTEXT_SIZE,
     FRAME_HEAD,
+    INDEX,
     JSON_KINDS,
     MAX_CIPHER,
     MAX_RECIPIENTS,
     RECORD_HEAD,
     TAG,
+    TRAILER,
     WRAP,
     Checkpoint,
     Entry,
@@ -238,7 +240,7 @@ class PackReader:
             if word == CHECKPOINT:
                 offset += PAGE
                 continue
-            if end is None and (word > MAX_CIPHER or not word):
+            if end is None and word in {0, INDEX, TRAILER}:
                 return
             try:
                 found = self._open(offset, number, self._frame(offset, number))
