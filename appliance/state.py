@@ -190,10 +190,11 @@ class State:
     """The database under ``home``, opened. May be used by several threads."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
+        self.home, self._jobs = home, home / "jobs"
         self._lock = threading.RLock()
         path = home / FILE
         try:
+            self._jobs.mkdir(mode=0o700, exist_ok=True)
             with self._excluded():
                 self._db = self._given_room(lambda: _connected(path))
                 self._keep_ballast()
@@ -233,7 +234,7 @@ class State:
             ("update shipments set root = ? where id = ?", (root, shipment)),
             *((forget, (shipment,)) for forget in _FORGET),
         )
-        with self._said():
+        with self._said(), self._lock:
             self._db.execute("pragma wal_checkpoint(truncate)")
 
     def shipments(self) -> list[ShipmentRow]:
@@ -301,9 +302,7 @@ class State:
 
     def job_file(self, job: JobId, ending: str) -> Path:
         """Where a job keeps its lock and its log."""
-        path = self.home / "jobs"
-        path.mkdir(mode=0o700, exist_ok=True)
-        return path / f"{job}.{ending}"
+        return self._jobs / f"{job}.{ending}"
 
     def jobs(self, shipment: ShipmentId | None = None) -> list[JobRow]:
         """Jobs as they really stand: one that is said to run and has no process has died."""
@@ -443,7 +442,7 @@ class State:
         """Where the disk is full, the ballast is given up and the action done once more."""
         try:
             return action()
-        except sqlite3.Error as exc:
+        except sqlite3.OperationalError as exc:
             if exc.sqlite_errorcode not in _FULL or not self._drop_ballast():
                 raise
         return action()
@@ -459,8 +458,11 @@ class State:
         """Taken while there is ample room, and not again as soon as it was given up."""
         path = self.home / BALLAST
         if not path.exists() and free_space(self.home) > 2 * BALLAST_SIZE:
-            with opened(path, os.O_RDWR | os.O_CREAT) as fd:
-                reserve(fd, BALLAST_SIZE)
+            try:
+                with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+                    reserve(fd, BALLAST_SIZE)
+            except OSError:
+                path.unlink(missing_ok=True)
 
     def _drop_ballast(self) -> bool:
         path = self.home / BALLAST

@@ -1,0 +1,511 @@
+"""The state database: shared by processes, mended after deaths, alive on a full disk, forgetful at
+the seal.
+"""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database, Migrations
+
+from appliance import state as state_module
+from appliance.block import opened
+from appliance.errors import JobRunningError, StateError, UnknownNameError
+from appliance.events import Failed, Progress, Result, Step, Unreadable
+from appliance.model import DiskId, JobId, PackId, ShipmentId
+from appliance.state import BALLAST, BALLAST_SIZE, FILE, JobState, SourceRow, State
+from tests.media import Bench
+
+SHIPMENT, OTHER = ShipmentId("11" * 16), ShipmentId("22" * 16)
+MIB = 1 << 20
+LONG_AGO = "2026-01-01T00:00:00Z"
+FAILED = Failed("store-full", 60, "The store is full", "Kept.", "Free space.")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    path = tmp_path / "home"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def state(home: Path) -> Iterator[State]:
+    with State(home) as found:
+        yield found
+
+
+def add(state: State, kind: str = "ingest", at: str = LONG_AGO, title: str = "web01") -> JobId:
+    return state.add_job(kind, SHIPMENT, title, '{"a": 1}', at, "33" * 16)
+
+
+# --- what is put comes back --------------------
+
+
+def test_a_job_goes_through_its_life(state: State) -> None:
+    job = add(state, at=datetime.now(UTC).isoformat())
+    assert state.job(job).state is JobState.QUEUED
+    with state.living(job):
+        state.begin_job(job)
+        row = state.job(job)
+        assert (row.state, row.kind, row.spec, row.disk) == (
+            "running",
+            "ingest",
+            '{"a": 1}',
+            "33" * 16,
+        )
+        state.end_job(job, JobState.FAILED, "then", FAILED)
+    row = state.job(job)
+    assert (row.state, row.error, row.code, row.what) == ("failed", "store-full", 60, FAILED.what)
+    assert (row.safe, row.todo, row.ended, row.resolved) == ("Kept.", "Free space.", "then", False)
+    state.resolve_job(job)
+    assert state.job(job).resolved
+    state.begin_job(job)
+    with state.living(job):
+        row = state.job(job)
+        assert (row.state, row.error, row.code, row.ended) == (JobState.RUNNING, "", 0, "")
+    state.end_job(job, JobState.FINISHED, "later")
+    assert state.job(job).state is JobState.FINISHED
+
+
+def test_a_job_that_is_asked_for_again_forgets_how_it_ended(state: State) -> None:
+    job = add(state)
+    state.end_job(job, JobState.FAILED, "then", FAILED)
+    state.queue_job(job, datetime.now(UTC).isoformat())
+    row = state.job(job)
+    assert (row.state, row.error, row.ended) == (JobState.QUEUED, "", "")
+
+
+def test_jobs_are_listed_by_shipment(state: State) -> None:
+    mine, other = add(state), state.add_job("seal", OTHER, "t", "{}", LONG_AGO)
+    assert [one.id for one in state.jobs()] == [mine, other]
+    assert [one.id for one in state.jobs(OTHER)] == [other]
+    state.change_job(mine, '{"b": 2}')
+    assert state.job(mine).spec == '{"b": 2}'
+    with pytest.raises(UnknownNameError, match="There is no job 99"):
+        state.job(JobId(99))
+
+
+def test_events_come_in_order_and_from_where_one_was(state: State) -> None:
+    job, other = add(state), add(state)
+    state.put_event(job, "1", Step("open", "[red]\x1b"))
+    state.put_event(other, "2", Step("else"))
+    state.put_event(job, "3", Result("ingest", {"size": 5, "disks": [1, None]}))
+    first, last = state.events(job)
+    assert (first.kind, first.at, first.body["detail"]) == ("step", "1", "[red]\x1b")
+    assert last.body == {
+        "event": "result",
+        "step": "ingest",
+        "figures": {"size": 5, "disks": [1, None]},
+    }
+    assert state.events(job, after=first.id) == [last]
+    assert not state.events(job, after=last.id)
+
+
+def test_progress_is_one_row_a_job(state: State, home: Path) -> None:
+    job = add(state)
+    assert state.progress(job) is None
+    for done in range(100):
+        state.put_progress(job, float(done), Progress("ingest", done, 100, 7))
+    assert state.progress(job) == Progress("ingest", 99, 100, 7)
+    with opened_database(home) as db:
+        assert db.execute("select count(*) from progress").fetchone() == (1,)
+
+
+def test_text_that_is_half_a_character_is_kept_as_far_as_it_goes(state: State) -> None:
+    job = add(state, title="\udcff.img")
+    state.put_event(job, "1", Step("open", "/mnt/\udcff.img"))
+    state.end_job(job, JobState.FAILED, "", Failed("x", 1, "\udcff.img is gone", "", ""))
+    assert state.events(job)[0].body["detail"] == "/mnt/\udcff.img"
+    assert state.job(job).what == "\\udcff.img is gone"
+
+
+def test_shipments_and_their_canaries(state: State) -> None:
+    state.note_shipment(SHIPMENT, Path("/a"), "first")
+    state.note_canary(SHIPMENT, "operator", "then")
+    state.note_shipment(SHIPMENT, Path("/b"), "moved")
+    (row,) = state.shipments()
+    assert row == state.shipment(SHIPMENT)
+    assert (row.path, row.label, row.root) == (Path("/b"), "moved", "")
+    assert (row.canary_by, row.canary_at) == ("operator", "then")
+    assert state.shipment(OTHER) is None
+
+
+def test_what_need_not_be_done_again(state: State) -> None:
+    packs = [PackId("aa" * 16), PackId("bb" * 16)]
+    for one in (*packs, *packs):
+        state.note_verified("root", one)
+        state.note_replayed("volume", one)
+    assert state.verified("root") == packs
+    assert state.replayed("volume") == set(packs)
+    assert not state.verified("other")
+    state.forget_verified("root")
+    state.forget_replayed("volume")
+    assert not state.verified("root")
+    assert not state.replayed("volume")
+
+
+# --- living and dead jobs --------------------
+
+CHILD = """
+import sys
+from pathlib import Path
+from appliance.state import State
+with State(Path(sys.argv[1])) as state, state.living(int(sys.argv[2])):
+    state.begin_job(int(sys.argv[2]))
+    print("lives", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def child(home: Path, job: JobId) -> Iterator[subprocess.Popen[str]]:
+    """Another process that runs the job until its input ends."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(home), str(job)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "lives\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_job_killed_from_outside_has_died(state: State, home: Path) -> None:
+    job = add(state)
+    with child(home, job) as process:
+        assert state.job(job).state is JobState.RUNNING
+        assert state.process_of(job) == process.pid
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        row = state.job(job)
+    assert (row.state, row.error, row.code) == (JobState.DIED, "job-died", 77)
+    assert row.what == f"Job {job} was ended from outside: killed, or the power was cut"
+    assert state.process_of(job) == 0
+
+
+def test_a_job_that_runs_is_not_run_again(state: State, home: Path) -> None:
+    job = add(state)
+    with child(home, job):
+        with pytest.raises(JobRunningError, match=f"Job {job} runs already"), state.living(job):
+            pass
+        with state.living(add(state)):
+            pass  # another job may
+    with state.living(job):
+        assert state.process_of(job) == os.getpid()
+
+
+def test_who_looks_whether_a_job_lives_is_never_in_its_way(state: State) -> None:
+    job = add(state)
+    with state.living(job):
+        for _ in range(100):
+            assert state.process_of(job) == os.getpid()
+        with pytest.raises(JobRunningError), state.living(job):
+            pass
+        assert state.process_of(job) == os.getpid()  # looking did not let go of it either
+    assert not state.process_of(job)
+
+
+def test_a_job_that_never_came_up_has_died(state: State) -> None:
+    now = datetime.now(UTC)
+    assert state.job(add(state, at=LONG_AGO)).state is JobState.DIED
+    for at in (now, now - timedelta(seconds=30), now + timedelta(hours=1)):
+        assert state.job(add(state, at=at.isoformat())).state is JobState.QUEUED
+
+
+def test_an_ended_job_stays_as_it_ended(state: State) -> None:
+    job = add(state)
+    for ended in (JobState.FINISHED, JobState.STOPPED, JobState.FAILED):
+        state.end_job(job, ended, "then")
+        assert state.job(job).state is ended
+
+
+# --- several at once --------------------
+
+CROWD = """
+import sys
+from pathlib import Path
+from appliance.events import Step
+from appliance.state import State
+with State(Path(sys.argv[1])) as state:
+    for number in range(20):
+        job = state.add_job("ingest", "11" * 16, sys.argv[2], "{}", "2026-01-01T00:00:00Z")
+        state.put_event(job, "", Step(str(number)))
+"""
+
+
+def test_many_processes_open_a_fresh_database_at_once(home: Path) -> None:
+    command = [sys.executable, "-c", CROWD, str(home)]
+    crowd = [subprocess.Popen([*command, str(one)]) for one in range(4)]
+    assert [one.wait() for one in crowd] == [0] * 4
+    with State(home) as state:
+        assert len(state.jobs()) == 80
+        for number in range(4):
+            mine = [one for one in state.jobs() if one.title == str(number)]
+            steps = [state.events(one.id)[0].body["step"] for one in mine]
+            assert steps == list(map(str, range(20)))
+
+
+def test_threads_share_one_state(state: State) -> None:
+    job = add(state)
+
+    def tell(number: int) -> None:
+        state.put_event(job, "", Unreadable(number, 1))
+        state.put_progress(job, 0, Progress("ingest", number, 100))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tell, range(100)))
+    assert sorted(int(str(one.body["offset"])) for one in state.events(job)) == list(range(100))
+
+
+@contextmanager
+def opened_database(home: Path) -> Iterator[sqlite3.Connection]:
+    """The database as another program sees it."""
+    connection = sqlite3.connect(home / FILE)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def test_readers_do_not_wait_for_writers(state: State, home: Path) -> None:
+    add(state)
+    with opened_database(home) as db:
+        assert db.execute("pragma journal_mode").fetchone() == ("wal",)
+        db.execute("begin immediate")
+        assert len(state.jobs()) == 1
+
+
+# --- the database itself --------------------
+
+
+def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with State(home) as state:
+        job = add(state)
+    later = Migrations("motiongear")
+    later()(state_module.first)
+
+    @later()
+    def second(db: Database) -> None:
+        db.execute("alter table jobs add column colour text not null default 'red'")
+
+    monkeypatch.setattr(state_module, "migrations", later)
+    for _ in range(2):
+        with State(home) as state:
+            assert state.job(job).title == "web01"
+        with opened_database(home) as db:
+            assert db.execute("select colour from jobs").fetchall() == [("red",)]
+
+
+def test_only_the_owner_may_read_it(home: Path) -> None:
+    home.chmod(0o755)
+    before = os.umask(0)
+    try:
+        with State(home) as state:
+            with state.living(add(state)):
+                pass
+            modes = {
+                one.name: one.stat().st_mode & 0o777 for one in home.rglob("*") if one != home
+            }
+    finally:
+        os.umask(before)
+    assert set(modes) >= {FILE, f"{FILE}-wal", f"{FILE}-shm", BALLAST, "jobs", "1.lock"}
+    assert modes.pop("jobs") == 0o700
+    assert set(modes.values()) == {0o600}
+
+
+def everything(home: Path) -> bytes:
+    return b"".join(one.read_bytes() for one in sorted(home.rglob("*")) if one.is_file())
+
+
+def test_the_seal_makes_it_forget_the_disks(home: Path) -> None:
+    guard, secret = os.urandom(32), b"SERIAL-4711"
+    serial = secret.decode()
+    with State(home) as state, State(home) as console:
+        state.note_shipment(SHIPMENT, Path("/store"), "label")
+        job = add(state, title=f"web01 {serial}")
+        other = state.add_job("ingest", OTHER, "kept title", "{}", LONG_AGO)
+        source = SourceRow(DiskId("33" * 16), 0, f'{{"serial":"{serial}"}}' * 100, guard)
+        state.note_source(SHIPMENT, source)
+        state.note_source(OTHER, SourceRow(DiskId("44" * 16), 0, "kept facts", b"kept guard"))
+        assert state.sources(SHIPMENT) == [source]
+        state.change_job(job, f'{{"source": "/dev/disk/by-id/{serial}"}}')
+        for _ in range(50):
+            state.put_event(job, "", Step("open", serial))
+        state.end_job(job, JobState.FAILED, "", Failed("x", 1, f"attached is {serial}", "", ""))
+        assert len(console.jobs()) == 2
+        assert secret in everything(home)
+        assert guard in everything(home)
+        state.note_sealed(SHIPMENT, "ab" * 32)
+        assert secret not in everything(home)
+        assert guard not in everything(home)
+        row = console.job(job)
+        assert (row.title, row.spec, row.what, row.state) == ("ingest", "{}", "", JobState.FAILED)
+        assert not console.events(job)
+        assert not console.sources(SHIPMENT)
+        assert console.sources(OTHER)
+        assert console.job(other).title == "kept title"
+        assert console.shipments()[0].root == "ab" * 32
+
+
+def test_forgetting_is_all_or_nothing(home: Path) -> None:
+    with State(home) as state:
+        state.note_shipment(SHIPMENT, Path("/store"), "label")
+        state.note_source(SHIPMENT, SourceRow(DiskId("33" * 16), 0, "facts", b"guard"))
+        with opened_database(home) as db:
+            db.execute(
+                "create trigger no before update on jobs begin select raise(fail, 'no'); end"
+            )
+        add(state)
+        with pytest.raises(StateError, match="no"):
+            state.note_sealed(SHIPMENT, "ab" * 32)
+        assert state.sources(SHIPMENT)
+        assert not state.shipments()[0].root
+
+
+def test_a_place_that_cannot_be_used_is_told(tmp_path: Path, bench: Bench) -> None:
+    with pytest.raises(StateError, match="cannot be used"):
+        State(tmp_path / "missing")
+    (tmp_path / "taken" / FILE).mkdir(parents=True)
+    with pytest.raises(StateError, match="cannot be used"):
+        State(tmp_path / "taken")
+    sealed = bench.mount("none", tmp_path / "sealed", "-t", "tmpfs", "-o", "ro")
+    with pytest.raises(StateError, match="Read-only"):
+        State(sealed)
+
+
+def test_what_is_no_database_is_told(home: Path) -> None:
+    (home / FILE).write_bytes(os.urandom(1 << 16))
+    with pytest.raises(StateError, match="not a database") as refused:
+        State(home)
+    assert "move it away" in refused.value.todo_now
+    assert refused.value.code == 83
+
+
+@pytest.mark.parametrize("page", range(16))
+def test_a_damaged_page_is_told_at_the_latest_when_it_is_read(home: Path, page: int) -> None:
+    with State(home) as state:
+        job = add(state)
+        state.put_event(job, "", Step("open"))
+    path = home / FILE
+    assert path.stat().st_size == 16 * 4096
+    with opened(path, os.O_WRONLY) as fd:
+        os.pwrite(fd, b"\xa5" * (4096 - 100), page * 4096 + 100)
+    try:
+        with State(home) as state:
+            state.jobs()
+            state.events(job)
+            state.progress(job)
+            state.put_event(job, "", Step("open"))
+    except StateError as exc:
+        assert exc.name == "state"  # noqa: PT017 - pages that hold nothing needed do no harm
+
+
+# --- a full disk --------------------
+
+
+@pytest.fixture
+def small(bench: Bench) -> Path:
+    """A home on a disk of 32 MiB."""
+    return bench.mount("none", bench.place / "small", "-t", "tmpfs", "-o", "size=32m")
+
+
+def fill(place: Path) -> None:
+    with opened(place / "filler", os.O_WRONLY | os.O_CREAT | os.O_APPEND) as fd:
+        for size in (MIB, 4096, 1):
+            try:
+                while True:
+                    os.write(fd, b"x" * size)
+            except OSError:
+                continue
+
+
+def test_a_full_disk_can_still_be_told(small: Path) -> None:
+    with State(small) as state:
+        job = add(state)
+        assert (small / BALLAST).stat().st_blocks * 512 == BALLAST_SIZE
+        fill(small)
+        for number in range(200):
+            state.put_event(job, "", Step("store-full", "x" * 1000))
+            state.put_progress(job, 0, Progress("ingest", number, 200))
+        state.end_job(job, JobState.FAILED, "", FAILED)
+        assert len(state.events(job)) == 200
+        assert state.job(job).what == FAILED.what
+        assert not (small / BALLAST).exists()
+
+
+def test_a_full_disk_lets_the_next_process_begin(small: Path) -> None:
+    """Opening takes space too: the last process took its write-ahead log with it."""
+    with State(small) as state:
+        job = add(state)
+    fill(small)
+    with State(small) as state:
+        state.end_job(job, JobState.FAILED, "", FAILED)
+        assert state.job(job).what == FAILED.what
+
+
+def test_when_the_ballast_is_spent_too_the_operator_is_told(small: Path) -> None:
+    with State(small) as state:
+        job = add(state)
+        (small / BALLAST).unlink()
+        fill(small)
+        with pytest.raises(StateError, match="disk is full") as refused:
+            state.put_event(job, "", Step("ingest", "x" * MIB))
+        assert "space" in refused.value.todo_now
+        assert state.job(job).title == "web01"
+    with State(small) as state:  # what was written can still be read
+        assert state.job(job).title == "web01"
+
+
+def test_without_ballast_a_full_disk_cannot_even_be_opened(small: Path) -> None:
+    with State(small):
+        (small / BALLAST).unlink()
+    fill(small)
+    with pytest.raises(StateError, match="cannot be used"):
+        State(small)
+
+
+def test_ballast_that_was_given_up_is_taken_again_when_there_is_room(small: Path) -> None:
+    with State(small) as state:
+        add(state)
+    (small / BALLAST).unlink()
+    fill(small)
+    os.truncate(small / "filler", (small / "filler").stat().st_size - BALLAST_SIZE - MIB)
+    with State(small):
+        assert not (small / BALLAST).exists()
+    (small / "filler").unlink()
+    with State(small):
+        assert (small / BALLAST).exists()
+
+
+def test_a_disk_that_reserves_nothing_does_without(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("Disk quota exceeded")
+
+    monkeypatch.setattr(state_module, "reserve", refuse)
+    with State(home) as state:
+        assert add(state)
+    assert not (home / BALLAST).exists()
+
+
+def test_a_closed_state_says_so(home: Path) -> None:
+    state = State(home)
+    state.close()
+    with pytest.raises(StateError, match="closed"):
+        add(state)
+    with pytest.raises(StateError, match="closed"):
+        state.jobs()
