@@ -491,6 +491,17 @@ def test_a_repeated_or_moved_frame_of_a_real_pack_is_refused(tmp_path: Path) -> 
         assert "stands where record" in said
 
 
+def test_a_record_asked_for_under_another_number_is_refused(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    path = forge.forged(store, SPEC, *ALL)
+    with PackReader(path, OPERATOR) as reader:
+        entry = reader.entries(examine(path))[1]
+        assert reader.record_at(entry.offset, 1).payload == ONE
+        with pytest.raises(MotionGearError, match=f"{path.name}: record 1 stands") as caught:
+            reader.record_at(entry.offset, 2)
+    assert caught.value.name == "record-order"
+
+
 def test_zeros_stored_as_a_block_are_zeros_in_the_manifest(tmp_path: Path) -> None:
     store, _ = new_store(tmp_path)
     honest, other = point(DATA, "aa" * 16), point(DATA, "bb" * 16)

@@ -196,6 +196,20 @@ def test_a_pack_of_a_later_version_is_not_removed(tmp_path: Path) -> None:
     assert list(store.open_packs()) == [pack]
 
 
+def test_what_the_disk_lost_though_it_was_reported_is_put_aside_not_removed(
+    tmp_path: Path,
+) -> None:
+    store, pack = frozen(tmp_path)
+    image = bytearray(pack.read_bytes())
+    image[min(checkpoints(bytes(image))) - PAGE - 100] ^= 1
+    for _ in range(2):
+        pack.write_bytes(image)
+        store.mend()
+        assert list(store.names()) == []
+        assert (store.path / "damaged" / pack.name).read_bytes() == image
+    finish(store)
+
+
 def closed_pack(store: Store) -> bytes:
     pack = PackWriter(store.packs, pack_head(store), store.head.recipients, 1 << 20)
     pack.append(*block(0, b"x" * BLOCK))

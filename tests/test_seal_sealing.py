@@ -145,6 +145,18 @@ def test_a_reason_that_no_reader_would_take_is_refused_before_the_seal_is_counte
     assert problems(store.path, OPERATOR) == []
 
 
+def test_contents_too_long_for_a_record_leave_the_facts_to_the_packs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = new_store(tmp_path)
+    put_blocks(store, DATA, SPEC)
+    monkeypatch.setattr(sealing, "MAX_JSON", 400)
+    seal_it(store, device, SPEC)
+    (listed,) = verify.read_sealed_contents(reopened(store), OPERATOR).disks
+    assert listed.facts is None
+    assert problems(store.path, OPERATOR) == []
+
+
 def test_nothing_is_sealed_while_a_job_holds_the_shipment(tmp_path: Path) -> None:
     store, device = new_store(tmp_path)
     put_blocks(store, DATA, SPEC)

@@ -26,10 +26,11 @@ from appliance.seal.cut import digest
 from appliance.seal.identity import Device
 from appliance.seal.layout import Kind, PackState
 from appliance.seal.papers import Contents, write_contents
+from appliance.seal.pointmap import build
 from appliance.seal.readback import each, readers_for
 from appliance.seal.scan import PackReader, examine
 from appliance.seal.statement import Seal
-from appliance.seal.store import SEAL, Store
+from appliance.seal.store import SEAL, Store, by_point
 from appliance.seal.verify import Findings, Pins, Trust, inspect, open_all, open_points
 from tests import forge
 from tests.forge import Forge, pack_head, sign, sign_again
@@ -522,6 +523,33 @@ def test_a_disk_that_fails_while_reading_is_damage_not_a_crash(
             examine(info.path)
 
 
+def test_a_pack_exchanged_between_listing_and_opening_is_foreign(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path, name="one")
+    other, _ = new_store(tmp_path, name="two")
+    data = sample_bytes()
+    for one in (store, other):
+        put_blocks(one, data, point(data))
+    (points,) = by_point(store.infos())
+    (mine,), (theirs,) = store.closed(), other.closed()
+    mine.write_bytes(theirs.read_bytes())
+    with pytest.raises(MotionGearError) as caught:
+        build(points, OPERATOR)
+    assert caught.value.name == "foreign-pack"
+    assert "exchanged" in caught.value.what
+
+
+def test_a_damaged_index_is_named_with_its_pack(tmp_path: Path) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    sealed = reopened(store)
+    info = sealed.infos[pack_of(store, 1)]
+    data = bytearray(info.path.read_bytes())
+    data[info.trailer.index_offset + 50] ^= 1
+    info.path.write_bytes(data)
+    with pytest.raises(PackDamagedError, match=rf"^{info.path.name}: The index") as caught:
+        open_points(sealed, OPERATOR)
+    assert caught.value.name == "pack-damaged"
+
+
 def test_a_large_pack_is_digested_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -553,6 +581,17 @@ def test_other_work_is_called_off_when_one_is_stopped(tmp_path: Path) -> None:
         list(each(paths, 1, work))
     assert len(began) == 2
     assert readers_for(tmp_path) >= 1
+
+
+def test_whoever_stops_listening_calls_the_rest_off(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{place}" for place in range(9)]
+    for one in paths:
+        one.touch()
+    began: list[Path] = []
+    told = each(paths, 4, began.append)
+    next(told)
+    told.close()  # type: ignore[attr-defined]
+    assert len(began) <= 4
 
 
 # --- the contents pack ---

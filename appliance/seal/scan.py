@@ -243,14 +243,12 @@ class PackReader:
             if end is None and word in {0, INDEX, TRAILER}:
                 return
             try:
-                found = self._open(offset, number, self._frame(offset, number))
+                found = self._open(offset, number, self._frame(offset, number, end=end))
             except MotionGearError as exc:
                 raise named(exc, self.path) from exc
             yield found
             offset += found.entry.head.frame_size
             number += 1
-        if offset != end:
-            raise PackDamagedError(f"{self.path.name}: a record reaches into the pack's tail")
 
     def _read(self, offset: int, buffer: memoryview) -> int:
         try:
@@ -278,11 +276,18 @@ class PackReader:
             yield page
 
     def _frame(
-        self, offset: int, number: int, expected: int = 0, whole: blake3 | None = None
+        self,
+        offset: int,
+        number: int,
+        expected: int = 0,
+        whole: blake3 | None = None,
+        end: int | None = None,
     ) -> memoryview:
-        """The whole frame at ``offset``, read once; ``whole`` takes its bytes, good or bad."""
+        """The whole frame at ``offset``, which lies before ``end``, read once; ``whole`` takes its
+        bytes, good or bad.
+        """
         size = expected or FRAME_HEAD + self._words(offset)[0]
-        if size > FRAME_HEAD + MAX_CIPHER or size % PAGE or offset + size > self.size:
+        if size > FRAME_HEAD + MAX_CIPHER or size % PAGE or offset + size > (end or self.size):
             raise RecordDamagedError(f"record {number} has an impossible length")
         if len(self._buffer) < size:
             self._buffer, self._plain = aligned_buffer(size), aligned_buffer(size)
