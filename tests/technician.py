@@ -12,6 +12,7 @@ from contextlib import (
     contextmanager,
     redirect_stderr,
     redirect_stdout,
+    suppress,
 )
 from dataclasses import dataclass, field
 from io import StringIO
@@ -119,6 +120,29 @@ class Shell:
         with self.popen(*args, passphrase=passphrase) as child:
             out, err = child.communicate(timeout=2 * _PATIENCE_SECONDS)
             return Said(child.returncode, out, err)
+
+    def at_terminal(self, *args: object, answers: Sequence[tuple[str, str]] = ()) -> Said:
+        """Run the command at a terminal of its own; ``answers`` are prompts and what is typed."""
+        master, slave = os.openpty()
+        with (
+            open(master, "rb", buffering=0) as terminal,  # noqa: PTH123 - a descriptor, no path
+            subprocess.Popen(
+                ["setsid", "--ctty", sys.executable, "-m", "appliance", *map(str, args)],
+                env=self.environment,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                start_new_session=True,
+            ) as child,
+        ):
+            os.close(slave)
+            seen, left = b"", list(answers)
+            with suppress(OSError):  # EIO: the command has ended
+                while got := terminal.read(4096):
+                    seen += got
+                    if left and left[0][0].encode() in seen:
+                        os.write(master, f"{left.pop(0)[1]}\n".encode())
+            return Said(child.wait(), seen.decode(), "")
 
     def typed(self, *args: object, passphrase: str | None = None) -> Said:
         given, fds = _with_passphrase(args, passphrase)
