@@ -1,0 +1,80 @@
+"""The demo, once for real: disks, packs, volumes, and cmp."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from appliance.cli.demo import fill
+from appliance.errors import ExistsError, NeedRootError
+from tests.media import tool
+from tests.technician import Shell
+
+STEPS = [
+    "make two source disks",
+    "make recipients' keys",
+    "begin the shipment, try the canary",
+    "ingest both disks at once",
+    "seal",
+    "ship",
+    "verify without a key",
+    "restore and check by read-back",
+    "compare byte by byte (cmp)",
+]
+
+
+def attached() -> set[str]:
+    loops = tool("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE")
+    mounts = Path("/proc/self/mounts").read_text()
+    return {one for one in (*loops.splitlines(), *mounts.splitlines()) if "demo" in one}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the demo mounts file systems, which root may do")
+def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
+    tmp_path: Path, operator: Shell
+) -> None:
+    before = attached()
+    place = tmp_path / "the demo"
+    said = operator.run("demo", "--json", "--dir", place).fine()
+    try:
+        steps = [one for one in said.lines if one["event"] == "demo"]
+        assert [one["step"] for one in steps] == STEPS
+        sizes = {one["step"]: one["size"] for one in steps}
+        assert sizes["make two source disks"] >= 560_000_000
+        assert sizes["compare byte by byte (cmp)"] == 1600 << 20
+        assert sizes["restore and check by read-back"] == 1600 << 20
+        assert 0 < sizes["verify without a key"] < sizes["ingest both disks at once"]
+        results = {one["step"]: one["result"] for one in steps}
+        assert results["verify without a key"] == "authentic"
+        assert results["compare byte by byte (cmp)"].startswith("equal")
+        assert said.lines[-1]["event"] == "report"
+        assert said.lines[-1]["equal"] is True
+        assert attached() == before
+        sources = sorted(place.glob("*.img"))
+        volumes = sorted((place / "volumes").glob("*.img"))
+        assert len(sources) == len(volumes) == 2
+        for source, volume in zip(sources, volumes, strict=True):
+            assert subprocess.run(["cmp", source, volume], check=False).returncode == 0
+        operator.typed("demo", "--dir", place).refused(ExistsError)
+    finally:
+        subprocess.run(["rm", "-rf", place], check=True)
+
+
+def test_the_demo_is_for_root(
+    operator: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    operator.typed("demo", "--dir", tmp_path / "demo").refused(NeedRootError)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_files_that_come_by_again_are_edited(tmp_path: Path) -> None:
+    """So that a small machine's files still fill a disk with content that is not all the same."""
+    source = tmp_path / "source"
+    source.write_bytes(b"x" * 5000)
+    written = fill(tmp_path / "mounted", iter([source] * 3), 15_000)
+    found = sorted((tmp_path / "mounted").rglob("source*"))
+    assert [one.name for one in found] == ["source", "source.1", "source.2"]
+    assert written == sum(one.stat().st_size for one in found) > 15_000
+    assert found[2].read_bytes().startswith(b"edited 2 times\n")
