@@ -1,0 +1,409 @@
+"""Makes tests/vectors anew: `python -m tests.make_vectors`, from the checkout's root.
+
+Wraps and ids are random, so every run makes other bytes; tests/vectors/README.md says what they
+are.
+"""
+
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import zstandard
+
+from appliance.events import Json
+from appliance.model import Codec, DiskId, Extent, PackId, PointSpec
+from appliance.seal import canary, canon, text
+from appliance.seal.cut import digest
+from appliance.seal.envelope import PackKeys
+from appliance.seal.identity import Device
+from appliance.seal.keys import PrivateKey, Role
+from appliance.seal.layout import Kind, PackState, RecordHead, index_bytes, ranges_bytes
+from appliance.seal.papers import write_contents
+from appliance.seal.sealing import Consent, seal
+from appliance.seal.statement import Seal
+from appliance.seal.store import Store
+from appliance.seal.verify import read_sealed_contents
+from appliance.seal.writer import Pace
+from tests import forge
+from tests.forge import Forge, disk_head, pack_head, point_end, reference, sign_again, zeros
+from tests.readout import content, maps_of, reopened
+from tests.support import BLOCK, FakeWitness, PowerCutError, facts, put_blocks
+
+PLACE = Path(__file__).parent / "vectors"
+GOOD_CANARY_TIME = "2026-11-22T20:15:17Z"
+
+
+def key(name: str, role: Role = "operator") -> PrivateKey:
+    return PrivateKey(name, role, digest(f"motiongear vectors {name}".encode()))
+
+
+OPERATOR, RECOVERY, STRANGER = key("operator"), key("recovery", "recovery"), key("stranger")
+KEYS = (OPERATOR, RECOVERY)
+
+
+class Bench:
+    """Makes stores by one device in a directory that is thrown away, and keeps the good ones."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        self.device = Device.of(work / "home")
+        self.damaged: list[Json] = []
+
+    def store(self, name: str) -> Store:
+        recipients = tuple(one.recipient for one in KEYS)
+        return Store.create(self.work / name, name, self.device, recipients, BLOCK)
+
+    def keep(self, store: Store, about: str) -> None:
+        """Copy a sealed store into the vectors, with what a reader must find in it."""
+        place = PLACE / store.path.name
+        shutil.copytree(store.path, place / "store")
+        (place / "vector.json").write_bytes(
+            canon.dump(found_in(store, about, self.device)) + b"\n"
+        )
+
+    def hostile(self, name: str, about: str, refused: str, make: Callable[[Store], None]) -> None:
+        """A store made by a device that lies: sealed, and refused only with a key."""
+        store = self.store(name)
+        make(store)
+        if not store.sealed:
+            seal(store, self.device, {}, Consent(frozenset([DISK]), waiver="hostile"))
+        shutil.copytree(store.path, PLACE / name / "store")
+        self.refuse(name, about, refused, keyless=False)
+
+    def refuse(
+        self, base: str, about: str, refused: str, *edits: Json, keyless: bool = True, **more: Json
+    ) -> None:
+        vector: dict[str, Json] = {
+            "about": about,
+            "base": base,
+            "edits": list(edits),
+            "keyless": keyless,
+            "refused": refused,
+        }
+        self.damaged.append({**vector, **more})
+
+
+def write_key(one: PrivateKey) -> Json:
+    return {
+        "fingerprint": one.recipient.fingerprint,
+        "name": one.recipient.name,
+        "role": one.recipient.role,
+        "seed": one.seed().hex(),
+    }
+
+
+def found_in(store: Store, about: str, device: Device) -> Json:
+    sealed = reopened(store)
+    disks: list[Json] = [
+        {
+            "blocks": len(one.manifest),
+            "complete": one.complete,
+            "content": digest(content(one, OPERATOR)).hex() if one.complete else None,
+            "disk": one.spec.disk,
+            "machine": one.spec.machine,
+            "manifest_root": one.manifest.root().hex(),
+            "point": one.spec.point,
+            "serial": one.spec.facts.serial,
+            "size": one.spec.facts.size,
+            "splices": [list(splice) for splice in one.packs.splices],
+            "unreadable": [list(bad) for bad in one.unreadable()],
+        }
+        for one in maps_of(store, OPERATOR)
+    ]
+    return {
+        "about": about,
+        "canary_codes": [canary.open_code(store.path, store.head, one) for one in KEYS],
+        "device": {"fingerprint": device.fingerprint, "public": device.public},
+        "disks": disks,
+        "head_digest": store.head.digest().hex(),
+        "keys": [write_key(one) for one in KEYS],
+        "packs": len(sealed.seal.packs),
+        "root": {
+            "hex": sealed.seal.root().hex(),
+            "text": text.grouped(sealed.seal.root()),
+            "words": text.words(sealed.seal.root()),
+        },
+        "sequence": sealed.seal.sequence,
+    }
+
+
+# --- good stores ---
+
+DISK = DiskId("a1" * 16)
+PLAIN = (b"a short text " * BLOCK)[:BLOCK] * 2 + bytes(2 * BLOCK) + b"the end"
+NOISE = random.Random(7).randbytes(4 * BLOCK) + bytes(5) + random.Random(8).randbytes(BLOCK)
+
+
+def spec(data: bytes, disk: str, machine: str) -> PointSpec:
+    return PointSpec(DiskId(disk), 0, machine, facts(len(data), f"SN-{disk[:4]}"))
+
+
+def plain(bench: Bench) -> tuple[Store, Seal]:
+    store = bench.store("good-plain")
+    told = spec(PLAIN, DISK, "web01")
+    put_blocks(store, PLAIN, told, bad=[Extent(2 * BLOCK + 512, 1024)])
+    made = seal(store, bench.device, {(DISK, 0): told}, Consent(waiver="a vector"))
+    bench.keep(store, "One disk in one pack: zstd, a repeat, zeros with unreadable bytes, an end")
+    return store, made
+
+
+def spliced(bench: Bench) -> Seal:
+    store = bench.store("good-spliced")
+    pace = Pace(pack_size=1, checkpoint_bytes=BLOCK)
+    whole, part = spec(NOISE, DISK, "db01"), spec(PLAIN, "b2" * 16, "web\u00e9\u202e\n")
+    with suppress(PowerCutError):
+        put_blocks(store, NOISE, whole, pace=pace, cut_at=3)
+    store.mend()
+    put_blocks(store, NOISE, whole, pace=pace, bad=[Extent(4 * BLOCK, 5)], witness=FakeWitness())
+    with suppress(PowerCutError):
+        put_blocks(store, PLAIN, part, pace=replace(pace, checkpoint_bytes=1), cut_at=3)
+    code = canary.open_code(store.path, store.head, RECOVERY)
+    consent = Consent(
+        frozenset([part.disk]), canary.who_opened(store.path, store.head, code), GOOD_CANARY_TIME
+    )
+    made = seal(store, bench.device, {(DISK, 0): whole}, consent)
+    bench.keep(
+        store, "A disk in two sessions and several packs, one torn; another disk incomplete"
+    )
+    return made
+
+
+# --- stores that were changed ---
+
+
+def flip(file: str, at: int, mask: int = 1) -> Json:
+    return {"at": at, "do": "flip", "file": file, "mask": mask}
+
+
+def cut(file: str, size: int) -> Json:
+    return {"do": "cut", "file": file, "size": size}
+
+
+def changed(bench: Bench, one: Store, seal_one: Seal, seal_many: Seal) -> None:
+    base, more = "good-plain", "good-spliced"
+    pack = f"packs/{seal_one.packs[1].pack}.pack"
+    size = seal_one.packs[1].size
+    names = [f"packs/{found.pack}.pack" for found in seal_many.packs]
+    (seal_size, head_size) = (
+        (one.path / name).stat().st_size for name in ("seal.json", "head.json")
+    )
+    refuse = bench.refuse
+    info = reopened(one).infos[seal_one.packs[1].pack]
+    for place, about in (
+        (0, "the magic of a pack"),
+        (80, "a pack's disk id"),
+        (112, "a pack's start"),
+        (130, "a pack's commitment"),
+        (1000, "a wrap"),
+        (4096 + 4, "a record's number"),
+        (4096 + 200, "a record's ciphertext"),
+        (info.trailer.checkpoint_offset + 60, "a checkpoint's guard"),
+        (info.trailer.index_offset + 50, "the index"),
+        (size - 4096 + 41, "the trailer's digest"),
+        (size - 1, "the trailer's padding"),
+    ):
+        refuse(base, f"One bit of {about} is flipped", "pack-damaged", flip(pack, place))
+    refuse(base, "A pack of a later version", "unknown-format", flip(pack, 6, 3))
+    refuse(base, "One bit of a pack's shipment id", "foreign-pack", flip(pack, 16))
+    refuse(base, "One bit of a pack's own id", "foreign-pack", flip(pack, 64))
+    refuse(base, "A pack cut by a page", "pack-damaged", cut(pack, size - 4096))
+    refuse(base, "A pack cut by a byte", "pack-damaged", cut(pack, size - 1))
+    refuse(base, "A pack cut to nothing", "pack-damaged", cut(pack, 0))
+    refuse(base, "A pack with a page more", "pack-damaged", cut(pack, size + 4096))
+    refuse(base, "A pack is missing", "pack-missing", {"do": "remove", "file": pack})
+    refuse(base, "The seal is missing", "seal-missing", {"do": "remove", "file": "seal.json"})
+    refuse(base, "The head is missing", "not-a-store", {"do": "remove", "file": "head.json"})
+    refuse(base, "The canary is missing", "seal-damaged", {"do": "remove", "file": "canary.json"})
+    refuse(base, "A byte behind the seal", "seal-damaged", cut("seal.json", seal_size + 1))
+    refuse(base, "A byte behind the head", "head-damaged", cut("head.json", head_size + 1))
+    refuse(
+        base, "The signature is not the device's", "seal-damaged", flip("seal.json", seal_size - 4)
+    )
+    swap: Json = {"do": "swap", "file": names[1], "with": names[2]}
+    refuse(more, "Two packs under each other's names", "foreign-pack", swap)
+    copy: Json = {
+        "do": "copy",
+        "file": "packs/" + "ee" * 16 + ".pack",
+        "from": f"{base}/store/{pack}",
+    }
+    refuse(more, "A pack of another shipment lies there too", "pack-unlisted", copy)
+    foreign: Json = {"do": "copy", "file": names[1], "from": f"{base}/store/{pack}"}
+    refuse(more, "A pack of another shipment in place of one", "foreign-pack", foreign)
+    for name, refused in (("head.json", "seal-damaged"), ("canary.json", "seal-damaged")):
+        exchanged: Json = {"do": "copy", "file": name, "from": f"{base}/store/{name}"}
+        refuse(more, f"{name} of another shipment", refused, exchanged)
+    spied = replace(one.head, recipients=(*one.head.recipients, STRANGER.recipient))
+    (PLACE / "attached" / "spied-head.json").write_bytes(spied.encode())
+    added: Json = {"do": "copy", "file": "head.json", "from": "attached/spied-head.json"}
+    refuse(base, "A recipient was added to the head", "seal-damaged", added)
+    refuse(
+        base,
+        "Opened with the key of nobody",
+        "wrong-key",
+        keyless=False,
+        seed=STRANGER.seed().hex(),
+    )
+    root = text.grouped(seal_one.root())
+    refuse(more, "Another root than expected", "root-mismatch", root=root)
+    refuse(
+        more,
+        "Another device than expected",
+        "signer-mismatch",
+        device=text.grouped(bytes(20)),
+    )
+    refuse(
+        more,
+        "Sealed for others than expected",
+        "recipients-mismatch",
+        recipients=[OPERATOR.recipient.fingerprint],
+    )
+    refuse(
+        base,
+        "A seal older than one accepted before, with device and root as expected",
+        "older-seal",
+        accepted_sequence=seal_many.sequence,
+        device=bench.device.fingerprint,
+        root=root,
+    )
+
+
+# --- stores of a device that lies ---
+
+TINY = b"only a block"
+SPEC = spec(TINY + bytes(2 * BLOCK), DISK, "web01")
+TEXT = (TINY + bytes(BLOCK))[:BLOCK]
+
+
+def packed(index: int, plain: bytes, stored: bytes | None = None) -> tuple[RecordHead, bytes]:
+    data = zstandard.compress(plain) if stored is None else stored
+    return RecordHead(Kind.BLOCK, Codec.ZSTD, len(plain), len(data), index, 1, digest(plain)), data
+
+
+FIRST, REST = packed(0, TEXT), (zeros(1, 1), forge.block(2, bytes(len(TINY))))
+
+
+def records(*listed: tuple[RecordHead, bytes]) -> Callable[[Store], None]:
+    def make(store: Store) -> None:
+        forge.forged(store, SPEC, *listed)
+
+    return make
+
+
+def indexed(store: Store, **fields: int) -> None:
+    """The index says something else of the first block."""
+    made = Forge(store, pack_head(store, DISK)).add(*disk_head(SPEC))
+    for one in (FIRST, *REST):
+        made.add(*one)
+    made.add(*point_end(3, made.head.pack))
+    entries = list(made.entries)
+    lie = replace(FIRST[0], **fields)  # type: ignore[arg-type]
+    entries[1] = (lie.encode(), entries[1][1])
+    made.close(plain=bytes(index_bytes(entries)))
+
+
+def hidden(store: Store) -> None:
+    """A record that the index does not list."""
+    made = Forge(store, pack_head(store, DISK)).add(*disk_head(SPEC))
+    for one in (FIRST, *REST):
+        made.add(*one)
+    made.add(*point_end(3, made.head.pack))
+    made.data += made.frame(*packed(0, TEXT[::-1]), number=5)
+    made.close()
+
+
+def lying_contents(bench: Bench) -> Callable[[Store], None]:
+    def make(store: Store) -> None:
+        forge.forged(store, SPEC, FIRST, *REST)
+        seal(store, bench.device, {}, Consent(waiver="hostile"))
+        sealed = reopened(store)
+        told = read_sealed_contents(sealed, OPERATOR)
+        store.pack(sealed.seal.contents).unlink()
+        lie = canon.dump(write_contents(replace(told, disks=())))
+        head = pack_head(store, "00" * 16)
+        Forge(store, head).add(*forge.paper(Kind.CONTENTS, lie)).close(PackState.CLOSED)
+        sign_again(store, bench.device)
+
+    return make
+
+
+def hostile(bench: Bench) -> None:
+    far = forge.paper(Kind.UNREADABLE, ranges_bytes([(0, 1 << 60)]), 0, 1)
+    bomb = zstandard.compress(bytes(1 << 26))
+    elsewhere = reference(1, TEXT, PackId("77" * 16), 1)
+
+    def to_itself(store: Store) -> None:
+        lie = reference(1, TEXT, pack_head(store, DISK).pack, 0)
+        forge.forged(store, SPEC, FIRST, lie, REST[1])
+
+    make = bench.hostile
+    make("hostile-repeated", "A record stands twice", "record-order", records(FIRST, FIRST, *REST))
+    make(
+        "hostile-swapped", "Records out of order", "record-order", records(REST[0], FIRST, REST[1])
+    )
+    make(
+        "hostile-run",
+        "A zero run of 2^60 blocks",
+        "record-damaged",
+        records(FIRST, zeros(1, 1 << 60)),
+    )
+    make(
+        "hostile-bomb",
+        "zstd of another size",
+        "record-damaged",
+        records(packed(0, TEXT, bomb), *REST),
+    )
+    make(
+        "hostile-range", "Unreadable bytes elsewhere", "record-damaged", records(FIRST, *REST, far)
+    )
+    make(
+        "hostile-far",
+        "A reference to no pack",
+        "record-damaged",
+        records(FIRST, elsewhere, REST[1]),
+    )
+    make("hostile-reference", "A reference to a disk head", "record-damaged", to_itself)
+    make(
+        "hostile-index", "An index that lies", "record-damaged", lambda one: indexed(one, stored=1)
+    )
+    make("hostile-hidden", "A record not in the index", "pack-damaged", hidden)
+    make("hostile-contents", "Contents without the disk", "incomplete-disk", lying_contents(bench))
+    make("hostile-short", "A disk that is not all there", "incomplete-disk", records(FIRST))
+
+
+def primitives() -> Json:
+    secret, context = bytes(range(32)), bytes(range(32, 64))
+    document: Json = {"b": ["\u20ac", "\n", 1 << 53], "a": None, "\u00fc": True}
+    return {
+        "canonical": canon.dump(document).hex(),
+        "grouped": text.grouped(context),
+        "key": write_key(STRANGER),
+        "key_public": STRANGER.recipient.key.hex(),
+        "pack_commitment": PackKeys(secret, context).commitment.hex(),
+        "pack_context": context.hex(),
+        "pack_secret": secret.hex(),
+        "words": text.words(context),
+    }
+
+
+def main() -> None:
+    for one in PLACE.iterdir():
+        if one.is_dir():
+            shutil.rmtree(one)
+    (PLACE / "attached").mkdir()
+    with tempfile.TemporaryDirectory() as work:
+        bench = Bench(Path(work))
+        store, first = plain(bench)
+        changed(bench, store, first, spliced(bench))
+        hostile(bench)
+    (PLACE / "damaged.json").write_bytes(
+        canon.dump(bench.damaged).replace(b'{"about', b'\n{"about') + b"\n"
+    )
+    (PLACE / "primitives.json").write_bytes(canon.dump(primitives()) + b"\n")
+
+
+if __name__ == "__main__":
+    main()

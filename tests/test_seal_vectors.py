@@ -1,0 +1,189 @@
+"""Every vector in tests/vectors, replayed: good stores are read as promised, damaged ones refused
+by the promised name, without a key where that is promised.
+"""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict, cast
+
+import pytest
+
+from appliance.errors import MotionGearError
+from appliance.seal import canary, canon, statement, text, verify
+from appliance.seal.accepted import Accepted
+from appliance.seal.cut import digest
+from appliance.seal.envelope import PackKeys
+from appliance.seal.keys import PrivateKey
+from appliance.seal.recover import recover
+from appliance.seal.verify import Pins, Trust
+from tests.readout import content
+
+PLACE = Path(__file__).parent / "vectors"
+GOOD = sorted(one.name for one in PLACE.glob("good-*"))
+
+
+class Edit(TypedDict, total=False):
+    do: str
+    file: str
+    at: int
+    mask: int
+    size: int
+    # "with" and "from" are keywords of Python: read by name below
+
+
+class Damaged(TypedDict, total=False):
+    about: str
+    base: str
+    edits: list[Edit]
+    keyless: bool
+    refused: str
+    device: str
+    root: str
+    recipients: list[str]
+    accepted_sequence: int
+    seed: str
+
+
+DAMAGED = cast("list[Damaged]", json.loads((PLACE / "damaged.json").read_bytes()))
+PRIMITIVES = json.loads((PLACE / "primitives.json").read_bytes())
+
+
+def read(name: str) -> dict[str, object]:
+    return cast("dict[str, object]", json.loads((PLACE / name / "vector.json").read_bytes()))
+
+
+def keys_of(vector: dict[str, object]) -> list[PrivateKey]:
+    listed = cast("list[dict[str, str]]", vector["keys"])
+    found = [PrivateKey(one["name"], one["role"], bytes.fromhex(one["seed"])) for one in listed]
+    assert [one.recipient.fingerprint for one in found] == [one["fingerprint"] for one in listed]
+    return found
+
+
+def apply(store: Path, edit: Edit) -> None:
+    path = store / edit["file"]
+    other = cast("dict[str, str]", edit)
+    match edit["do"]:
+        case "flip":
+            data = bytearray(path.read_bytes())
+            data[edit["at"]] ^= edit["mask"]
+            path.write_bytes(data)
+        case "cut":
+            with path.open("r+b") as out:
+                out.truncate(edit["size"])
+        case "remove":
+            path.unlink()
+        case "swap":
+            aside = store.with_name("aside")
+            path.rename(aside)
+            (store / other["with"]).rename(path)
+            aside.rename(store / other["with"])
+        case "copy":
+            shutil.copyfile(PLACE / other["from"], path)
+        case unknown:
+            raise ValueError(unknown)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_store_is_read_as_promised(name: str) -> None:
+    vector, path = read(name), PLACE / name / "store"
+    device, root = cast("dict[str, str]", vector["device"]), cast("dict[str, str]", vector["root"])
+    sealed = verify.inspect(path, Pins(device["fingerprint"], root["words"]))
+    assert sealed.trust is Trust.AUTHENTIC
+    assert sealed.seal.device == device["public"]
+    assert sealed.seal.root().hex() == root["hex"]
+    assert text.grouped(sealed.seal.root()) == root["text"]
+    assert sealed.seal.sequence == vector["sequence"]
+    assert len(sealed.infos) == vector["packs"]
+    assert sealed.store.head.digest().hex() == vector["head_digest"]
+    assert verify.verify(sealed).problems == []
+    for place, key in enumerate(keys_of(vector)):
+        maps, findings = verify.open_all(sealed, key)
+        assert findings.problems == []
+        assert [
+            {
+                "blocks": len(one.manifest),
+                "complete": one.complete,
+                "content": digest(content(one, key)).hex() if one.complete else None,
+                "disk": one.spec.disk,
+                "machine": one.spec.machine,
+                "manifest_root": one.manifest.root().hex(),
+                "point": one.spec.point,
+                "serial": one.spec.facts.serial,
+                "size": one.spec.facts.size,
+                "splices": [list(splice) for splice in one.packs.splices],
+                "unreadable": [list(bad) for bad in one.unreadable()],
+            }
+            for one in maps
+        ] == vector["disks"]
+        codes = cast("list[str]", vector["canary_codes"])
+        assert canary.open_code(path, sealed.store.head, key) == codes[place]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_good_store_is_recovered_from_its_packs(tmp_path: Path, name: str) -> None:
+    vector = read(name)
+    packs = sorted((PLACE / name / "store" / "packs").iterdir())
+    found, lost = recover(packs, keys_of(vector)[0], tmp_path)
+    assert lost == []
+    contents = {
+        one["disk"]: one["content"] for one in cast("list[dict[str, str]]", vector["disks"])
+    }
+    for one in found:
+        whole = digest(one.path.read_bytes()).hex()
+        assert contents[one.spec.disk] == (whole if one.ended else None)
+
+
+@pytest.mark.parametrize(
+    "vector", DAMAGED, ids=[f"{one['base']}: {one['about']}" for one in DAMAGED]
+)
+def test_a_damaged_store_is_refused_as_promised(tmp_path: Path, vector: Damaged) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(PLACE / vector["base"] / "store", store)
+    for edit in vector["edits"]:
+        apply(store, edit)
+    good = read("good-plain")
+    seed = vector.get("seed")
+    key = PrivateKey("a", "operator", bytes.fromhex(seed)) if seed else keys_of(good)[0]
+    assert refusal(tmp_path, store, vector, None) == (
+        vector["refused"] if vector["keyless"] else ""
+    )
+    assert refusal(tmp_path, store, vector, key) == vector["refused"]
+
+
+def refusal(place: Path, store: Path, vector: Damaged, key: PrivateKey | None) -> str:
+    """The name of the first refusal, without a key or with one; empty when there is none."""
+    book = Accepted(place)
+    if "accepted_sequence" in vector:
+        last = statement.read(store)
+        book.accept(replace(last, sequence=vector["accepted_sequence"], waiver="a later one"))
+    pins = Pins(
+        vector.get("device", ""), vector.get("root", ""), tuple(vector.get("recipients", ()))
+    )
+    try:
+        sealed = verify.inspect(store, pins, book)
+        verify.verify(sealed).refuse()
+        if key is not None:
+            verify.open_all(sealed, key)[1].refuse()
+    except MotionGearError as exc:
+        return exc.name
+    return ""
+
+
+def test_the_primitives_are_what_they_were() -> None:
+    told = PRIMITIVES
+    context, secret = bytes.fromhex(told["pack_context"]), bytes.fromhex(told["pack_secret"])
+    assert PackKeys(secret, context).commitment.hex() == told["pack_commitment"]
+    assert text.grouped(context) == told["grouped"]
+    assert text.words(context) == told["words"]
+    key = PrivateKey("stranger", "operator", bytes.fromhex(told["key"]["seed"]))
+    assert key.recipient.key.hex() == told["key_public"]
+    assert key.recipient.fingerprint == told["key"]["fingerprint"]
+    canonical = bytes.fromhex(told["canonical"])
+    assert canon.dump(json.loads(canonical)) == canonical
+
+
+def test_the_vectors_stay_small() -> None:
+    files = [one for one in PLACE.rglob("*") if one.is_file()]
+    assert sum(one.stat().st_size for one in files) < 1_500_000
