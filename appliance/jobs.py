@@ -41,6 +41,7 @@ from appliance.model import (
     Target,
     Volume,
     VolumeInfo,
+    VolumeSpec,
     VolumeState,
 )
 from appliance.rate import Throttle, parse_limit
@@ -381,7 +382,7 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     _replay(spec, desk, plan, target)
     for one in plan.disks:
         _save_manifest(desk.home, sealed.seal.root().hex(), one.map)
-        _check(desk, target, one.map.manifest, one.volume.name)
+        _check(desk, target, one.map.manifest, one.volume)
     if sealed.trust is verify.Trust.AUTHENTIC:
         accepted.accept(sealed.seal)
 
@@ -454,24 +455,13 @@ def plan_figures(plan: Plan) -> dict[str, Json]:
     }
 
 
-def _check(desk: Desk, target: Target, manifest: Manifest, name: str) -> None:
-    spec = next(
-        (
-            one.spec
-            for one in target.volumes()
-            if (one.spec.name, one.spec.disk, one.spec.point)
-            == (name, manifest.disk, manifest.point)
-        ),
-        None,
-    )
-    if spec is None:
-        raise VolumeMissingError(f"There is no volume {name} of disk {manifest.disk}")
+def _check(desk: Desk, target: Target, manifest: Manifest, spec: VolumeSpec) -> None:
     with target.attach(spec) as volume:
         checked = Check(volume, manifest, desk.emit, desk.stop).run()
     info = target.tag(spec, VolumeState.BAD if checked.wrong else VolumeState.CHECKED)
     ranges = [list(one) for one in byte_ranges(checked, manifest)]
     figures: Mapping[str, Json] = {
-        "volume": name,
+        "volume": spec.name,
         "location": info.location,
         "disk": manifest.disk,
         "size": manifest.size,
@@ -480,7 +470,7 @@ def _check(desk: Desk, target: Target, manifest: Manifest, name: str) -> None:
         "root": manifest.root().hex(),
     }
     desk.emit(Result("check", figures))
-    refuse_wrong(checked, manifest, name)
+    refuse_wrong(checked, manifest, spec.name)
 
 
 def check(spec: CheckSpec, desk: Desk) -> None:
@@ -499,7 +489,7 @@ def check(spec: CheckSpec, desk: Desk) -> None:
         try:
             if one.state is VolumeState.PARTIAL:
                 raise CheckFailedError(f"Volume {one.spec.name} was not restored to its end")
-            _check(desk, target, manifest, one.spec.name)
+            _check(desk, target, manifest, one.spec)
         except StoppedError:
             raise
         except MotionGearError as exc:

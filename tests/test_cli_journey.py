@@ -151,3 +151,24 @@ def test_recovery_says_what_a_lost_pack_costs(
     assert 0 < missing < 20
     again = operator.typed(*recover, passphrase=PASSPHRASE).refused(ExistsError)
     assert "never overwritten" in again.err
+
+
+def test_recovery_goes_as_far_as_it_can_and_says_why_no_further(
+    tmp_path: Path, operator: Shell, keyring: Keys
+) -> None:
+    data = noise(6 * BLOCK)
+    sent = sealed_disks(tmp_path, web01=data)
+    (pack,) = sent.packs("web01")
+    with pack.open("r+b") as file:
+        file.seek(4 * BLOCK)
+        file.write(b"damage")
+    stray = tmp_path / "stray.pack"
+    stray.write_bytes(b"no pack at all")
+    out = tmp_path / "out"
+    recover = ("recover", pack, stray, "--key", keyring.operator, "-o", out)
+    said = operator.typed(*recover, passphrase=PASSPHRASE).refused(IncompleteDiskError)
+    assert "Lost: stray.pack" in said.out
+    assert re.search(r"NOT WHOLE, \d blocks missing", said.out)
+    assert re.search(rf"^  {pack.name}: Record 4 is damaged", said.out, re.MULTILINE)
+    (image,) = out.glob("*.img")
+    assert image.read_bytes()[: 2 * BLOCK] == data[: 2 * BLOCK]

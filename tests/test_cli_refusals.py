@@ -96,6 +96,9 @@ def test_a_descriptor_that_gives_no_passphrase_is_refused(
     with (tmp_path / "latin").open("rb") as file:
         refused = operator.typed(*manifest, file.fileno()).refused(BadInputError)
     assert "not UTF-8" in refused.err
+    (tmp_path / "short").write_text(PASSPHRASE)  # ends without a line's end
+    with (tmp_path / "short").open("rb") as file:
+        operator.typed(*manifest, file.fileno()).fine()
 
 
 def test_a_key_that_opens_nothing_here_is_refused(
@@ -178,6 +181,7 @@ def test_sealing_wants_an_opened_canary_or_a_reason(
     device: Shell, operator: Shell, keyring: Keys, store: Store
 ) -> None:
     seal = ("seal", "-s", store.path)
+    assert "Sealed" not in device.typed("shipment", "show", "-s", store.path).fine().out
     assert "is empty" in device.typed(*seal).refused(NotReadyToShipError).err
     fill(store)
     assert "canary open" in device.typed(*seal).refused(NotReadyToShipError).err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.demo import fill
+from appliance.cli.demo import Report, fill
 from appliance.errors import ExistsError, NeedRootError
 from tests.media import tool
 from tests.technician import Shell
@@ -67,6 +67,26 @@ def test_the_demo_is_for_root(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     operator.typed("demo", "--dir", tmp_path / "demo").refused(NeedRootError)
     assert not (tmp_path / "demo").exists()
+
+
+def test_the_report_says_what_took_how_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    report = Report(as_lines=False)
+    with report.step("read") as told:
+        clock[0] += 2
+        told(10**9, "all of it")
+    with report.step("think"):
+        clock[0] += 0.5
+    report.show()
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == ["== read", "== think"]
+    assert [one.split() for one in shown[4:]] == [
+        ["read", "2.0", "s", "1.0", "GB", "500.0", "MB/s", "all", "of", "it"],
+        ["think", "0.5", "s"],
+    ]
 
 
 def test_files_that_come_by_again_are_edited(tmp_path: Path) -> None:

@@ -321,6 +321,18 @@ def test_a_whole_volume_does_not_make_an_exchanged_pack_true(
     assert not list(goal.glob("*.img"))
 
 
+def test_a_volume_of_unknown_history_is_restored_once_more(
+    operator: Shell, device: Shell, sent: Sent, goal: Path
+) -> None:
+    """Another console has restored it: here nobody has proved what it should hold."""
+    restored(operator, restore_spec(sent, goal))
+    told = restored(device, restore_spec(sent, goal))
+    assert f"{len(sent.packs('web01'))} packs" in {
+        one.detail for one in told if isinstance(one, Step)
+    }
+    assert arrived(sent, goal)
+
+
 def test_a_pack_that_was_replayed_is_not_believed_once_it_is_another(
     tmp_path: Path, operator: Shell, goal: Path
 ) -> None:
