@@ -86,6 +86,9 @@ def test_the_disk_under_the_root_directory_is_refused() -> None:
     for number in found:
         with pytest.raises(OwnDiskError, match="carries /, which"):
             guard.refuse_own_device(number, "vda", [Path("/")])
+        node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}").resolve()
+        if not (node / "partition").exists():
+            refused(AttachedDisks([]), Path("/dev", node.name), OwnDiskError)
 
 
 def test_the_disk_under_the_store_is_refused(bench: Bench) -> None:

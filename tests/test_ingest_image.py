@@ -7,6 +7,7 @@ import pytest
 
 from appliance.block import aligned_buffer, opened
 from appliance.errors import NeedRootError, NotADiskError, SourceChangedError, SourceGoneError
+from appliance.ingest import guard
 from appliance.ingest.image import ImageDisk, ImageFiles
 from appliance.model import Extent
 from tests.media import Bench, tool, unprivileged
@@ -183,6 +184,19 @@ def test_an_empty_image_is_refused(tmp_path: Path) -> None:
 def test_a_pipe_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert "neither a disk nor an image file" in why_refused(tmp_path / "pipe")
+
+
+def test_nor_for_the_writer_of_a_pipe_put_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = image(tmp_path, b"content")
+
+    def exchange(*_: object) -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    monkeypatch.setattr(guard, "refuse_image", exchange)
+    assert why_refused(path).endswith("is empty")
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

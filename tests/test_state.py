@@ -2,12 +2,13 @@
 the seal.
 """
 
+import fcntl
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -307,6 +308,22 @@ def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.Monk
             assert state.job(job).title == "web01"
         with opened_database(home) as db:
             assert db.execute("select colour from jobs").fetchall() == [("red",)]
+
+
+def test_tables_are_made_by_one_process_at_a_time(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Looking(Migrations):
+        def apply(self, db: Database, *, stop_before: str | Iterable[str] | None = None) -> None:
+            with opened(home / "state.lock", os.O_RDWR) as fd, pytest.raises(BlockingIOError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            super().apply(db, stop_before=stop_before)
+
+    looking = Looking("motiongear")
+    looking()(state_module.first)
+    monkeypatch.setattr(state_module, "migrations", looking)
+    with State(home) as state:
+        assert add(state)
 
 
 def test_only_the_owner_may_read_it(home: Path) -> None:

@@ -18,9 +18,6 @@ from appliance.seal.canon import MAX_INT
 from appliance.seal.papers import MAX_PARTS
 
 _ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-_NO_TABLE = 1  # sfdisk's exit code where there is no table
-_NOTHING_FOUND = 2  # blkid's
-_AMBIVALENT = 8
 _LAST_DIGITS = re.compile(r"[0-9]{1,5}$")
 
 
@@ -57,7 +54,7 @@ def _table(source: str, sector: int) -> dict[str, object]:
     """Sfdisk's partition table; empty where there is none."""
     try:
         with _as_device(source, sector) as device:
-            said = run("sfdisk", "--json", device, fine=(0, _NO_TABLE))
+            said = run("sfdisk", "--json", device)
         found = json.loads(said)
     except (ToolFailedError, ValueError, RecursionError):
         return {}
@@ -67,10 +64,9 @@ def _table(source: str, sector: int) -> dict[str, object]:
 
 def _probe(source: str, offset: int, size: int) -> dict[str, str]:
     """Blkid's low-level probe of a byte range; empty where it finds nothing or cannot decide."""
-    fine = (0, _NOTHING_FOUND, _AMBIVALENT)
     args = ("--probe", "--output", "udev", "--offset", str(offset), "--size", str(size), source)
     try:
-        said = run("blkid", *args, fine=fine)
+        said = run("blkid", *args)
     except ToolFailedError:
         return {}
     pairs = (line.partition("=") for line in said.splitlines())
