@@ -265,7 +265,7 @@ def changed(bench: Bench, one: Store, seal_one: Seal, seal_many: Seal) -> None:
         base,
         "A seal older than one accepted before, with device and root as expected",
         "older-seal",
-        accepted_sequence=seal_many.sequence,
+        accepted=seal_many.sequence,
         device=bench.device.fingerprint,
         root=root,
     )

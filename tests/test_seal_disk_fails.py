@@ -4,6 +4,7 @@ error has a name, and what is there can still be sealed.
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,6 +175,33 @@ def test_a_directory_that_cannot_be_synced_voids_the_first_checkpoint(
         with pytest.raises(StoreWriteError):
             pack.checkpoint(0, GUARD)
     assert list(store.names()) == []
+
+
+def test_a_pack_gets_its_name_only_when_all_of_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    pack = written(store)
+    order: list[str] = []
+    sync, rename, write = os.fsync, Path.rename, os.pwrite
+
+    def synced(fd: int) -> None:
+        order.append("directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "pack")
+        sync(fd)
+
+    def renamed(path: Path, target: Path) -> Path:
+        order.append("rename")
+        return rename(path, target)
+
+    def wrote(fd: int, data: bytes, offset: int) -> int:
+        order.append("write")
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(os, "pwrite", wrote)
+    pack.close(0, GUARD, PackState.CLOSED)
+    assert order == ["write", "write", "write", "pack", "rename", "directory"]
 
 
 def test_a_pack_is_never_opened_over_another(tmp_path: Path) -> None:

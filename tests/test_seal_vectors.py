@@ -24,13 +24,11 @@ PLACE = Path(__file__).parent / "vectors"
 GOOD = sorted(one.name for one in PLACE.glob("good-*"))
 
 
-class Edit(TypedDict, total=False):
-    do: str
-    file: str
-    at: int
-    mask: int
-    size: int
-    # "with" and "from" are keywords of Python: read by name below
+Edit = TypedDict(
+    "Edit",
+    {"do": str, "file": str, "with": str, "from": str, "at": int, "mask": int, "size": int},
+    total=False,
+)
 
 
 class Damaged(TypedDict, total=False):
@@ -42,7 +40,7 @@ class Damaged(TypedDict, total=False):
     device: str
     root: str
     recipients: list[str]
-    accepted_sequence: int
+    accepted: int
     seed: str
 
 
@@ -63,7 +61,6 @@ def keys_of(vector: dict[str, object]) -> list[PrivateKey]:
 
 def apply(store: Path, edit: Edit) -> None:
     path = store / edit["file"]
-    other = cast("dict[str, str]", edit)
     match edit["do"]:
         case "flip":
             data = bytearray(path.read_bytes())
@@ -77,10 +74,10 @@ def apply(store: Path, edit: Edit) -> None:
         case "swap":
             aside = store.with_name("aside")
             path.rename(aside)
-            (store / other["with"]).rename(path)
-            aside.rename(store / other["with"])
+            (store / edit["with"]).rename(path)
+            aside.rename(store / edit["with"])
         case "copy":
-            shutil.copyfile(PLACE / other["from"], path)
+            shutil.copyfile(PLACE / edit["from"], path)
         case unknown:
             raise ValueError(unknown)
 
@@ -155,9 +152,9 @@ def test_a_damaged_store_is_refused_as_promised(tmp_path: Path, vector: Damaged)
 def refusal(place: Path, store: Path, vector: Damaged, key: PrivateKey | None) -> str:
     """The name of the first refusal, without a key or with one; empty when there is none."""
     book = Accepted(place)
-    if "accepted_sequence" in vector:
+    if "accepted" in vector:
         last = statement.read(store)
-        book.accept(replace(last, sequence=vector["accepted_sequence"], waiver="a later one"))
+        book.accept(replace(last, sequence=vector["accepted"], waiver="a later one"))
     pins = Pins(
         vector.get("device", ""), vector.get("root", ""), tuple(vector.get("recipients", ()))
     )

@@ -181,6 +181,22 @@ def test_a_checkpoint_before_anything_was_put_writes_nothing(tmp_path: Path) -> 
     assert list(store.names()) == []
 
 
+def test_a_checkpoint_covers_zeros_and_unreadable_bytes_too(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    data = os.urandom(2 * BLOCK) + bytes(7 * BLOCK)
+    with StoreWriter(store) as writer:
+        writer.begin(point(data), FakeWitness())
+        for index in range(2):
+            block = memoryview(data)[index * BLOCK :][:BLOCK]
+            writer.put(Cutter().cut(index, block, (Extent(index * BLOCK, 512),)))
+        writer.put(zero_run(2, 5))
+        writer.checkpoint()
+    store.mend()
+    (found,) = maps_of(store)
+    assert content(found)[: 7 * BLOCK] == data[: 7 * BLOCK]
+    assert found.unreadable() == [(0, 512), (BLOCK, 512)]
+
+
 def test_a_session_goes_on_where_the_checkpoint_stands(tmp_path: Path) -> None:
     store, _ = new_store(tmp_path)
     data = os.urandom(12 * BLOCK)
