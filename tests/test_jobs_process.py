@@ -52,7 +52,7 @@ def test_the_private_key_is_nowhere_but_in_memory(
     seed = OPERATOR.seed()
     secrets = [seed, seed.hex().encode(), base64.b64encode(seed), PASSPHRASE.encode()]
     command = ("restore", "-s", sent.path, "--to", tmp_path / "to", "--key", keyring.operator)
-    with operator.popen(*command, "--limit", "2MB/s", passphrase=PASSPHRASE) as console:
+    with operator.popen(*command, "--limit", "1MB/s", passphrase=PASSPHRASE) as console:
         until(lambda: bool(operator.events(JobId(1), "step")))
         for pid in (console.pid, pid_of(operator, JobId(1))):
             for name in ("cmdline", "environ"):

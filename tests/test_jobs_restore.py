@@ -37,10 +37,20 @@ from tests.technician import (
     until,
 )
 
+TINY = Pace(pack_size=300 << 10, checkpoint_bytes=1 << 30, checkpoint_seconds=3600)
+
 
 @pytest.fixture
 def sent(tmp_path: Path) -> Sent:
-    return sealed_disks(tmp_path, web01=noise(60 * BLOCK) + bytes(9 * BLOCK) + b"end")
+    """One disk in some twenty packs."""
+    return sealed_disks(tmp_path, TINY, web01=noise(60 * BLOCK) + bytes(9 * BLOCK) + b"end")
+
+
+@pytest.fixture(autouse=True)
+def one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process one pack after the other is read, however many cores there are."""
+    for room in ("restore.replay", "seal.verify"):
+        monkeypatch.setattr(f"appliance.{room}.readers_for", lambda _: 1)
 
 
 @pytest.fixture
@@ -341,8 +351,7 @@ def test_a_pack_that_was_replayed_is_not_believed_once_it_is_another(
     """
     words = [b"block %d " % index for index in range(120)]
     data = b"".join((one * BLOCK)[:BLOCK] for one in words)
-    pace = Pace(pack_size=300 << 10, checkpoint_bytes=1 << 30, checkpoint_seconds=3600)
-    sent = sealed_disks(tmp_path, pace, web01=data)
+    sent = sealed_disks(tmp_path, TINY, web01=data)
     with pytest.raises(StoppedError):
         restored(operator, restore_spec(sent, goal), lambda: noted(operator.home, "replayed") > 0)
     with operator.state() as state:
