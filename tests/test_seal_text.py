@@ -30,6 +30,7 @@ def test_case_spaces_and_misread_digits_are_forgiven() -> None:
         text.parse_either(f"  {printed.lower().replace('-', ' - ')}\n", 20, "It") == b"\xff" * 20
     )
     assert text.parse_either(typed, 32, "It") == ROOT
+    assert text.parse_either(ROOT.hex(), 32, "It") == ROOT
 
 
 @pytest.mark.parametrize(

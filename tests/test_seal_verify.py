@@ -675,3 +675,17 @@ def test_two_contents_packs_are_one_too_many(tmp_path: Path) -> None:
     Forge(store, replace(pack_head(store, "00" * 16), sequence=1)).close(PackState.CLOSED)
     sign_again(store, device)
     assert refused(store.path) == "seal-damaged"
+
+
+def test_a_pack_exchanged_between_index_and_reading_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    sealed = verify.inspect(store.path, verify.Pins())
+    maps = verify.open_points(sealed, OPERATOR)
+    for pack in maps[0].indexes:
+        maps[0].indexes[pack] = bytes(32)
+    monkeypatch.setattr(verify, "open_points", lambda *_: maps)
+    _, findings = verify.open_all(sealed, OPERATOR)
+    assert [one.name for one in findings.problems] == ["pack-damaged"]
+    assert "was exchanged" in findings.problems[0].what

@@ -1,8 +1,8 @@
 """Target: raw sparse files in a directory, as local KVM takes them; attached to a loop device on
 request.
 
-A volume is ``<name>.img`` with its tag beside it, ``<name>.json``. While it is being restored the
-file is called ``<name>.img.partial``: nothing half-written is taken for whole.
+A volume is ``<name>.img`` with its tag beside it, ``<name>.json``. While it is being restored, or
+when it is bad, it is called ``<name>.img.partial``: what is not whole is not taken for whole.
 """
 
 import errno
@@ -38,6 +38,7 @@ from appliance.model import DiskId, VolumeInfo, VolumeSpec, VolumeState
 from appliance.run import run
 
 _ZEROS = aligned_buffer(1 << 20)
+_NOT_WHOLE = frozenset({VolumeState.PARTIAL, VolumeState.BAD})
 
 
 def _failed(exc: OSError, path: Path) -> MotionGearError:
@@ -190,10 +191,10 @@ class LocalTarget:
             raise VolumeMissingError(f"There is no volume {spec.name} of this disk and store")
         try:
             old, new = Path(known.location), self._path(spec.name, state)
-            if old != new and state is VolumeState.PARTIAL:
+            if old != new and state in _NOT_WHOLE:
                 old.rename(new)
             self._write_tag(spec, state, known.id)
-            if old != new and state is not VolumeState.PARTIAL:
+            if old != new and state not in _NOT_WHOLE:
                 old.rename(new)
             sync_directory(self._directory)
         except OSError as exc:
@@ -206,7 +207,7 @@ class LocalTarget:
         return run("losetup", *args).strip()
 
     def _path(self, name: str, state: VolumeState) -> Path:
-        ending = ".img.partial" if state is VolumeState.PARTIAL else ".img"
+        ending = ".img.partial" if state in _NOT_WHOLE else ".img"
         return self._directory / f"{name}{ending}"
 
     def _file(self, name: str) -> Path | None:

@@ -11,13 +11,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from appliance.errors import MotionGearError, PackDamagedError, RecordDamagedError, StoppedError
+from appliance.errors import MotionGearError, PackDamagedError, StoppedError
 from appliance.events import Emit, Progress, Step
 from appliance.model import DiskId, PackId, Stop, Volume
 from appliance.rate import Throttle
 from appliance.restore.plan import Plan, PlannedDisk
 from appliance.seal.keys import PrivateKey
-from appliance.seal.layout import Entry, Kind
+from appliance.seal.layout import Entry
+from appliance.seal.pointmap import refuse_other_index
 from appliance.seal.readback import each, readers_for
 from appliance.seal.scan import PackInfo, PackReader, Record
 
@@ -113,6 +114,7 @@ class Replay:
         name = info.path.name
         with PackReader(info.path, self._key) as reader:
             entries = reader.entries(info)
+            refuse_other_index(work.disk.map.indexes[info.head.pack], entries, name)
             needed = {one >> 32 for one in work.wanted}
             left = info.size
             for record in reader.sweep(info, entries, self._damaged(work)):
@@ -121,7 +123,7 @@ class Replay:
                         "The restore was stopped", safe="What is on the volumes stays."
                     )
                 if record.entry.number in needed:
-                    self._write(work, record, name)
+                    self._write(work, record)
                 self._tell(record.entry.head.frame_size)
                 left -= record.entry.head.frame_size
             if reader.swept.hex() != self._listed[info.head.pack].digest:
@@ -130,15 +132,11 @@ class Replay:
             with self._lock:
                 self.told.bytes_read += info.size
 
-    def _write(self, work: _Work, record: Record, name: str) -> None:
-        head, manifest = record.entry.head, work.disk.map.manifest
+    def _write(self, work: _Work, record: Record) -> None:
+        head, size = record.entry.head, work.disk.map.manifest.block_size
         for index in work.blocks(record.entry.number):
-            if head.kind is not Kind.BLOCK or head.digest != manifest[index][0]:
-                raise RecordDamagedError(
-                    f"{name}: block {index} refers to a record that is not its own"
-                )
             self._throttle.take(head.plain, self._stop)
-            work.volume.pwrite(index * manifest.block_size, memoryview(record.payload))
+            work.volume.pwrite(index * size, memoryview(record.payload))
             with self._lock:
                 self.told.bytes_written += head.plain
 

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from blake3 import blake3
+
 from appliance.block import PAGE
 from appliance.errors import PackDamagedError, RecordDamagedError, UnknownFormatError
 from appliance.model import (
@@ -283,6 +285,14 @@ class Entry:
     number: int
     offset: int
     head: RecordHead
+
+
+def entries_digest(entries: Sequence[Entry]) -> bytes:
+    """A digest of everything an index says."""
+    found = blake3()
+    for one in entries:
+        found.update(one.head.encode() + _OFFSET.pack(one.offset))
+    return found.digest()
 
 
 def frame_bytes(first: int, second: int) -> bytes:

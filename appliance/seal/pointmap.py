@@ -7,12 +7,13 @@ untouched where unknown; while it is built, 32 a record.
 
 import mmap
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from appliance.errors import (
     ForeignPackError,
     IncompleteDiskError,
     MotionGearError,
+    PackDamagedError,
     PackMissingError,
     RecordDamagedError,
     RecordOrderError,
@@ -25,6 +26,7 @@ from appliance.seal.layout import (
     Entry,
     Kind,
     PackState,
+    entries_digest,
     parse_ranges,
 )
 from appliance.seal.manifest import Manifest, State
@@ -46,6 +48,7 @@ class PointMap:
         self.spec = spec
         self.manifest = Manifest(packs.disk, packs.point, block_size, spec.facts.size)
         self.end: PointEnd | None = None
+        self.indexes: dict[PackId, bytes] = {}  # what each pack's index said, as a digest
         self._bad = Ranges()
         self._place = 0
         self._next = 0  # the block that the next content record must begin with
@@ -229,12 +232,21 @@ def _take_pack(
     if spec.facts.size != found.spec.facts.size:
         raise RecordDamagedError("its disk head tells of another size than the packs before it")
     found.begin_pack()
+    found.indexes[info.head.pack] = entries_digest(entries)
     for entry in entries[1:]:
         _take_entry(found, entry, reader)
     found.end_pack(info.checkpoint.cursor)
     if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
         raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
     return found
+
+
+def refuse_other_index(told: bytes | None, entries: Sequence[Entry], name: str) -> None:
+    """Refuse an index that is not the one a map was made of: the pack was exchanged in between.
+    ``told`` is None for the contents pack, of which no map is made.
+    """
+    if told is not None and told != entries_digest(entries):
+        raise PackDamagedError(f"{name}: it was exchanged while the store was read")
 
 
 def _take_entry(found: PointMap, entry: Entry, reader: PackReader) -> None:

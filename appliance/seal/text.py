@@ -58,7 +58,9 @@ def parse_words(text: str, size: int, what: str) -> bytes:
 
 
 def parse_either(text: str, size: int, what: str) -> bytes:
-    """Grouped text or words, whichever was typed."""
+    """Grouped text, words, or the hex that programs are given: whichever was typed."""
+    if re.fullmatch(rf"[0-9a-fA-F]{{{2 * size}}}", text.strip()):
+        return bytes.fromhex(text.strip())
     if len(text.split()) >= 12 and "-" not in text:
         return parse_words(text, size, what)
     return parse_grouped(text, size, what)

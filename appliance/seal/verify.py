@@ -31,7 +31,7 @@ from appliance.seal.cut import digest
 from appliance.seal.keys import FINGERPRINT_SIZE, PrivateKey
 from appliance.seal.layout import Entry, Kind
 from appliance.seal.papers import Contents, read_contents
-from appliance.seal.pointmap import PointMap, build
+from appliance.seal.pointmap import PointMap, build, refuse_other_index
 from appliance.seal.readback import digest_file, each, readers_for
 from appliance.seal.scan import PackInfo, PackReader, examine
 from appliance.seal.statement import Seal, SealedPack
@@ -296,6 +296,7 @@ def open_all(
     """
     maps = open_points(sealed, key)
     specs = {one.packs.disk: one.spec for one in maps}
+    indexes = {pack: told for one in maps for pack, told in one.indexes.items()}
     infos = {one.path: one for one in sealed.infos.values()}
     emit(Step("open", f"{len(infos)} packs"))
     tally = _Tally("open", sum(one.size for one in infos.values()), emit)
@@ -306,6 +307,7 @@ def open_all(
         hit: list[Entry] = []  # of this pack alone: several are opened side by side
         with PackReader(path, key) as reader:
             entries = reader.entries(info)
+            refuse_other_index(indexes.get(info.head.pack), entries, path.name)
 
             def damaged(entry: Entry, problem: MotionGearError) -> None:
                 hit.append(entry)
