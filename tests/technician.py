@@ -104,7 +104,8 @@ class Shell:
         given, fds = _with_passphrase(args, passphrase)
         try:
             return subprocess.Popen(
-                [sys.executable, "-m", "appliance", *given],
+                # Where the tests run in the background, they and their children ignore SIGINT.
+                ["env", "--default-signal=INT", sys.executable, "-m", "appliance", *given],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

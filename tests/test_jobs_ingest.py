@@ -1,5 +1,6 @@
 """Ingest jobs that are killed, stopped, resumed, and given another disk than before."""
 
+import contextlib
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from appliance.errors import (
     SourceGoneError,
     StoppedError,
 )
+from appliance.events import silent
+from appliance.ingest.image import ImageDisk
 from appliance.model import JobId
+from appliance.seal.canon import now
 from appliance.seal.recover import recover
-from appliance.seal.store import Store
+from appliance.seal.store import Store, by_point
 from appliance.state import JobState
 from tests.support import BLOCK, OPERATOR
-from tests.technician import Shell, begun, ingest_spec, noise, until
+from tests.technician import Shell, begun, ingest_spec, noise
 
 SLOW = ("1MB/s",)  # 16 blocks a second: a job that is caught in the middle
 
@@ -161,11 +165,12 @@ def test_a_disk_that_shrinks_while_it_is_read_ends_the_job(
 def test_an_interrupted_console_leaves_its_job_running(
     device: Shell, store: Store, image: Path
 ) -> None:
-    command = ("ingest", image, "-s", store.path, "-m", "web01", "--limit", "1MB/s")
+    command = ("ingest", image, "-s", store.path, "-m", "web01", "--limit", "100kB/s")
     with device.popen(*command) as console:
-        until(lambda: bool(device.events(JobId(1), "step")))
         assert console.stdout is not None
+        assert console.stderr is not None
         assert console.stdout.readline().startswith("Job 1: ")
+        assert console.stderr.readline().startswith("open: ")  # so it follows
         console.send_signal(signal.SIGINT)
         _, said = console.communicate()
     assert console.returncode == 130
@@ -223,3 +228,64 @@ def test_dropping_can_be_thought_over(device: Shell, store: Store, image: Path) 
         console.communicate()
     assert console.returncode == 130
     assert sorted(store.packs.iterdir()) == before
+
+
+def test_nothing_beside_the_packs_is_ever_run(device: Shell, store: Store, image: Path) -> None:
+    """A courier may put anything into a store, and a technician may stand in it."""
+    decoy = store.path / "appliance"
+    decoy.mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        (decoy / name).write_text("open('run', 'w')\n")
+    with contextlib.chdir(store.path):
+        job = device.start("ingest", store.path, ingest_spec(store.path, image))
+        until(lambda: device.job(job).state is JobState.FINISHED)
+    assert not list(store.path.rglob("run"))
+    assert not (device.home / "run").exists()
+
+
+def test_a_change_that_was_seen_is_never_spliced(
+    device: Shell, store: Store, image: Path, tmp_path: Path
+) -> None:
+    """The samples may all miss it: what was read before is trusted no more."""
+    job = caught(device, store, image)
+    with image.open("r+b") as file:
+        file.seek(image.stat().st_size - 2)
+        file.write(b"E")
+    hurried = device.job(job)
+    assert hurried.state is JobState.RUNNING
+    device.kill(job)
+    hurry(device, job)
+    with device.state() as opened:
+        desk = jobs.Desk(job, device.home, opened, silent, lambda: False, None)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(SourceChangedError):
+            patch.setattr(ImageDisk, "confirm", changed)
+            jobs.run(opened.job(job), desk)
+        jobs.run(opened.job(job), desk)
+    (found,) = by_point(store.infos())
+    assert found.last.head.session == 2
+    assert [one.head.start for one in found.packs if one.head.session == 2][0] == 0
+    assert content(store, tmp_path / "out") == image.read_bytes()
+
+
+def changed(disk: ImageDisk) -> None:
+    raise SourceChangedError(f"{disk.facts.source} was written to")
+
+
+def test_a_disk_that_moved_before_its_first_pack_can_be_opened_when_sealed(
+    device: Shell, store: Store, image: Path
+) -> None:
+    """The facts that the seal tells are those that the packs tell."""
+    spec = ingest_spec(store.path, image)
+    with device.state() as opened:
+        job = opened.add_job(
+            "ingest", store.head.shipment, "t", jobs.dump_spec(spec), now(), spec.disk
+        )
+        desk = jobs.Desk(job, device.home, opened, silent, lambda: True, None)
+        with pytest.raises(StoppedError):
+            jobs.run(opened.job(job), desk)
+        assert not store.infos()
+        moved = image.rename(image.with_name("moved.img"))
+        opened.change_job(job, jobs.dump_spec(replace(spec, source=str(moved))))
+        jobs.run(opened.job(job), replace(desk, stop=lambda: False))
+        (told,) = opened.sources(store.head.shipment)
+        assert str(moved) in told.facts
