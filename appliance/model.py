@@ -262,7 +262,9 @@ class Target(Protocol):
     def volumes(self) -> Sequence[VolumeInfo]: ...
 
     def ensure_volume(self, spec: VolumeSpec) -> VolumeInfo:
-        """Make the volume or find it again by its tag; the second call changes nothing."""
+        """Make the volume or find it again by its tag; the second call changes nothing. One that
+        became shorter has its size again and is bad.
+        """
 
     def attach(self, spec: VolumeSpec) -> AbstractContextManager[Volume]: ...
 

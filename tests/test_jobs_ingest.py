@@ -25,7 +25,7 @@ from appliance.seal.recover import recover
 from appliance.seal.store import Store, by_point
 from appliance.state import JobState
 from tests.support import BLOCK, OPERATOR
-from tests.technician import Shell, begun, ingest_spec, noise
+from tests.technician import Shell, begun, ingest_spec, noise, until
 
 SLOW = ("1MB/s",)  # 16 blocks a second: a job that is caught in the middle
 
@@ -257,13 +257,14 @@ def test_a_change_that_was_seen_is_never_spliced(
     hurry(device, job)
     with device.state() as opened:
         desk = jobs.Desk(job, device.home, opened, silent, lambda: False, None)
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(SourceChangedError):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ImageDisk, "confirm", changed)
-            jobs.run(opened.job(job), desk)
+            with pytest.raises(SourceChangedError):
+                jobs.run(opened.job(job), desk)
         jobs.run(opened.job(job), desk)
     (found,) = by_point(store.infos())
     assert found.last.head.session == 2
-    assert [one.head.start for one in found.packs if one.head.session == 2][0] == 0
+    assert next(one.head.start for one in found.packs if one.head.session == 2) == 0
     assert content(store, tmp_path / "out") == image.read_bytes()
 
 
@@ -277,14 +278,15 @@ def test_a_disk_that_moved_before_its_first_pack_can_be_opened_when_sealed(
     """The facts that the seal tells are those that the packs tell."""
     spec = ingest_spec(store.path, image)
     with device.state() as opened:
-        job = opened.add_job(
-            "ingest", store.head.shipment, "t", jobs.dump_spec(spec), now(), spec.disk
-        )
+        text = jobs.dump_spec(spec)
+        job = opened.add_job("ingest", store.head.shipment, "t", text, now(), spec.disk)
         desk = jobs.Desk(job, device.home, opened, silent, lambda: True, None)
         with pytest.raises(StoppedError):
             jobs.run(opened.job(job), desk)
         assert not store.infos()
-        moved = image.rename(image.with_name("moved.img"))
+        elsewhere = image.parent / "elsewhere"
+        elsewhere.mkdir()
+        moved = image.rename(elsewhere / image.name)
         opened.change_job(job, jobs.dump_spec(replace(spec, source=str(moved))))
         jobs.run(opened.job(job), replace(desk, stop=lambda: False))
         (told,) = opened.sources(store.head.shipment)

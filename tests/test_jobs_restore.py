@@ -212,6 +212,22 @@ def test_a_wrong_volume_is_named_tagged_and_repaired(
     operator.typed(*check).fine()
 
 
+def test_a_volume_that_became_shorter_is_named_tagged_and_repaired(
+    operator: Shell, sent: Sent, goal: Path
+) -> None:
+    for checked_first in (True, False):
+        restored(operator, restore_spec(sent, goal))
+        (volume,) = goal.glob("*.img")
+        with volume.open("r+b") as file:
+            file.truncate(50 * BLOCK)
+        if checked_first:
+            check = operator.typed("check", "-s", sent.path, "--to", goal)
+            assert "block 50 to 69" in check.refused(CheckFailedError).err
+            assert [one.state for one in LocalTarget(str(goal)).volumes()] == [VolumeState.BAD]
+        restored(operator, restore_spec(sent, goal))
+        assert arrived(sent, goal)
+
+
 def test_every_volume_is_checked_even_behind_a_wrong_one(
     tmp_path: Path, operator: Shell, goal: Path
 ) -> None:

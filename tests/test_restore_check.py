@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import CheckFailedError, StoppedError
+from appliance.errors import CheckFailedError, StoppedError, TargetWriteError
 from appliance.events import Event, Progress, silent
 from appliance.model import DiskId
 from appliance.restore.check import Check, Checked, byte_ranges, refuse_wrong
@@ -69,6 +69,20 @@ def test_of_many_wrong_runs_twenty_are_named_and_the_rest_counted() -> None:
         refuse_wrong(check(data, bytes(held)), manifest_of(data), "web01")
     assert refused.value.what.count("block ") == 20
     assert refused.value.what.endswith(" and 5 more runs")
+
+
+def test_what_cannot_be_read_is_wrong() -> None:
+    data = noise(5 * BLOCK)
+    assert check(data, data[: 3 * BLOCK + 1]).wrong == ((3, 2),)
+
+    class Failing(MemoryVolume):
+        def pread(self, offset: int, buffer: memoryview) -> None:
+            if offset == BLOCK:
+                raise TargetWriteError("It cannot be read")
+            super().pread(offset, buffer)
+
+    volume = Failing(bytearray(data))
+    assert Check(volume, manifest_of(data), silent, lambda: False).run().wrong == ((1, 1),)
 
 
 def test_a_check_can_be_stopped() -> None:

@@ -116,6 +116,20 @@ def test_a_removed_volume_is_made_anew_with_another_id(tmp_path: Path) -> None:
     assert target.ensure_volume(SPEC).id != first.id
 
 
+@pytest.mark.parametrize("state", [VolumeState.PARTIAL, VolumeState.CHECKED])
+def test_a_volume_that_became_shorter_has_its_length_again_and_is_bad(
+    tmp_path: Path, state: VolumeState
+) -> None:
+    target = LocalTarget(str(tmp_path))
+    first = target.ensure_volume(SPEC)
+    os.truncate(target.tag(SPEC, state).location, 100)
+    target.check([SPEC])
+    found = target.ensure_volume(SPEC)
+    assert (found.id, found.state) == (first.id, VolumeState.BAD)
+    assert Path(found.location).stat().st_size == SPEC.size
+    assert target.ensure_volume(SPEC) == found
+
+
 @pytest.mark.parametrize("step", ["write_durably", "sync_directory"])
 def test_a_power_cut_while_a_volume_is_made_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

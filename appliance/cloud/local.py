@@ -127,12 +127,12 @@ class LocalTarget:
             if known is None:
                 need += spec.content
                 continue
-            found = Path(known.location).stat()
-            if found.st_size < spec.size:
+            if known.spec.size < spec.size:
                 raise VolumeTooSmallError(
-                    f"Volume {spec.name} has {found.st_size} bytes, the disk {spec.size}"
+                    f"Volume {spec.name} has {known.spec.size} bytes, the disk {spec.size}"
                 )
-            need += max(spec.content - found.st_blocks * SECTOR, 0)
+            held = Path(known.location).stat().st_blocks * SECTOR
+            need += max(spec.content - held, 0)
         place = _standing(self._directory)
         if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
             raise TargetWriteError(
@@ -152,7 +152,7 @@ class LocalTarget:
     def ensure_volume(self, spec: VolumeSpec) -> VolumeInfo:
         known = self._known(spec)
         if known is not None:
-            return known
+            return self._in_full_length(known)
         path = self._path(spec.name, VolumeState.PARTIAL)
         fresh = path.with_name(f"{path.name}.new")
         try:
@@ -168,6 +168,21 @@ class LocalTarget:
         except OSError as exc:
             raise _failed(exc, path) from exc
         return VolumeInfo(spec, VolumeState.PARTIAL, str(path), ident)
+
+    def _in_full_length(self, known: VolumeInfo) -> VolumeInfo:
+        """A file of ours that became shorter gets its length back, but is no longer whole."""
+        path = Path(known.location)
+        try:
+            if path.stat().st_size >= known.spec.size:
+                return known
+            bad = self.tag(known.spec, VolumeState.BAD)  # first: its end is lost
+            path = Path(bad.location)
+            with opened(path, os.O_RDWR) as fd:
+                os.ftruncate(fd, known.spec.size)
+                os.fsync(fd)
+        except OSError as exc:
+            raise _failed(exc, path) from exc
+        return bad
 
     @contextmanager
     def attach(self, spec: VolumeSpec) -> Iterator[LocalVolume]:

@@ -7,7 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from appliance.block import aligned_buffer
-from appliance.errors import CheckFailedError, StoppedError
+from appliance.errors import (
+    CheckFailedError,
+    StoppedError,
+    TargetWriteError,
+    VolumeTooSmallError,
+)
 from appliance.events import Emit, Progress, Step
 from appliance.model import Stop, Volume
 from appliance.seal.cut import digest
@@ -19,7 +24,9 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found: how many blocks, and which are wrong, as (first block, count)."""
+    """What a check found: how many blocks, and which are wrong, as (first block, count). What
+    cannot be read is wrong too.
+    """
 
     blocks: int
     wrong: tuple[tuple[int, int], ...]
@@ -57,7 +64,10 @@ class Check:
         if not hasattr(self._local, "buffer"):
             self._local.buffer = aligned_buffer(self._manifest.block_size)
         piece: memoryview = self._local.buffer[: self._manifest.length(index)]
-        self._volume.pread(index * self._manifest.block_size, piece)
+        try:
+            self._volume.pread(index * self._manifest.block_size, piece)
+        except (TargetWriteError, VolumeTooSmallError):
+            return False
         return digest(piece) == self._manifest[index][0]
 
 
