@@ -24,6 +24,7 @@ from appliance.block import keep_in_memory, opened
 from appliance.errors import (
     JobRunningError,
     MotionGearError,
+    StateError,
     StoppedError,
     all_errors,
 )
@@ -41,6 +42,8 @@ log = logging.getLogger("motiongear")
 def start(state: State, job: JobId, key: PrivateKey | None = None) -> None:
     """Start the job's process, in a session of its own, with ``key`` going through its standard
     input.
+
+    -P and a directory of our own: a store may hold an ``appliance/`` that somebody put there.
     """
     log_file = state.job_file(job, "log")
     if state.process_of(job):
@@ -48,11 +51,12 @@ def start(state: State, job: JobId, key: PrivateKey | None = None) -> None:
     state.queue_job(job, now())
     with opened(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as out:
         child = subprocess.Popen(
-            [sys.executable, "-m", "appliance", "job", str(job)],
+            [sys.executable, "-P", "-m", "appliance", "job", str(job)],
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
             start_new_session=True,
+            cwd=state.home,
             env={**os.environ, "MOTIONGEAR_HOME": str(state.home)},
         )
     with suppress(BrokenPipeError), child.stdin as pipe:  # type: ignore[union-attr]
@@ -98,14 +102,18 @@ class _Bus:
             if late:
                 self._told_at = time.monotonic()
         if late:
-            self._state.put_progress(self._job, time.time(), event)
+            self._tell(event)
 
     def flush(self) -> None:
         """Tell the last progress that was held back."""
         with self._lock:
             held, self._held = self._held, None
         if held is not None:
-            self._state.put_progress(self._job, time.time(), held)
+            self._tell(held)
+
+    def _tell(self, told: Progress) -> None:
+        with suppress(StateError):  # progress may be dropped; it never ends the job it is about
+            self._state.put_progress(self._job, time.time(), told)
 
 
 def main(home: Path, job: JobId) -> int:
@@ -144,7 +152,8 @@ def failed(exc: MotionGearError) -> Failed:
 
 def _end(state: State, bus: _Bus, job: JobId, ended: JobState, exc: MotionGearError) -> int:
     event = failed(exc)
-    bus.emit(event)
+    with suppress(StateError):
+        bus.emit(event)
     state.end_job(job, ended, now(), event)
     return exc.code
 

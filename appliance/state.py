@@ -66,8 +66,10 @@ _FORGET = (
     "delete from sources where shipment = ?",
     """delete from events where job in
     (select id from jobs where shipment = ? and kind = 'ingest')""",
-    """update jobs set spec = '{}', title = kind, what = ''
-    where shipment = ? and kind = 'ingest'""",
+    """delete from events where kind = 'failed'
+    and job in (select id from jobs where shipment = ?)""",
+    """update jobs set spec = '{}', title = kind where shipment = ? and kind = 'ingest'""",
+    "update jobs set what = '' where shipment = ?",
 )
 
 
@@ -234,6 +236,9 @@ class State:
             ("update shipments set root = ? where id = ?", (root, shipment)),
             *((forget, (shipment,)) for forget in _FORGET),
         )
+        for row in self.jobs(shipment):
+            if row.kind == "ingest":
+                self.job_file(row.id, "log").unlink(missing_ok=True)
         with self._said(), self._lock:
             self._db.execute("pragma wal_checkpoint(truncate)")
 

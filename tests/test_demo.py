@@ -1,7 +1,9 @@
 """The demo, once for real: disks, packs, volumes, and cmp."""
 
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,28 @@ def attached() -> set[str]:
     return {one for one in (*loops.splitlines(), *mounts.splitlines()) if "demo" in one}
 
 
+def read_by_a_stranger(place: Path, out: Path) -> list[Path]:
+    """The demo's disks, as the reader gets them out that knows the specification alone: db01's
+    image, then web01's.
+    """
+    reader = Path(__file__).with_name("independent_reader.py")
+    text = reader.read_text()
+    assert len(text.splitlines()) <= 200
+    assert "appliance" not in text
+    out.mkdir()
+    keys = place / "operator-keys"
+    done = subprocess.run(
+        [sys.executable, "-I", reader, place / "arrived", keys / "operator.key", out],
+        input=(keys / "passphrase").read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(one) for one in done.stdout.splitlines()[1:]]
+    sizes = {one["size"]: out / f"{one['disk']}-{one['point']}.img" for one in found}
+    return [sizes[one] for one in sorted(sizes)]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="the demo mounts file systems, which root may do")
 def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
     tmp_path: Path, operator: Shell
@@ -56,6 +80,9 @@ def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
         assert len(sources) == len(volumes) == 2
         for source, volume in zip(sources, volumes, strict=True):
             assert subprocess.run(["cmp", source, volume], check=False).returncode == 0
+        strangers = read_by_a_stranger(place, tmp_path / "strange")
+        for source, image in zip(sources, strangers, strict=True):
+            assert subprocess.run(["cmp", source, image], check=False).returncode == 0
         operator.typed("demo", "--dir", place).refused(ExistsError)
     finally:
         subprocess.run(["rm", "-rf", place], check=True)

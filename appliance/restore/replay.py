@@ -76,7 +76,7 @@ class Replay:
         work = {one.info.path: one for one in self._work() if one.info.head.pack not in done}
         self._emit(Step("restore", f"{len(work)} packs"))
         self._total = sum(one.info.size for one in work.values())
-        for disk in self._plan.disks:
+        for disk in {one.disk.volume.disk: one.disk for one in work.values()}.values():
             self._zero(disk)
         readers = readers_for(self._plan.sealed.store.packs)
         for path, found in each(list(work), readers, lambda path: self._replay(work[path])):
