@@ -8,9 +8,10 @@ database.
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -382,7 +383,7 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     _replay(spec, desk, plan, target)
     for one in plan.disks:
         _save_manifest(desk.home, sealed.seal.root().hex(), one.map)
-        _check(desk, target, one.map.manifest, one.volume)
+    _all_checked(partial(_check, desk, target, one.map.manifest, one.volume) for one in plan.disks)
     if sealed.trust is verify.Trust.AUTHENTIC:
         accepted.accept(sealed.seal)
 
@@ -473,6 +474,19 @@ def _check(desk: Desk, target: Target, manifest: Manifest, spec: VolumeSpec) -> 
     refuse_wrong(checked, manifest, spec.name)
 
 
+def _all_checked(checks: Iterable[Callable[[], None]]) -> None:
+    """Check every volume, also behind one that is refused, and refuse only then."""
+    wrong: list[MotionGearError] = []
+    for one in checks:
+        try:
+            one()
+        except StoppedError:
+            raise
+        except MotionGearError as exc:
+            wrong.append(exc)
+    verify.Findings(wrong).refuse()
+
+
 def check(spec: CheckSpec, desk: Desk) -> None:
     """Check every volume that was restored from this store, even when one of them is wrong."""
     sealed = verify.inspect(Path(spec.store), verify.Pins())
@@ -483,18 +497,14 @@ def check(spec: CheckSpec, desk: Desk) -> None:
         raise VolumeMissingError(f"{spec.place} holds no volume restored from this store")
     if spec.keyed:
         verify_store(VerifySpec(spec.store, "", "", (), keyed=True), desk)
-    manifests = [_known_manifest(desk.home, one) for one in found]
-    wrong: list[MotionGearError] = []
-    for one, manifest in zip(found, manifests, strict=True):
-        try:
-            if one.state is VolumeState.PARTIAL:
-                raise CheckFailedError(f"Volume {one.spec.name} was not restored to its end")
-            _check(desk, target, manifest, one.spec)
-        except StoppedError:
-            raise
-        except MotionGearError as exc:
-            wrong.append(exc)
-    verify.Findings(wrong).refuse()
+    _all_checked(partial(_check_known, desk, target, one) for one in found)
+
+
+def _check_known(desk: Desk, target: Target, info: VolumeInfo) -> None:
+    manifest = _known_manifest(desk.home, info)
+    if info.state is VolumeState.PARTIAL:
+        raise CheckFailedError(f"Volume {info.spec.name} was not restored to its end")
+    _check(desk, target, manifest, info.spec)
 
 
 def _known_manifest(home: Path, info: VolumeInfo) -> Manifest:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance import jobs
-from appliance.cloud.local import LocalTarget
+from appliance.cloud.local import LocalTarget, LocalVolume
 from appliance.errors import (
     BadInputError,
     CheckFailedError,
@@ -239,6 +239,42 @@ def test_every_volume_is_checked_even_behind_a_wrong_one(
     assert "and 1 more: Volume c-" in refused.err
     states = {info.spec.name[0]: info.state for info in LocalTarget(str(goal)).volumes()}
     assert states == {"a": VolumeState.BAD, "b": VolumeState.CHECKED, "c": VolumeState.BAD}
+
+
+def test_a_volume_of_unknown_manifest_does_not_hide_the_others(
+    tmp_path: Path, operator: Shell, goal: Path
+) -> None:
+    sent = sealed_disks(tmp_path, a=noise(BLOCK), b=noise(BLOCK))
+    restored(operator, restore_spec(sent, goal))
+    next(operator.home.glob(f"manifests/*/{disk_id('a')}-0.manifest")).unlink()
+    flip(next(goal.glob("b-*.img")), 0)
+    refused = operator.typed("check", "-s", sent.path, "--to", goal).refused(BadInputError)
+    assert f"The manifest of disk {disk_id('a')} is not known here" in refused.err
+    assert "and 1 more: Volume b-" in refused.err
+    states = {info.spec.name[0]: info.state for info in LocalTarget(str(goal)).volumes()}
+    assert states == {"a": VolumeState.CHECKED, "b": VolumeState.BAD}
+
+
+def test_a_bad_volume_does_not_make_the_next_run_write_the_others(
+    tmp_path: Path, operator: Shell, goal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = sealed_disks(tmp_path, a=noise(BLOCK), b=noise(BLOCK))
+    honest = LocalVolume.flush
+
+    def spoil(volume: LocalVolume) -> None:
+        honest(volume)
+        with next(goal.glob("a-*.img.partial")).open("r+b") as file:
+            file.write(bytes(512))
+
+    with monkeypatch.context() as plug:
+        plug.setattr(LocalVolume, "flush", spoil)
+        with pytest.raises(CheckFailedError, match="Volume a-"):
+            restored(operator, restore_spec(sent, goal))
+    states = {info.spec.name[0]: info.state for info in LocalTarget(str(goal)).volumes()}
+    assert states == {"a": VolumeState.BAD, "b": VolumeState.CHECKED}
+    told = restored(operator, restore_spec(sent, goal))
+    assert Step("restore", f"{len(sent.packs('a'))} packs") in told
+    assert arrived(sent, goal)
 
 
 def test_a_half_restored_volume_is_not_called_whole_by_a_check(
