@@ -189,7 +189,7 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
         point = PointSpec(DiskId(spec.disk), 0, spec.machine, disk.facts)
         witness = SampleWitness(disk, _guard_key(desk, store, point), store.head.block_size)
         desk.emit(Step("ingest", f"{disk.facts.size} bytes"))
-        Ingest(
+        run = Ingest(
             source=disk,
             sink=sink,
             point=point,
@@ -198,7 +198,12 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
             stop=desk.stop,
             throttle=throttle,
             how=How(level=spec.level),
-        ).run()
+        )
+        try:
+            run.run()
+        except SourceChangedError:
+            _note_source(desk, store, point, os.urandom(32))  # what was read is trusted no more
+            raise
         figures: dict[str, Json] = {"disk": spec.disk, "size": disk.facts.size}
         figures |= cast("dict[str, Json]", asdict(sink.counts)) | {"written": sink.bytes_written}
         desk.emit(Result("ingest", figures))
@@ -212,17 +217,26 @@ def _guard_key(desk: Desk, store: Store, point: PointSpec) -> bytes:
     """The job's salt; on resume, only if the disk is the one the job began with."""
     known = [one for one in desk.state.sources(store.head.shipment) if one.disk == point.disk]
     if not known:
-        salt = os.urandom(32)
-        facts = canon.dump(write_disk_head(point)).decode()
-        row = SourceRow(point.disk, point.point, facts, salt)
-        desk.state.note_source(store.head.shipment, row)
-        return salt
+        return _note_source(desk, store, point, os.urandom(32))
     before = read_disk_head(known[0].facts.encode(), store.head.block_size).facts
     if not before.same_disk(point.facts):
         raise SourceChangedError(
             f"The job began with {_named(before)}; attached is {_named(point.facts)}"
         )
+    if point.disk not in {one.head.disk for one in store.infos()}:
+        # The first pack is still to come, and will tell these facts.
+        _note_source(desk, store, point, known[0].guard_key)
     return known[0].guard_key
+
+
+def _note_source(desk: Desk, store: Store, point: PointSpec, salt: bytes) -> bytes:
+    """Keep the facts that the seal will tell, and the salt by which a resumed job knows its
+    source.
+    """
+    facts = canon.dump(write_disk_head(point)).decode()
+    row = SourceRow(point.disk, point.point, facts, salt)
+    desk.state.note_source(store.head.shipment, row)
+    return salt
 
 
 # --- seal --------------------

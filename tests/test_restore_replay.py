@@ -295,3 +295,16 @@ def test_an_honest_replay_after_a_refused_one_mends_the_volume(tmp_path: Path) -
     path.write_bytes(honest)
     yard.replay()
     assert yard.arrived()
+
+
+def test_a_volume_that_is_done_is_left_alone(tmp_path: Path) -> None:
+    """It may have been booted since: what stands in the source's zeros is not ours to remove."""
+    yard = Yard(sealed_disks(tmp_path, web01=noise(BLOCK) + bytes(2 * BLOCK)))
+    yard.replay()
+    volume = yard.volume("web01")
+    volume.data[BLOCK : BLOCK + 4] = b"used"
+    written = len(volume.writes)
+    yard.replay()
+    assert volume.data[BLOCK : BLOCK + 4] == b"used"
+    assert volume.zeroed == []
+    assert len(volume.writes) == written

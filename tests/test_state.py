@@ -377,6 +377,21 @@ def test_the_seal_makes_it_forget_the_disks(home: Path) -> None:
         assert console.shipments()[0].root == "ab" * 32
 
 
+def test_a_seal_that_was_refused_before_is_forgotten_too(home: Path) -> None:
+    """Its refusal named the disk."""
+    with State(home) as state:
+        job = state.add_job("seal", SHIPMENT, "seal rack 7", "{}", "2026-11-22T20:00:00Z")
+        refused = Failed("open-error", 71, "Job 1 (web01: SECRET-SERIAL) stopped", "", "")
+        state.put_event(job, "", refused)
+        state.end_job(job, JobState.FAILED, "2026-11-22T20:00:01Z", refused)
+        ingest = state.add_job("ingest", SHIPMENT, "t", "{}", "2026-11-22T20:00:00Z")
+        log = state.job_file(ingest, "log")
+        log.write_text("SECRET-SERIAL")
+        state.note_sealed(SHIPMENT, "ab" * 32)
+        assert "SECRET" not in everything(home).decode(errors="replace")
+        assert not log.exists()
+
+
 def test_forgetting_is_all_or_nothing(home: Path) -> None:
     with State(home) as state:
         state.note_shipment(SHIPMENT, Path("/store"), "label")
