@@ -40,6 +40,7 @@ from tests.support import (
     OPERATOR,
     RECOVERY,
     STRANGER,
+    PowerCutError,
     new_store,
     point,
     put_blocks,
@@ -111,7 +112,9 @@ def test_an_older_seal_is_refused_by_the_book_and_by_the_pin(tmp_path: Path) -> 
     book.accept(statement.read(older.path))
     with pytest.raises(OlderSealError, match="seal 2 was accepted"):
         book.refuse_older(statement.read(older.path))
-    assert inspect(older.path, Pins(), book).trust is Trust.CONSISTENT
+    assert refused(older.path, Pins(), book) == "older-seal"
+    assert inspect(older.path, Pins()).trust is Trust.CONSISTENT
+    assert inspect(newer.path, Pins(), book).trust is Trust.CONSISTENT
 
 
 def test_the_book_of_one_device_says_nothing_of_another(tmp_path: Path) -> None:
@@ -632,7 +635,8 @@ CONTENT_LIES: dict[str, tuple[Callable[[Contents], Contents], str]] = {
     "other packs": (changed(packs=()), "pack-missing"),
     "incomplete": (changed(complete=False), "pack-missing"),
     "other blocks": (changed(blocks=1), "seal-damaged"),
-    "other facts": (changed(facts=point(b"x")), "seal-damaged"),
+    "another size": (changed(facts=point(b"x")), "seal-damaged"),
+    "another disk's facts": (changed(facts=point(b"x", "22" * 16)), "seal-damaged"),
     "another shipment": (lambda told: replace(told, shipment="00" * 16), "seal-damaged"),  # type: ignore[arg-type]
 }
 
@@ -645,6 +649,20 @@ def test_contents_that_lie_are_refused_by_name(tmp_path: Path, lie: str) -> None
 
 def test_contents_may_leave_facts_and_counts_out(tmp_path: Path) -> None:
     assert with_contents(tmp_path, changed(facts=None, blocks=0)) == []
+
+
+def test_a_disk_may_be_found_elsewhere_by_a_later_session(tmp_path: Path) -> None:
+    store, device = new_store(tmp_path)
+    data = os.urandom(9 * BLOCK)
+    first = point(data)
+    later = replace(first, facts=replace(first.facts, source="/dev/sdy", bus="sata"))
+    with pytest.raises(PowerCutError):
+        put_blocks(store, data, first, cut_at=7)
+    put_blocks(store, data, later)
+    seal_it(store, device, later)
+    assert problems(store.path, OPERATOR) == []
+    (found,) = verify.open_points(inspect(store.path, Pins()), OPERATOR)
+    assert found.spec == first
 
 
 @pytest.mark.parametrize(

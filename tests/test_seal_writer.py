@@ -173,6 +173,22 @@ def test_a_checkpoint_is_due_by_time_as_well(tmp_path: Path) -> None:
         assert [one.cursor for one in told if isinstance(one, Checkpointed)] == [1, 2, 3, 4]
 
 
+def test_hours_of_zeros_are_safe_too(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    told: list[Event] = []
+    now = 0.0
+    spec = point(bytes(9 * BLOCK))
+    with StoreWriter(store, told.append, clock=lambda: now) as writer:
+        writer.begin(spec, FakeWitness())
+        writer.put(zero_run(0, 3))
+        assert list(store.names()) == []
+        now = 3600.0
+        writer.put(zero_run(3, 4))
+        assert [one.cursor for one in told if isinstance(one, Checkpointed)] == [7]
+    with StoreWriter(store) as writer:
+        assert writer.begin(spec, FakeWitness()) == 7
+
+
 def test_a_checkpoint_before_anything_was_put_writes_nothing(tmp_path: Path) -> None:
     store, _ = new_store(tmp_path)
     with StoreWriter(store) as writer:

@@ -41,7 +41,10 @@ _CODE = 1 << _NUMBER_BITS
 
 
 class PointMap:
-    """What a disk consists of, and where each block lies. Built by ``build``."""
+    """What a disk consists of, and where each block lies. Built by ``build``.
+
+    ``spec`` is what the first pack's disk head tells; later sessions may tell other facts.
+    """
 
     def __init__(self, packs: PointPacks, spec: PointSpec, block_size: int) -> None:
         self.packs = packs

@@ -30,7 +30,7 @@ from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.keys import FINGERPRINT_SIZE, PrivateKey
 from appliance.seal.layout import Entry, Kind
-from appliance.seal.papers import Contents, read_contents
+from appliance.seal.papers import Contents, DiskContents, read_contents
 from appliance.seal.pointmap import PointMap, build, refuse_other_index
 from appliance.seal.readback import digest_file, each, readers_for
 from appliance.seal.scan import PackInfo, PackReader, examine
@@ -99,7 +99,7 @@ def inspect(path: Path, pins: Pins, accepted: Accepted | None = None) -> Sealed:
     if recipients and found != set(recipients):
         extra = sorted(found - set(recipients)) or ["one of those expected is missing"]
         raise RecipientsMismatchError(f"The store is sealed for others than expected: {extra[0]}")
-    if accepted is not None and trust is Trust.AUTHENTIC:
+    if accepted is not None:  # whoever knows the root or not: the signature is the device's
         accepted.refuse_older(seal)
     return Sealed(store, seal, trust, _listing(store, seal))
 
@@ -278,12 +278,24 @@ def open_points(sealed: Sealed, key: PrivateKey) -> list[PointMap]:
         if listed.packs != packs.ids or listed.complete != packs.complete:
             raise PackMissingError(f"Disk {packs.disk}: its packs are not those the contents list")
         found = build(packs, key)
-        if listed.facts not in (None, found.spec) or listed.blocks not in {0, len(found.manifest)}:
+        if not _agrees(listed, found):
             raise SealDamagedError(
                 f"Disk {packs.disk}: contents and disk head tell different facts"
             )
         maps.append(found)
     return maps
+
+
+def _agrees(listed: DiskContents, found: PointMap) -> bool:
+    """Whether the contents tell what all disk heads of a point have in common; where the disk
+    was found, and its partitions, may differ from session to session.
+    """
+    told = listed.facts
+    if told is not None:
+        of_contents = (told.disk, told.point, told.facts.size)
+        if of_contents != (found.spec.disk, found.spec.point, found.spec.facts.size):
+            return False
+    return listed.blocks in {0, len(found.manifest)}
 
 
 def open_all(

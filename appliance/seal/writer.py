@@ -312,9 +312,9 @@ class StoreWriter:
         self._read_backs.append(self._reader.submit(read_back, path, closed))
 
     def _due(self) -> bool:
-        if self._pack is None:
-            return False
         late = self._clock() - self._safe_at >= self._pace.checkpoint_seconds
+        if self._pack is None:  # a disk may be zeros for hours: they are safe in a record too
+            return late and self._zero_count > 0
         return late or self._pack.size - self._safe_size >= self._pace.checkpoint_bytes
 
     def _note_safe(self, pack: PackId, size: int) -> None:
