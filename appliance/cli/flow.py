@@ -4,31 +4,25 @@ check, recover.
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import cast
 
 import click
 
 from appliance import config, jobs
-from appliance.cli import ask, show, work
+from appliance.cli import ask, ends, show, work
 from appliance.errors import BadInputError, ExistsError, IncompleteDiskError, NotADiskError
 from appliance.events import Json, Result
 from appliance.ingest.attached import AttachedDisks
 from appliance.model import DiskId, Loops, Target
 from appliance.rate import parse_limit
 from appliance.restore import plan as plans
-from appliance.seal import statement, text
 from appliance.seal import verify as verification
 from appliance.seal.accepted import Accepted
+from appliance.seal.layout import MAX_BLOCKS
 from appliance.seal.recover import recover as recover_packs
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
-
-CONSISTENT_ONLY = 3  # exit code: whole, but nobody has confirmed the signer
-_NOT_CONFIRMED = (
-    "Consistent; signer not confirmed: give --device and --seal as sent by another path."
-)
 
 
 @click.command()
@@ -94,7 +88,7 @@ def ingest(
         opened.note_shipment(found.head.shipment, found.path, found.head.label)
         with jobs.source_for(source, (found.path, opened.home)).open(source) as attached:
             facts = attached.facts
-        if -(-facts.size // found.head.block_size) > 1 << 26:
+        if -(-facts.size // found.head.block_size) > MAX_BLOCKS:
             raise NotADiskError(f"{source} is larger than a store of this block size can hold")
         spec = jobs.IngestSpec(
             store=str(found.path),
@@ -117,21 +111,7 @@ def ingest(
         if detach:
             return
         work.stay(opened, job, as_lines=as_lines)
-        told = work.figures(opened, job, "ingest")
-    if not as_lines:
-        _show_ingest(told)
-
-
-def _show_ingest(told: dict[str, Json]) -> None:
-    show.line(
-        f"Ingested: {show.size(cast('int', told['size']))} read, "
-        f"{show.size(cast('int', told['written']))} stored; blocks: {told['stored']} stored, "
-        f"{told['referenced']} repeated, {told['zero']} zero."
-    )
-    if told["unreadable_bytes"]:
-        show.line(
-            f"UNREADABLE: {told['unreadable_bytes']} bytes are stored as zeros; see the manifest."
-        )
+        ends.tell(opened, job, spec, as_lines=as_lines)
 
 
 @click.command()
@@ -158,25 +138,7 @@ def seal(
         opened.note_shipment(found.head.shipment, found.path, found.head.label)
         job = work.begin(opened, "seal", found.head.shipment, f"seal {found.head.label}", spec)
         work.stay(opened, job, as_lines=as_lines)
-    if not as_lines:
-        _show_label(found, qr=qr)
-
-
-def _show_label(store: Store, *, qr: bool) -> None:
-    """What goes onto the label, and by another path to the operator."""
-    made = statement.read(store.path)
-    root = made.root()
-    show.line("Sealed. Send these two to the operator by another path than the device:")
-    show.rows(
-        [
-            ("device", made.device_fingerprint),
-            ("seal root", text.grouped(root)),
-            ("in words", text.words(root)),
-            ("sequence", made.sequence),
-        ]
-    )
-    if qr:
-        click.echo(text.qr(text.grouped(root)))
+        ends.tell(opened, job, spec, as_lines=as_lines, qr=qr)
 
 
 @click.command()
@@ -206,56 +168,7 @@ def verify(
     with work.state() as opened:
         job = work.begin(opened, "verify", found.head.shipment, "verify", spec, key)
         work.stay(opened, job, as_lines=as_lines)
-        told = work.figures(opened, job, "verify")
-    if not as_lines:
-        _show_verified(told)
-    if told["trust"] != verification.Trust.AUTHENTIC:
-        sys.exit(CONSISTENT_ONLY)
-
-
-def _show_verified(told: dict[str, Json]) -> None:
-    if told["trust"] == verification.Trust.AUTHENTIC:
-        show.line("AUTHENTIC: sealed by the device expected, and nothing was changed since.")
-    else:
-        show.line(_NOT_CONFIRMED)
-    show.rows(
-        [
-            ("label", told["label"]),
-            ("device", told["device"]),
-            ("seal root", text.grouped(bytes.fromhex(str(told["root"])))),
-            ("sequence", told["sequence"]),
-            ("sealed", f"{told['sealed']} by the device's clock"),
-            ("packs", f"{told['packs']}, {show.size(cast('int', told['bytes']))}"),
-        ]
-    )
-    for one in cast("list[str]", told["recipients"]):
-        show.rows([("readable by", one)])
-    for name in ("waiver", "accepted"):
-        if told[name]:
-            show.rows([(name, told[name])])
-    _show_disks(cast("list[dict[str, Json]]", told["disks"]))
-
-
-def _show_disks(found: list[dict[str, Json]]) -> None:
-    for one in found:
-        blocks = cast("dict[str, int]", one["blocks"])
-        state = "complete" if one["complete"] else "INCOMPLETE"
-        show.line(f"Disk {one['disk']} point {one['point']}: {state}")
-        counted = ", ".join(f"{count} {name}" for name, count in blocks.items() if count)
-        show.rows(
-            [
-                ("machine", one["machine"]),
-                ("serial", one["serial"] or "(no serial)"),
-                ("model", one["model"]),
-                ("size", f"{one['size']} bytes"),
-                ("blocks", counted),
-                ("root", one["root"]),
-            ]
-        )
-        for offset, length in cast("list[list[int]]", one["unreadable"]):
-            show.rows([("unreadable", f"bytes {offset} to {offset + length - 1}")])
-        for session, block in cast("list[list[int]]", one["splices"]):
-            show.rows([("spliced", f"session {session} went on at block {block}")])
+        ends.tell(opened, job, spec, as_lines=as_lines)
 
 
 @click.command()
@@ -277,7 +190,7 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
         for one in found:
             click.echo(json.dumps(one, ensure_ascii=False))
     else:
-        _show_disks(cast("list[dict[str, Json]]", found))
+        ends.show_disks(cast("list[dict[str, Json]]", found))
 
 
 @click.command()
@@ -347,8 +260,7 @@ def restore(
         )
         job = work.begin(opened, "restore", found.head.shipment, f"restore to {place}", spec, key)
         work.stay(opened, job, as_lines=as_lines)
-        if not as_lines:
-            _show_checked(work.results_of(opened, job, "check"))
+        ends.tell(opened, job, spec, as_lines=as_lines)
         if loops is not None:
             _attach(loops, goal, made, as_lines=as_lines)
 
@@ -383,7 +295,7 @@ def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def _show_plan(made: plans.Plan) -> None:
     if made.sealed.trust is not verification.Trust.AUTHENTIC:
-        show.line(_NOT_CONFIRMED)
+        show.line(ends.NOT_CONFIRMED)
     show.line(
         f"Plan: {len(made.disks)} disks, {show.size(made.size)}, "
         f"about {show.size(made.content)} of data"
@@ -400,14 +312,6 @@ def _show_plan(made: plans.Plan) -> None:
     show.table(("MACHINE", "SERIAL", "SIZE", "VOLUME"), body)
     for left in made.left_out:
         show.line(f"Left out: disk {left.spec.disk} is incomplete")
-
-
-def _show_checked(found: list[dict[str, Json]]) -> None:
-    for one in found:
-        show.line(
-            f"Checked: {one['blocks']} blocks of {one['location']} "
-            f"are those of the manifest {one['root']}"
-        )
 
 
 @click.command()
@@ -436,8 +340,7 @@ def check(
     with work.state() as opened:
         job = work.begin(opened, "check", found.head.shipment, f"check {place}", spec, key)
         work.stay(opened, job, as_lines=as_lines)
-        if not as_lines:
-            _show_checked(work.results_of(opened, job, "check"))
+        ends.tell(opened, job, spec, as_lines=as_lines)
 
 
 @click.command()

@@ -8,12 +8,12 @@ import click
 
 from appliance import config, process
 from appliance.block import free_space
-from appliance.cli import ask, show, work
+from appliance.cli import ask, ends, show, work
 from appliance.errors import BadInputError, JobRunningError
 from appliance.jobs import IngestSpec, dump_spec, load_spec
 from appliance.model import BLOCK_SIZE, JobId
 from appliance.seal import canary as canaries
-from appliance.seal import head, statement
+from appliance.seal import head, statement, text
 from appliance.seal.canon import now
 from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
@@ -95,6 +95,7 @@ def show_shipment(store: Path) -> None:
     if found.sealed:
         seal = statement.read(store)
         show.line(f"Sealed {seal.created}, number {seal.sequence} of its device.")
+        show.rows([("device", seal.device_fingerprint), ("seal root", text.grouped(seal.root()))])
 
 
 @click.group()
@@ -205,8 +206,9 @@ def resume(
         after = work.last_event(opened.events(row.id))
         process.start(opened, row.id, key)
         work.stay(opened, row.id, as_lines=as_lines, after=after)
-    if not as_lines:
-        show.line(f"Job {job} is finished.")
+        if not as_lines:
+            show.line(f"Job {job} is finished.")
+        ends.tell(opened, row.id, spec, as_lines=as_lines)
 
 
 @jobs.command("discard")
