@@ -2,18 +2,21 @@
 there, nothing half-written is taken for whole.
 """
 
+import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from blake3 import blake3
 
-from appliance.block import PAGE, opened
+from appliance.block import PAGE, opened, pread_full
 from appliance.errors import JobRunningError, MotionGearError
 from appliance.events import Checkpointed, Event
 from appliance.model import Cut
-from appliance.seal import torn
+from appliance.seal import scan, torn
 from appliance.seal.cut import Cutter
 from appliance.seal.layout import CHECKPOINT, PackState, parse_checkpoint, parse_frame
 from appliance.seal.pack import PackWriter
@@ -300,19 +303,51 @@ def test_a_lock_lets_writers_in_together_and_the_sealer_alone(tmp_path: Path) ->
         pass
 
 
+def fails_from(broken: int) -> Callable[[int, int, memoryview], int]:
+    """A pread_full of a disk that gives nothing from this offset on."""
+
+    def pread(fd: int, offset: int, buffer: memoryview) -> int:
+        if offset + len(buffer) > broken:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread_full(fd, offset, buffer)
+
+    return pread
+
+
+@pytest.mark.parametrize("reader", [torn, scan], ids=["frames", "head"])
 def test_a_failing_disk_is_not_taken_for_an_empty_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: ModuleType
+) -> None:
+    store, pack = frozen(tmp_path)
+    image = pack.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "pread_full", fails_from(0))
+        assert mend(pack) is None
+    assert (store.path / "damaged" / pack.name).read_bytes() == image
+    finish(store)
+
+
+def test_a_pack_ends_where_the_disk_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, pack = frozen(tmp_path)
+    image = pack.read_bytes()
+    first, second = sorted(checkpoints(image))[:2]
+    with monkeypatch.context() as patch:
+        patch.setattr(torn, "pread_full", fails_from(second - PAGE))
+        store.mend(SPEC.disk)
+    check_mended(store, image, first)
+
+
+def test_whose_an_open_pack_is_may_remain_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, pack = frozen(tmp_path)
-    image = pack.read_bytes()
-
-    def fail(*_: object) -> int:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(torn, "pread_full", fail)
-    with pytest.raises(OSError, match="Input/output"):
-        mend(pack)
-    assert pack.read_bytes() == image
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "pread_full", fails_from(0))
+        assert disk_of(pack) is None
+    pack.write_bytes(pack.read_bytes().replace(b"MGPACK1", b"MGPACK9", 1))
+    assert disk_of(pack) is None
 
 
 def test_the_lock_of_a_dead_writer_is_gone(tmp_path: Path) -> None:

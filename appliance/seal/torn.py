@@ -20,7 +20,7 @@ from appliance.block import (
     pwrite_full,
     sync_directory,
 )
-from appliance.errors import JobRunningError, PackDamagedError
+from appliance.errors import JobRunningError, PackDamagedError, StoreRefusedError
 from appliance.model import DiskId
 from appliance.seal.layout import (
     CHECKPOINT,
@@ -41,13 +41,13 @@ DAMAGED = "damaged"
 
 
 def disk_of(path: Path) -> DiskId | None:
-    """The disk an open pack belongs to; None while its head is not whole, or when it was just
-    closed.
+    """The disk an open pack belongs to; None while its head is not whole, when it cannot be read,
+    or when the pack was just closed.
     """
     try:
         with opened(path, os.O_RDONLY) as fd:
             return read_head(fd)[0].disk
-    except (PackDamagedError, FileNotFoundError):
+    except (StoreRefusedError, OSError):
         return None
 
 
@@ -60,18 +60,25 @@ def mend(path: Path) -> Path | None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise JobRunningError(f"The pack {path.name} is being written by another job") from exc
-        try:
-            head, _, _ = read_head(fd)
-            walk = _Walk(fd, head)
-            end, trailer = walk.last_good()
-            damaged = walk.met_damage
-        except PackDamagedError:
-            end, trailer, damaged = 0, None, False
+        end, trailer, damaged = _last_good(fd)
         if not end:
             _put_aside(path, damaged=damaged)
             return None
         _close(path, end, trailer)
     return path.with_suffix(".pack")
+
+
+def _last_good(fd: int) -> tuple[int, Trailer | None, bool]:
+    """Where to cut, the trailer to write there, and whether the disk has lost something."""
+    try:
+        head, _, _ = read_head(fd)
+    except PackDamagedError:
+        return 0, None, False
+    except OSError:
+        return 0, None, True
+    walk = _Walk(fd, head)
+    end, trailer = walk.last_good()
+    return end, trailer, walk.met_damage
 
 
 def _put_aside(path: Path, *, damaged: bool) -> None:
@@ -110,14 +117,21 @@ class _Walk:
         self._offset = 0
         self._good: tuple[int, Trailer | None] = (0, None)
         self.met_damage = False
-        self._take(head.size)
 
     def last_good(self) -> tuple[int, Trailer | None]:
         """Where to cut, and the trailer to write there; no trailer when a whole one stands before
         the cut.
 
-        (0, None) when no checkpoint is good.
+        (0, None) when no checkpoint is good. Where the disk cannot be read, the pack ends.
         """
+        try:
+            return self._through()
+        except OSError:
+            self.met_damage = True
+            return self._good
+
+    def _through(self) -> tuple[int, Trailer | None]:
+        self._take(self._head.size)
         records = 0
         while True:
             word, second = parse_frame(self._peek(PAGE))
