@@ -12,6 +12,7 @@ from appliance.block import PAGE, stream_past_cache
 from appliance.errors import (
     AlreadySealedError,
     BadInputError,
+    ForeignPackError,
     JobRunningError,
     MotionGearError,
     NotReadyToShipError,
@@ -23,6 +24,7 @@ from appliance.errors import (
     StoreWriteError,
 )
 from appliance.events import Event, Progress, Result
+from appliance.model import DiskId
 from appliance.seal import canary, readback, sealing, statement, verify
 from appliance.seal.identity import Device
 from appliance.seal.layout import PackState
@@ -288,6 +290,24 @@ def test_a_file_that_is_no_pack_keeps_the_shipment_from_being_sealed(tmp_path: P
     with pytest.raises(MotionGearError) as caught:
         seal(store, device, {}, WAIVED)
     assert caught.value.name == "pack-unlisted"
+
+
+def test_a_pack_that_belongs_elsewhere_is_not_signed(tmp_path: Path) -> None:
+    store, device = new_store(tmp_path)
+    other, _ = new_store(tmp_path, name="other")
+    put_blocks(store, DATA, SPEC)
+    put_blocks(other, DATA, replace(SPEC, disk=DiskId("22" * 16)))
+    (mine,) = store.closed()
+    (foreign,) = other.closed()
+    strays = [(foreign, foreign.name, "another shipment"), (mine, "aa" * 16 + ".pack", "name")]
+    for source, name, why in strays:
+        stray = store.packs / name
+        stray.write_bytes(source.read_bytes())
+        with pytest.raises(ForeignPackError, match=why):
+            seal(store, device, {}, WAIVED)
+        stray.unlink()
+    seal(store, device, {}, WAIVED)
+    assert problems(store.path) == []
 
 
 def test_two_packs_in_one_place_are_refused(tmp_path: Path) -> None:

@@ -77,9 +77,11 @@ def seal(
 
 def _without_contents(store: Store) -> list[PackInfo]:
     """The packs of disks, in order; a contents pack that an interrupted sealing left behind is
-    removed.
+    removed. Refuses a pack that belongs elsewhere: signed in, it would never verify.
     """
     infos = store.infos()
+    for one in infos:
+        store.refuse_foreign(one)
     for one in infos:
         if one.head.is_contents:
             one.path.unlink()

@@ -14,6 +14,7 @@ from appliance.errors import (
     AlreadySealedError,
     BadInputError,
     ExistsError,
+    ForeignPackError,
     JobRunningError,
     NotAStoreError,
     PackRepeatedError,
@@ -172,6 +173,16 @@ class Store:
     def infos(self) -> list[PackInfo]:
         """All closed packs, by their public parts."""
         return [examine(one) for one in self.closed()]
+
+    def refuse_foreign(self, info: PackInfo) -> None:
+        """Refuse a pack whose public head does not agree with head.json or with its name."""
+        head, name = info.head, info.path.name
+        if head.shipment != self.head.shipment or head.head_digest != self.head.digest():
+            raise ForeignPackError(f"{name} belongs to another shipment")
+        if name != closed_name(head.pack):
+            raise ForeignPackError(f"{name} is pack {head.pack} under another's name")
+        if head.block_size != self.head.block_size or head.recipients != len(self.head.recipients):
+            raise ForeignPackError(f"{name} does not agree with head.json")
 
     def mend(self, disk: DiskId | None = None) -> None:
         """Close the torn packs of one disk, as its only job may; or, holding the store alone, all.

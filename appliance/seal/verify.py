@@ -11,7 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from appliance.errors import (
-    ForeignPackError,
     IncompleteDiskError,
     MotionGearError,
     PackDamagedError,
@@ -156,15 +155,9 @@ def _listing(store: Store, seal: Seal) -> dict[PackId, PackInfo]:
 def _sealed_pack(store: Store, listed: SealedPack) -> PackInfo:
     """The pack as it lies there, its public parts agreeing with the store and the seal."""
     info = examine(store.pack(listed.pack))
-    head, name = info.head, info.path.name
-    if head.shipment != store.head.shipment or head.head_digest != store.head.digest():
-        raise ForeignPackError(f"{name} belongs to another shipment")
-    if head.pack != listed.pack:
-        raise ForeignPackError(f"{name} is pack {head.pack} under another's name")
-    if head.block_size != store.head.block_size or head.recipients != len(store.head.recipients):
-        raise ForeignPackError(f"{name} does not agree with head.json")
+    store.refuse_foreign(info)
     if (info.size, info.trailer.records, info.torn) != (listed.size, listed.records, listed.torn):
-        raise PackDamagedError(f"{name} has not the size that was sealed")
+        raise PackDamagedError(f"{info.path.name} has not the size that was sealed")
     return info
 
 
