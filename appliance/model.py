@@ -133,6 +133,12 @@ class SourceDisk(Protocol):
     @property
     def facts(self) -> DiskFacts: ...
 
+    @property
+    def version(self) -> bytes:
+        """Changes whenever the content does, where the source can tell without reading; else
+        empty.
+        """
+
     def extents(self, offset: int) -> Iterator[Extent]:
         """The disk from ``offset`` to its end, in order and without gaps."""
 

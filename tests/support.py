@@ -72,6 +72,7 @@ class MemoryDisk:
         self.data, self.bad, self.holes = bytearray(data), list(bad), list(holes)
         self.facts = facts(len(data))
         self.reads: list[tuple[int, int]] = []
+        self.version = b""
 
     def extents(self, offset: int) -> Iterator[Extent]:
         at = offset

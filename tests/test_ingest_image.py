@@ -226,3 +226,15 @@ def test_a_name_that_is_no_text_does_not_hinder(tmp_path: Path) -> None:
     with IMAGES.open(str(path)) as disk:
         assert disk.facts.source == str(path).replace("\udcff", "?")
         assert disk.facts.size == 7
+
+
+def test_an_image_has_another_version_once_it_was_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "web01.img"
+    path.write_bytes(b"x" * 4096)
+    with ImageFiles(()).open(str(path)) as disk:
+        before = disk.version
+    with ImageFiles(()).open(str(path)) as disk:
+        assert disk.version == before
+    os.utime(path, ns=(1, 1))
+    with ImageFiles(()).open(str(path)) as disk:
+        assert disk.version != before

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from appliance.ingest.witness import SampleWitness, stride
 from appliance.model import Cut, Extent, Part, block_count
 from appliance.seal.cut import Cutter, zero_run
-from tests.support import MemoryDisk, facts
+from tests.support import BLOCK, MemoryDisk, facts
 
 SIZE = 512
 KEY = bytes(range(32))
@@ -180,3 +180,13 @@ def test_memory_stays_small_while_checkpoints_are_made() -> None:
         assert tracemalloc.get_traced_memory()[0] < 1 << 16
     finally:
         tracemalloc.stop()
+
+
+def test_a_source_that_says_it_has_changed_is_not_trusted() -> None:
+    """In a place that no sample looks at: its version tells."""
+    disk = MemoryDisk(bytes(BLOCK))
+    disk.version = b"monday"
+    guard = SampleWitness(disk, bytes(32), BLOCK).guard(0)
+    assert SampleWitness(disk, bytes(32), BLOCK).trusts(0, guard)
+    disk.version = b"tuesday"
+    assert not SampleWitness(disk, bytes(32), BLOCK).trusts(0, guard)

@@ -32,6 +32,11 @@ class DeviceDisk:
     def facts(self) -> DiskFacts:
         return self._facts
 
+    @property
+    def version(self) -> bytes:
+        """Empty: a block device counts no writes."""
+        return b""
+
     def extents(self, offset: int) -> Iterator[Extent]:
         """One extent: a block device does not say where it is empty."""
         yield Extent(offset, self._facts.size - offset)

@@ -35,6 +35,10 @@ class ImageDisk:
     def facts(self) -> DiskFacts:
         return self._facts
 
+    @property
+    def version(self) -> bytes:
+        return self._opened.st_mtime_ns.to_bytes(8, "little", signed=True)
+
     def extents(self, offset: int) -> Iterator[Extent]:
         """Data and holes in turn, as the file system knows them."""
         size = self._facts.size

@@ -1,7 +1,7 @@
 """No chimeras: a keyed digest over samples of what was stored, by which a resumed job knows its
 source again.
 
-Sampled are the first block, the last, those where partitions begin, and evenly spaced blocks below
+What the source itself says of its version comes first. Sampled are the first block, the last, those where partitions begin, and evenly spaced blocks below
 the cursor: at most 64 of them, at multiples of a power of two, so that the samples of an earlier
 cursor can be found again.
 """
@@ -35,7 +35,7 @@ class SampleWitness:
         last = block_count(self._size, block_size) - 1
         starts = {one.start // block_size for one in source.facts.parts}
         fixed = sorted({0, last, *(one for one in starts if one <= last)})
-        self._fixed = b"".join(self._read(one) for one in fixed)
+        self._fixed = source.version + b"".join(self._read(one) for one in fixed)
         self._samples: dict[int, Digest] = {}
         self._stride = 1
 
