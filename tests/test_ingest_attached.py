@@ -15,7 +15,7 @@ from appliance.errors import (
     SourceChangedError,
     SourceGoneError,
 )
-from appliance.ingest import guard
+from appliance.ingest import discovery, guard
 from appliance.ingest.attached import AttachedDisks
 from appliance.model import Extent
 from tests.media import Bench, tool, unprivileged
@@ -204,3 +204,14 @@ def test_the_list_of_disks_gives_the_reason_that_opening_gives(bench: Bench) -> 
         with pytest.raises(NotADiskError) as refused, DISKS.open(str(one)):
             pass
         assert DISKS.refusal(one) == refused.value.what
+
+
+def test_a_name_that_became_another_disk_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plugged in between the look and the opening: the guard has looked at the other one."""
+    first, second = bench.loop(bench.image(MIB)), bench.loop(bench.image(MIB))
+    looked_at = discovery.disk_at(first)
+    monkeypatch.setattr(discovery, "disk_at", lambda _: looked_at)
+    with pytest.raises(SourceChangedError, match="another disk"), DISKS.open(str(second)):
+        pass

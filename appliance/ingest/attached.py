@@ -84,6 +84,8 @@ class AttachedDisks:
         guard.refuse_own_device(one.number, name, self._own)
         guard.refuse_busy_device(one.number, name)
         with _opened(name) as fd:
+            if os.fstat(fd).st_rdev != one.number:
+                raise SourceChangedError(f"{name} became another disk while it was opened")
             size = _addressable(fd)
             if not size:
                 raise NotADiskError(f"{name} has no medium in it")

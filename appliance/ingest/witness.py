@@ -1,9 +1,9 @@
 """No chimeras: a keyed digest over samples of what was stored, by which a resumed job knows its
 source again.
 
-What the source itself says of its version comes first. Sampled are the first block, the last, those where partitions begin, and evenly spaced blocks below
-the cursor: at most 64 of them, at multiples of a power of two, so that the samples of an earlier
-cursor can be found again.
+What the source itself says of its version comes first. Sampled are the first block, the last,
+those where partitions begin, and evenly spaced blocks below the cursor: at most 64 of them, at
+multiples of a power of two, so that the samples of an earlier cursor can be found again.
 """
 
 from blake3 import blake3
