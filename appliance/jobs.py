@@ -8,6 +8,7 @@ database.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from appliance.errors import (
     SourceChangedError,
     StoppedError,
     StoreRefusedError,
+    UnknownNameError,
     VolumeMissingError,
 )
 from appliance.events import Emit, Json, Result, Step
@@ -56,9 +58,13 @@ from appliance.seal.keys import PrivateKey
 from appliance.seal.manifest import Manifest
 from appliance.seal.papers import read_disk_head, write_disk_head
 from appliance.seal.pointmap import PointMap
-from appliance.seal.store import Store
+from appliance.seal.store import Store, by_point
+from appliance.seal.torn import disk_of
 from appliance.seal.writer import Pace, StoreWriter
 from appliance.state import ENDED, JobRow, JobState, SourceRow, State
+
+_DISK = re.compile(r"[0-9a-f]{8,32}")
+_JOB = re.compile(r"[0-9]{1,7}")  # fewer digits than a disk is named by
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +84,10 @@ class IngestSpec:
 
 @dataclass(frozen=True, slots=True)
 class SealSpec:
-    """Seal a store. ``accept`` are jobs whose disks may travel incomplete."""
+    """Seal a store. ``accept`` are jobs whose disks may travel incomplete, or such disks."""
 
     store: str
-    accept: tuple[int, ...]
+    accept: tuple[str, ...]
     waiver: str
 
 
@@ -274,13 +280,13 @@ def _open_jobs(spec: SealSpec, desk: Desk, store: Store) -> set[DiskId]:
     """The disks the operator accepts as incomplete; refuses while a job runs or has an error
     nobody has dealt with.
     """
-    accepted: set[DiskId] = set()
+    accepted = {unfinished_disk(store, one) for one in spec.accept if names_disk(one)}
     for row in desk.state.jobs(store.head.shipment):
         if row.kind != "ingest" or row.state is JobState.FINISHED or row.resolved:
             continue
         if row.state not in ENDED:
             raise JobRunningError(f"Job {row.id} ({row.title}) is {row.state}")
-        if row.id not in spec.accept:
+        if str(row.id) not in spec.accept and row.disk not in accepted:
             said = row.what or "it did not come to its end"
             raise OpenErrorError(
                 f"Job {row.id} ({row.title}) {row.state}: {said}",
@@ -289,6 +295,29 @@ def _open_jobs(spec: SealSpec, desk: Desk, store: Store) -> set[DiskId]:
             )
         accepted.add(row.disk)
     return accepted
+
+
+def names_disk(asked: str) -> bool:
+    """Whether a disk is named, by its id or its beginning, and not a job by its number."""
+    if not _DISK.fullmatch(asked) and not _JOB.fullmatch(asked):
+        raise BadInputError(
+            f"{asked!r} is neither a job's number nor the beginning of a disk's id",
+            todo="Give at least 8 digits of the id that `motiongear shipment show` lists.",
+        )
+    return _DISK.fullmatch(asked) is not None
+
+
+def unfinished_disk(store: Store, asked: str) -> DiskId:
+    """The unfinished disk whose id is or begins with ``asked``, also one no job is known of."""
+    torn = {disk_of(one) for one in store.open_packs()}
+    found = torn | {one.disk for one in by_point(store.infos()) if not one.complete}
+    hits = [one for one in found if one is not None and one.startswith(asked)]
+    if len(hits) != 1:
+        raise UnknownNameError(
+            f"{len(hits)} unfinished disks of this shipment go by {asked!r}; exactly one must",
+            todo="Give the id of an incomplete disk that `motiongear shipment show` lists.",
+        )
+    return hits[0]
 
 
 # --- verify --------------------

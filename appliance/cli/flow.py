@@ -116,7 +116,12 @@ def ingest(
 
 @click.command()
 @ask.store
-@click.option("--accept", multiple=True, type=int, help="Job whose disk may travel incomplete.")
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="JOB|DISK",
+    help="Job whose disk may travel incomplete, or the disk's id (its first 8 digits will do).",
+)
 @click.option(
     "--waive", default="", help="Why it is sealed without two recipients or an opened canary."
 )
@@ -124,7 +129,7 @@ def ingest(
 @ask.as_json
 def seal(
     store: Path,
-    accept: tuple[int, ...],
+    accept: tuple[str, ...],
     waive: str,
     qr: bool,
     as_lines: bool,
@@ -133,7 +138,10 @@ def seal(
     afterwards.
     """
     found = Store(store.absolute())
-    spec = jobs.SealSpec(str(found.path), accept, waive)
+    asked = tuple(one.lower() for one in accept)
+    for one in asked:
+        jobs.names_disk(one)
+    spec = jobs.SealSpec(str(found.path), asked, waive)
     with work.state() as opened:
         opened.note_shipment(found.head.shipment, found.path, found.head.label)
         job = work.begin(opened, "seal", found.head.shipment, f"seal {found.head.label}", spec)

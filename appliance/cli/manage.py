@@ -9,16 +9,16 @@ import click
 from appliance import config, process
 from appliance.block import free_space
 from appliance.cli import ask, ends, show, work
-from appliance.errors import BadInputError, JobRunningError
-from appliance.jobs import IngestSpec, dump_spec, load_spec
-from appliance.model import BLOCK_SIZE, JobId
+from appliance.errors import BadInputError, JobRunningError, UnknownNameError
+from appliance.jobs import IngestSpec, dump_spec, load_spec, names_disk, unfinished_disk
+from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
 from appliance.seal import head, statement, text
 from appliance.seal.canon import now
 from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
 from appliance.seal.store import Store, by_point
-from appliance.state import ENDED, JobState
+from appliance.state import ENDED, JobRow, JobState, State
 
 
 @click.group()
@@ -188,8 +188,7 @@ def resume(
     """Go on with a job from its last checkpoint."""
     with work.state() as opened:
         row = opened.job(JobId(job))
-        if row.state not in ENDED:
-            raise JobRunningError(f"Job {job} is {row.state}")
+        _refuse_running(row)
         if row.state is JobState.FINISHED:
             raise BadInputError(
                 f"Job {job} is finished", safe="Its result stands.", todo="Nothing."
@@ -212,22 +211,66 @@ def resume(
 
 
 @jobs.command("discard")
-@click.argument("job", type=int)
+@click.argument("job", metavar="JOB|DISK")
+@click.option(
+    "--store",
+    "-s",
+    envvar="MOTIONGEAR_STORE",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The shipment's directory, where a DISK is named.",
+)
 @click.confirmation_option(prompt="This removes what the job has stored. Sure?")
-def discard(job: int) -> None:
-    """Remove what an ingest job stored in a shipment that is not sealed, and forget its error."""
+def discard(job: str, store: Path | None) -> None:
+    """Remove what an ingest job stored in a shipment that is not sealed, and forget its error.
+
+    An unfinished disk whose job is not known any more is named by its id, or the first 8 digits.
+    """
     with work.state() as opened:
-        row = opened.job(JobId(job))
-        if row.state not in ENDED:
-            raise JobRunningError(f"Job {job} is {row.state}")
+        if names_disk(job.lower()):
+            _discard_disk(opened, job.lower(), store)
+        else:
+            _discard_job(opened, JobId(int(job)))
+
+
+def _discard_job(opened: State, job: JobId) -> None:
+    row = opened.job(job)
+    _refuse_running(row)
+    if row.kind == "ingest":
         known = opened.shipment(row.shipment)
-        if row.kind == "ingest" and known is not None:
-            store = Store(known.path)
-            with store.lock(alone=True):
-                removed = store.discard(row.disk)
-            show.line(f"Removed {show.size(removed)}.")
-        opened.resolve_job(row.id)
+        if known is None:
+            raise UnknownNameError(
+                f"Where the shipment of job {job} is, is not known here",
+                todo=f"Name disk and store: `motiongear jobs discard {row.disk} --store DIR`.",
+            )
+        _remove(Store(known.path), row.disk)
+    opened.resolve_job(row.id)
     show.line(f"Job {job} is dropped.")
+
+
+def _discard_disk(opened: State, asked: str, place: Path | None) -> None:
+    if place is None:
+        raise BadInputError("A disk is looked for in its store", todo="Give --store.")
+    store = Store(place.absolute())
+    store.refuse_sealed()
+    disk = unfinished_disk(store, asked)
+    known = [one for one in opened.jobs(store.head.shipment) if one.disk == disk]
+    for row in known:
+        _refuse_running(row)
+    _remove(store, disk)
+    for row in known:
+        opened.resolve_job(row.id)
+    show.line(f"Disk {disk} is dropped.")
+
+
+def _refuse_running(row: JobRow) -> None:
+    if row.state not in ENDED:
+        raise JobRunningError(f"Job {row.id} is {row.state}")
+
+
+def _remove(store: Store, disk: DiskId) -> None:
+    with store.lock(alone=True):
+        removed = store.discard(disk)
+    show.line(f"Removed {show.size(removed)}.")
 
 
 @click.command(hidden=True)
