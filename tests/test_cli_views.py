@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from appliance import cli, config, errors
 from appliance.cli import show, work
 from appliance.errors import BadInputError, MotionGearError, PackDamagedError
-from appliance.events import Progress
+from appliance.events import Progress, Step
 from appliance.model import Extent, JobId
 from appliance.state import EventRow, JobState
 from tests.media import Bench, tool
@@ -227,6 +227,15 @@ def test_events_become_sentences(
 def test_names_in_json_lines_tell_jobs_apart(capsys: pytest.CaptureFixture[str]) -> None:
     show.Follower(as_lines=True, name="db01").take(Progress("ingest", 1, 2))
     assert json.loads(capsys.readouterr().out)["job"] == "db01"
+
+
+def test_json_lines_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    foreign = "caf\u00e9 \x9b31m \x85 \ud800"
+    show.event(Step("open", foreign))
+    show.Follower(as_lines=True).take(EventRow(1, JobId(1), "", "step", {"detail": foreign}))
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(one)["detail"] for one in lines] == [foreign, foreign]
+    assert all(one.isascii() and one.isprintable() for one in lines)
 
 
 @given(st.text())

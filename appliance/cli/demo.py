@@ -83,7 +83,7 @@ class Report:
         done = StepReport(name, round(spent, 2), size, result)
         self.steps.append(done)
         if self.as_lines:
-            click.echo(json.dumps({"event": "demo", **asdict(done)}))
+            show.record({"event": "demo", **asdict(done)})
 
     def show(self) -> None:
         show.line()
@@ -129,7 +129,7 @@ def demo(keep: bool, place: Path | None, as_lines: bool) -> None:
         Demo(base, report, stack).run()
         if as_lines:
             total = round(time.monotonic() - started, 2)
-            click.echo(json.dumps({"event": "report", "seconds": total, "equal": True}))
+            show.record({"event": "report", "seconds": total, "equal": True})
         else:
             report.show()
             show.line(

@@ -2,7 +2,6 @@
 check, recover.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import cast
@@ -196,7 +195,7 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
     found = jobs.manifest_figures(verification.open_points(sealed, key))
     if as_lines:
         for one in found:
-            click.echo(json.dumps(one, ensure_ascii=False))
+            show.record(one)
     else:
         ends.show_disks(cast("list[dict[str, Json]]", found))
 

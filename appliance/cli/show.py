@@ -70,8 +70,13 @@ def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
 
 
 def event(told: Event) -> None:
-    """One JSON line, for programs."""
-    click.echo(json.dumps(as_json(told), ensure_ascii=False))
+    """An event as one JSON line, for programs."""
+    record(as_json(told))
+
+
+def record(found: Json) -> None:
+    """One JSON line, for programs; in ASCII, so that foreign text cannot steer a terminal."""
+    click.echo(json.dumps(found, ensure_ascii=True))
 
 
 def refusal(exc: MotionGearError) -> None:
@@ -119,7 +124,7 @@ class Follower:
         if self._json:
             body = as_json(told) if isinstance(told, Progress) else told.body
             named: dict[str, Json] = {"job": self._name, **body} if self._name else body
-            click.echo(json.dumps(named, ensure_ascii=False))
+            record(named)
         elif isinstance(told, Progress):
             self._progress(told)
         else:
