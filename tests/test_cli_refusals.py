@@ -100,6 +100,30 @@ def test_a_descriptor_that_gives_no_passphrase_is_refused(
         operator.typed(*manifest, file.fileno()).fine()
 
 
+def test_a_passphrase_that_is_too_long_is_refused_and_not_cut(
+    tmp_path: Path, operator: Shell
+) -> None:
+    for name, data in (("a", b"p" * 1025), ("b", b"p" * 1025 + b"\n"), ("c", b"p" * 9999)):
+        (tmp_path / name).write_bytes(data)
+        make = ("keys", "new", "Olga", "--out", tmp_path / f"{name}.key", "--passphrase-fd")
+        with (tmp_path / name).open("rb") as file:
+            refused = operator.typed(*make, file.fileno()).refused(BadInputError)
+        assert "longer than 1024 bytes" in refused.err
+    assert not list(tmp_path.glob("*.key*"))
+    (tmp_path / "d").write_bytes(b"p" * 1024)
+    make = ("keys", "new", "Olga", "--out", tmp_path / "d.key", "--passphrase-fd")
+    with (tmp_path / "d").open("rb") as file:
+        operator.typed(*make, file.fileno()).fine()
+
+
+def test_a_place_where_no_key_file_can_be_written_is_named(
+    tmp_path: Path, operator: Shell
+) -> None:
+    place = tmp_path / "nowhere" / "x.key"
+    make = ("keys", "new", "Olga", "--out", place)
+    assert str(place) in operator.typed(*make, passphrase=PASSPHRASE).refused(BadInputError).err
+
+
 def test_a_key_that_opens_nothing_here_is_refused(
     operator: Shell, keyring: Keys, sent: Sent, tmp_path: Path
 ) -> None:

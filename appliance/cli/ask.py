@@ -76,15 +76,18 @@ def passphrase(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
         return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
     data = b""
     try:
-        while b"\n" not in data and len(data) < _MOST_PASSPHRASE:
+        while b"\n" not in data and len(data) <= _MOST_PASSPHRASE:
             got = os.read(fd, _MOST_PASSPHRASE)
             if not got:
                 break
             data += got
     except OSError as exc:
         raise BadInputError(f"Descriptor {fd} cannot be read ({exc.strerror})") from exc
+    line = data.partition(b"\n")[0]
+    if len(line) > _MOST_PASSPHRASE:  # to be cut would make it another
+        raise BadInputError(f"The passphrase's line is longer than {_MOST_PASSPHRASE} bytes")
     try:
-        found = data.partition(b"\n")[0].decode()
+        found = line.decode()
     except UnicodeDecodeError as exc:
         raise BadInputError("The passphrase is not UTF-8 text") from exc
     if not found:

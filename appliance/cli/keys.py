@@ -6,7 +6,7 @@ import click
 
 from appliance import config
 from appliance.cli import ask, show
-from appliance.errors import PrivateKeyOnDeviceError
+from appliance.errors import BadInputError, PrivateKeyOnDeviceError
 from appliance.seal import keys as recipients
 from appliance.seal import text
 from appliance.seal.head import FILE as HEAD
@@ -54,7 +54,13 @@ def new(name: str, out: Path, role: recipients.Role, passphrase_fd: int | None) 
     _refuse_device_state(out)
     secret = ask.passphrase(passphrase_fd, "New passphrase", confirm=True)
     key = recipients.PrivateKey.generate(name, role)
-    public = recipients.write_pair(key, out, secret)
+    try:
+        public = recipients.write_pair(key, out, secret)
+    except OSError as exc:
+        raise BadInputError(
+            f"The key files cannot be written at {out} ({exc.strerror})",
+            todo="Choose a place where there is room and you may write.",
+        ) from exc
     show.line(f"Private key: {out}  (keep it; without its passphrase nobody can use it)")
     show.line(f"Public key:  {public}  (give this to the device)")
     show.rows([("fingerprint", key.recipient.fingerprint)])
