@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-from appliance.block import NO_SPACE_ERRNOS, aligned_buffer, opened, pwrite_full
+from appliance.block import NO_SPACE_ERRNOS, aligned_buffer, pwrite_full, sync_directory
 from appliance.errors import (
     ExistsError,
     ForeignPackError,
     MotionGearError,
+    PackDamagedError,
     RecordDamagedError,
     StoreRefusedError,
     TargetFullError,
@@ -26,9 +28,9 @@ from appliance.events import Emit, Step, silent
 from appliance.model import DiskId, PackId, PointSpec, block_count, block_length
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import CONTENT_KINDS, Kind, PackHead, RecordHead, parse_ranges
-from appliance.seal.papers import read_disk_head
+from appliance.seal.papers import PointEnd, read_disk_head, read_point_end
 from appliance.seal.ranges import Ranges
-from appliance.seal.scan import PackReader, Record, named
+from appliance.seal.scan import PackReader, Record, examine, named
 
 
 @dataclass(slots=True)
@@ -66,18 +68,18 @@ def recover(
     found = []
     for (disk, point), places in sorted(groups.items()):
         emit(Step("recover", disk))
-        image = _Image(output / f"{disk}-{point}.img")
-        for _, _, path in sorted(places):
-            image.take(path, key)
-        if (one := image.finish()) is not None:
-            found.append(one)
-        else:
-            lost += image.problems
+        with _Image(output / f"{disk}-{point}.img") as image:
+            for _, _, path in sorted(places):
+                image.take(path, key)
+            if (one := image.finish()) is not None:
+                found.append(one)
+            else:
+                lost += image.problems
     return found, lost
 
 
 class _Image:
-    """One disk being put together; later records overwrite earlier ones."""
+    """One disk being put together; later records overwrite earlier ones. Use as a context."""
 
     def __init__(self, path: Path) -> None:
         self.problems: list[str] = []
@@ -86,30 +88,61 @@ class _Image:
         self._size = self._block_size = 0
         self._have = bytearray()
         self._unreadable = Ranges()
-        self._ended = False
+        self._end: PointEnd | None = None
+        self._whole: set[PackId] = set()
+        self._fd = -1
         self._offsets: dict[PackId, tuple[Path, array[int]]] = {}
         self._zeros = aligned_buffer(1 << 20)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def take(self, path: Path, key: PrivateKey) -> None:
         """Everything one pack gives, up to the first damage."""
         offsets = array("Q")
+        self._end = None
         try:
             with PackReader(path, key) as reader:
                 self._offsets[reader.head.pack] = (path, offsets)
                 for record in reader.walk():
                     offsets.append(record.entry.offset)
                     self._take(record, reader.head, key)
-            if not offsets:
-                self.problems.append(f"{path.name}: it holds no record")
+                if not offsets:
+                    raise PackDamagedError("it holds no record")
+                if len(offsets) != examine(path).trailer.records:
+                    raise PackDamagedError("it has fewer records than its trailer counts")
+                self._whole.add(reader.head.pack)
         except StoreRefusedError as exc:
             self.problems.append(named(exc, path).what)
 
     def finish(self) -> Recovered | None:
         if self._spec is None:
             return None
+        with self._writing():
+            os.fsync(self._fd)
+            sync_directory(self._path.parent)
+        end = self._end
+        if end is not None:
+            self._refuse_end(end)
         missing = self._have.count(0)
         unreadable = list(self._unreadable)
-        return Recovered(self._spec, self._path, missing, self._ended, unreadable, self.problems)
+        return Recovered(
+            self._spec, self._path, missing, end is not None, unreadable, self.problems
+        )
+
+    def _refuse_end(self, end: PointEnd) -> None:
+        """What the point's end tells of and the packs did not give."""
+        if end.blocks != len(self._have):
+            self.problems.append(f"The disk's end tells of {end.blocks} blocks")
+        self.problems += [
+            f"{one}.pack belongs to the disk and was not read to its end"
+            for one in end.packs
+            if one not in self._whole
+        ]
 
     def _take(self, record: Record, pack: PackHead, key: PrivateKey) -> None:
         head, size = record.entry.head, pack.block_size
@@ -128,7 +161,7 @@ class _Image:
                 for offset, length in parse_ranges(record.payload, head, size, self._size):
                     self._unreadable.add(offset, offset + length)
             case Kind.POINT_END:
-                self._ended = True
+                self._end = read_point_end(bytes(record.payload))
             case Kind.ZERO_RUN:
                 self._zero(head.index, head.count)
             case Kind.REFERENCE:
@@ -149,17 +182,18 @@ class _Image:
             )
 
     def _begin(self, spec: PointSpec, block_size: int) -> None:
-        with self._output(os.O_CREAT | os.O_EXCL) as fd:
-            os.ftruncate(fd, spec.facts.size)
+        with self._writing():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._fd = os.open(self._path, flags, 0o600)
+            os.ftruncate(self._fd, spec.facts.size)
         self._spec, self._size, self._block_size = spec, spec.facts.size, block_size
         self._have = bytearray(block_count(spec.facts.size, block_size))
 
     @contextmanager
-    def _output(self, flags: int = 0) -> Iterator[int]:
-        """The image, opened for writing; what its disk refuses ends the recovery."""
+    def _writing(self) -> Iterator[None]:
+        """The image is written; what its disk refuses ends the recovery."""
         try:
-            with opened(self._path, os.O_WRONLY | flags) as fd:
-                yield fd
+            yield
         except FileExistsError as exc:
             raise ExistsError(f"{self._path} is there already") from exc
         except OSError as exc:
@@ -183,17 +217,17 @@ class _Image:
     def _write(self, index: int, data: memoryview | bytes) -> None:
         if len(data) != block_length(index, self._size, self._block_size):
             raise RecordDamagedError(f"block {index} is given with a wrong length")
-        with self._output() as fd:
-            pwrite_full(fd, index * self._block_size, data)
+        with self._writing():
+            pwrite_full(self._fd, index * self._block_size, data)
         self._have[index] = 1
 
     def _zero(self, index: int, count: int) -> None:
         """Only blocks that an earlier session had filled need it: the image is made of holes."""
-        with self._output() as fd:
+        with self._writing():
             for one in range(index, index + count):
                 if self._have[one]:
                     start = one * self._block_size
-                    _fill(fd, start, min(start + self._block_size, self._size), self._zeros)
+                    _fill(self._fd, start, min(start + self._block_size, self._size), self._zeros)
         self._have[index : index + count] = b"\1" * count
 
 
