@@ -146,13 +146,27 @@ def sync_directory(path: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file so that after a power cut it is there whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode) as fd:
-        pwrite_full(fd, 0, data)
-        os.fsync(fd)
-    fresh.replace(path)
+    """Write a file so that after a power cut it is there whole or not at all. Two writers do not
+    disturb each other: one of the files stays.
+    """
+    fresh = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
+    try:
+        with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as fd:
+            pwrite_full(fd, 0, data)
+            os.fsync(fd)
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``, made when it is missing; waits for whoever holds it."""
+    with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
 
 
 def reserve(fd: int, size: int) -> None:

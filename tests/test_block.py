@@ -1,6 +1,7 @@
 """Bytes on media: aligned, durable, past the cache."""
 
 import errno
+import fcntl
 import mmap
 import os
 import subprocess
@@ -175,6 +176,7 @@ def test_a_file_is_there_whole_or_not_at_all(
         with pytest.raises(OSError, match="No space"):
             block.write_durably(path, b"second")
     assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
     block.write_durably(path, b"third")
     assert path.read_bytes() == b"third"
     assert [one.name for one in tmp_path.iterdir()] == ["file"]
@@ -197,7 +199,35 @@ def test_everything_is_synced_before_and_after_the_rename(
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", renamed)
     block.write_durably(tmp_path / "file", b"content")
-    assert steps == ["sync file.new", "rename", f"sync {tmp_path.name}"]
+    fresh = steps.pop(0)
+    assert fresh.startswith("sync file.")
+    assert fresh.endswith(".new")
+    assert steps == ["rename", f"sync {tmp_path.name}"]
+
+
+def test_two_writers_of_one_file_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "file", os.replace
+
+    def overtaken(old: Path, new: Path) -> None:
+        monkeypatch.setattr(os, "replace", rename)
+        block.write_durably(path, b"other")
+        assert path.read_bytes() == b"other"
+        rename(old, new)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    block.write_durably(path, b"mine")
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_is_held_until_it_is_left(tmp_path: Path) -> None:
+    path, now = tmp_path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB
+    with block.locked(path), opened(path, os.O_RDWR) as fd, pytest.raises(BlockingIOError):
+        fcntl.flock(fd, now)
+    with opened(path, os.O_RDWR) as fd:
+        fcntl.flock(fd, now)
 
 
 def test_space_is_taken_or_refused(bench: Bench) -> None:

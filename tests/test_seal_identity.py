@@ -1,10 +1,14 @@
 """The device's signing key and seal counter: kept, and never silently replaced."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from appliance import block
 from appliance.errors import StateError
+from appliance.seal import identity
 from appliance.seal.identity import Counter, Device, device_fingerprint, signed_by
 
 
@@ -31,6 +35,22 @@ def test_seals_are_counted_from_one_and_remembered(tmp_path: Path) -> None:
     assert Device.of(tmp_path).counter() == Counter(0, "")
     Device.of(tmp_path).count(Counter(7, "ab" * 32))
     assert Device.of(tmp_path).counter() == Counter(7, "ab" * 32)
+
+
+def test_two_first_uses_make_one_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[Device] = []
+
+    @contextmanager
+    def overtaken(path: Path) -> Iterator[None]:
+        """Somebody else had the lock before."""
+        monkeypatch.setattr(identity, "locked", block.locked)
+        others.append(Device.of(tmp_path))
+        with block.locked(path):
+            yield
+
+    monkeypatch.setattr(identity, "locked", overtaken)
+    mine = Device.of(tmp_path)
+    assert [one.public for one in others] == [mine.public]
 
 
 def test_a_damaged_identity_is_not_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def test_seals_of_one_device_form_a_chain(tmp_path: Path) -> None:
         made.append(seal_it(store, device, SPEC))
     assert [one.sequence for one in made] == [1, 2]
     assert [one.previous for one in made] == ["", made[0].root().hex()]
+
+
+def test_no_two_sealings_use_one_number(tmp_path: Path) -> None:
+    store, device = new_store(tmp_path, name="one")
+    other = Store.create(tmp_path / "two", "n", device, store.head.recipients, BLOCK)
+    for one in (store, other):
+        put_blocks(one, DATA, SPEC)
+    with ThreadPoolExecutor(2) as pool, device.alone():
+        running = [pool.submit(seal_it, one, device, SPEC) for one in (store, other)]
+        assert device.counter().sequence == 0
+    made = sorted((one.result() for one in running), key=lambda one: one.sequence)
+    assert [one.sequence for one in made] == [1, 2]
+    assert made[1].previous == made[0].root().hex()
 
 
 def test_an_empty_shipment_is_not_sealed(tmp_path: Path) -> None:

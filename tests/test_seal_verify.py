@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,17 @@ def test_the_book_of_one_device_says_nothing_of_another(tmp_path: Path) -> None:
     book.accept(statement.read(other.path))
     inspect(other.path, pins(other), book)
     assert refused(first.path, pins(first), book) == "older-seal"
+
+
+def test_no_line_of_the_book_is_lost_to_another_reader(tmp_path: Path) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    seal = statement.read(store.path)
+    seals = [replace(seal, device=f"{one:02x}" * 32) for one in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda one: Accepted(tmp_path).accept(one), seals))
+    for one in seals:
+        with pytest.raises(OlderSealError):
+            Accepted(tmp_path).refuse_older(replace(one, waiver="another"))
 
 
 def test_a_damaged_book_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ It makes an older copy of a device's store visible. Lives in ``<home>/accepted.j
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.block import write_durably
+from appliance.block import locked, write_durably
 from appliance.errors import OlderSealError, StateError, StoreRefusedError
 from appliance.events import Json
 from appliance.seal import canon
@@ -44,6 +44,7 @@ class Accepted:
 
     def __init__(self, home: Path) -> None:
         self._path = home / FILE
+        self._lock_path = home / f"{FILE}.lock"
 
     def _lines(self) -> dict[str, Line]:
         if not self._path.exists():
@@ -68,10 +69,11 @@ class Accepted:
 
     def accept(self, seal: Seal) -> None:
         """Remember an authentic seal."""
-        lines = self._lines()
-        last = lines.get(seal.device)
-        if last is not None and last.sequence >= seal.sequence:
-            return
-        lines[seal.device] = Line(seal.device, seal.root().hex(), seal.sequence)
-        ordered = tuple(lines[one] for one in sorted(lines))
-        write_durably(self._path, canon.dump(_write(ordered)), 0o600)
+        with locked(self._lock_path):
+            lines = self._lines()
+            last = lines.get(seal.device)
+            if last is not None and last.sequence >= seal.sequence:
+                return
+            lines[seal.device] = Line(seal.device, seal.root().hex(), seal.sequence)
+            ordered = tuple(lines[one] for one in sorted(lines))
+            write_durably(self._path, canon.dump(_write(ordered)), 0o600)

@@ -4,17 +4,20 @@ Lives in ``<home>/device/``, apart from the state database, which is a cache and
 """
 
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from appliance.block import write_durably
+from appliance.block import locked, write_durably
 from appliance.errors import StateError, StoreRefusedError
 from appliance.events import Json
 from appliance.seal import canon, text
 from appliance.seal.keys import fingerprint
+
+_LOCK = "lock"
 
 
 def device_fingerprint(public_hex: str) -> str:
@@ -51,6 +54,7 @@ class Device:
     """The signing key and seal counter of this device."""
 
     def __init__(self, directory: Path, key: Ed25519PrivateKey) -> None:
+        self._lock_path = directory / _LOCK
         self._counter_path = directory / "seals.json"
         self._key = key
         self.public = key.public_key().public_bytes_raw().hex()
@@ -62,7 +66,9 @@ class Device:
         path = directory / "identity.key"
         if not path.exists():
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_durably(path, os.urandom(32), 0o600)
+            with locked(directory / _LOCK):
+                if not path.exists():  # nobody else was first
+                    write_durably(path, os.urandom(32), 0o600)
         seed = path.read_bytes()
         if len(seed) != 32:
             raise StateError(
@@ -77,6 +83,10 @@ class Device:
 
     def sign(self, message: bytes) -> bytes:
         return self._key.sign(message)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the counter from reading it until the seal is counted; waits for others."""
+        return locked(self._lock_path)
 
     def counter(self) -> Counter:
         if not self._counter_path.exists():

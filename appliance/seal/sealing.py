@@ -72,7 +72,8 @@ def seal(
         emit(Step("sign"))
         contents = _write_contents_pack(store, points, facts)
         digests |= _read_back(store, [contents], silent, stop)
-        return _sign(store, device, [contents, *infos], digests, points, consent, emit)
+        with device.alone():
+            return _sign(store, device, [contents, *infos], digests, points, consent, emit)
 
 
 def _without_contents(store: Store) -> list[PackInfo]:
