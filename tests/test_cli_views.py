@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from appliance import cli, config, errors
 from appliance.cli import show, work
-from appliance.errors import BadInputError, MotionGearError, PackDamagedError
+from appliance.errors import BadInputError, MotionGearError, NotReadyToShipError, PackDamagedError
 from appliance.events import Progress, Step
 from appliance.model import Extent, JobId
+from appliance.seal import statement
 from appliance.state import EventRow, JobState
 from tests.media import Bench, tool
 from tests.support import (
@@ -86,6 +88,47 @@ def test_every_line_of_json_output_is_an_event(
     assert {one["root"] for one in checked.results("check")} == {
         one["root"] for one in verified["disks"]
     }
+
+
+def test_what_there_is_is_listed_for_programs_too(
+    tmp_path: Path, device: Shell, bench: Bench
+) -> None:
+    store, image = begun(device, tmp_path / "store"), bench.image(1 << 20)
+    node = bench.loop(image)
+
+    def listed(*verb: object) -> list[dict[str, Any]]:
+        said = device.typed(*verb, "--json").fine()
+        return [json.loads(one) for one in said.out.splitlines()]
+
+    (attached,) = [one for one in listed("disks") if one["node"] == str(node)]
+    assert (attached["size"], attached["refusal"]) == (1 << 20, "")
+    assert listed("jobs", "list") == []
+    (disk,) = (
+        device.typed("ingest", node, "-s", store.path, "-m", "web01", "--json")
+        .fine()
+        .results("ingest")
+    )
+    device.typed("seal", "-s", store.path).refused(NotReadyToShipError)
+    ingest, seal = listed("jobs", "list")
+    assert (ingest["job"], ingest["state"], ingest["disk"]) == (1, "finished", disk["disk"])
+    assert ingest["done"] == ingest["total"] == 1 << 20
+    assert (seal["state"], seal["error"], seal["code"]) == ("failed", "not-ready-to-ship", 72)
+
+    show = ("shipment", "show", "-s", store.path)
+    (before,) = listed(*show)
+    assert before["seal"] is None
+    device.typed("seal", "-s", store.path, "--waive", "x").fine()
+    (after,) = listed(*show)
+    made = statement.read(store.path)
+    assert after["seal"] == {
+        "created": made.created,
+        "sequence": 1,
+        "device": made.device_fingerprint,
+        "root": made.root().hex(),
+    }
+    (held,) = after["disks"]
+    assert (held["disk"], held["complete"]) == (disk["disk"], True)
+    assert (before["label"], len(before["recipients"])) == ("test", 2)
 
 
 def test_refusals_are_json_too(operator: Shell, sent: Sent, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ store = click.option(
     help="The shipment's directory (or MOTIONGEAR_STORE).",
 )
 as_json = click.option("--json", "as_lines", is_flag=True, help="Print events as JSON lines.")
+as_records = click.option("--json", "as_lines", is_flag=True, help="Print one JSON object a line.")
 passphrase_fd = click.option(
     "--passphrase-fd", type=int, help="Read the passphrase from this open descriptor."
 )

@@ -25,21 +25,29 @@ from appliance.seal.writer import Pace
 
 
 @click.command()
-def disks() -> None:
+@ask.as_records
+def disks(as_lines: bool) -> None:
     """The disks attached to this machine: serial, model and size first, and why some may not be
     read.
     """
     source = AttachedDisks((config.home(),))
+    found = [(one, source.refusal(Path(one.source))) for one in source.disks()]
+    if as_lines:
+        for one, refusal in found:
+            show.record(
+                {
+                    "serial": one.serial,
+                    "model": one.model,
+                    "size": one.size,
+                    "bus": one.bus,
+                    "node": one.source,
+                    "refusal": refusal,
+                }
+            )
+        return
     body = [
-        (
-            one.serial or "(no serial)",
-            one.model,
-            show.size(one.size),
-            one.bus,
-            one.source,
-            source.refusal(Path(one.source)),
-        )
-        for one in source.disks()
+        (one.serial or "(no serial)", one.model, show.size(one.size), one.bus, one.source, refusal)
+        for one, refusal in found
     ]
     show.table(("SERIAL", "MODEL", "SIZE", "BUS", "NODE", "NOT POSSIBLE BECAUSE"), body)
 

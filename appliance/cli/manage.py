@@ -10,6 +10,7 @@ from appliance import config, process
 from appliance.block import free_space
 from appliance.cli import ask, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
+from appliance.events import Json, Progress
 from appliance.jobs import IngestSpec, dump_spec, load_spec, names_disk, unfinished_disk
 from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
@@ -17,7 +18,7 @@ from appliance.seal import head, statement, text
 from appliance.seal.canon import now
 from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
-from appliance.seal.store import Store, by_point
+from appliance.seal.store import PointPacks, Store, by_point
 from appliance.state import ENDED, JobRow, JobState, State
 
 
@@ -68,9 +69,15 @@ def list_shipments() -> None:
 
 @shipment.command("show")
 @ask.store
-def show_shipment(store: Path) -> None:
+@ask.as_records
+def show_shipment(store: Path, as_lines: bool) -> None:
     """What anyone can see of a shipment: recipients, disks by number, packs, seal."""
     found = Store(store)
+    points = by_point(found.infos())
+    seal = statement.read(store) if found.sealed else None
+    if as_lines:
+        show.record(_shipment_figures(found, points, seal))
+        return
     show.rows(
         [
             ("label", found.head.label),
@@ -89,13 +96,46 @@ def show_shipment(store: Path) -> None:
             len(one.packs),
             show.size(sum(pack.size for pack in one.packs)),
         )
-        for one in by_point(found.infos())
+        for one in points
     ]
     show.table(("DISK", "POINT", "STATE", "PACKS", "STORED"), body)
-    if found.sealed:
-        seal = statement.read(store)
+    if seal is not None:
         show.line(f"Sealed {seal.created}, number {seal.sequence} of its device.")
         show.rows([("device", seal.device_fingerprint), ("seal root", text.grouped(seal.root()))])
+
+
+def _shipment_figures(
+    store: Store, points: tuple[PointPacks, ...], seal: statement.Seal | None
+) -> Json:
+    return {
+        "label": store.head.label,
+        "shipment": store.head.shipment,
+        "created": store.head.created,
+        "block_size": store.head.block_size,
+        "room": free_space(store.path),
+        "recipients": [
+            {"role": one.role, "name": one.name, "fingerprint": one.fingerprint}
+            for one in store.head.recipients
+        ],
+        "disks": [
+            {
+                "disk": one.disk,
+                "point": one.point,
+                "complete": one.complete,
+                "packs": len(one.packs),
+                "stored": sum(pack.size for pack in one.packs),
+            }
+            for one in points
+        ],
+        "seal": None
+        if seal is None
+        else {
+            "created": seal.created,
+            "sequence": seal.sequence,
+            "device": seal.device_fingerprint,
+            "root": seal.root().hex(),
+        },
+    }
 
 
 @click.group()
@@ -139,16 +179,41 @@ def jobs() -> None:
 
 
 @jobs.command("list")
-def list_jobs() -> None:
+@ask.as_records
+def list_jobs(as_lines: bool) -> None:
     """All jobs, and why those that did not finish did not."""
     with work.state() as opened:
-        body = []
-        for row in opened.jobs():
-            told = opened.progress(row.id)
-            share = f"{100 * told.done // told.total} %" if told and told.total else ""
-            end = row.what if row.state is not JobState.FINISHED else ""
-            body.append((row.id, row.kind, row.state, share, row.title, end))
+        found = [(row, opened.progress(row.id)) for row in opened.jobs()]
+    if as_lines:
+        for row, told in found:
+            show.record(_job_figures(row, told))
+        return
+    body = []
+    for row, told in found:
+        share = f"{100 * told.done // told.total} %" if told and told.total else ""
+        end = row.what if row.state is not JobState.FINISHED else ""
+        body.append((row.id, row.kind, row.state, share, row.title, end))
     show.table(("JOB", "KIND", "STATE", "DONE", "WHAT", "WHY"), body)
+
+
+def _job_figures(row: JobRow, told: Progress | None) -> Json:
+    return {
+        "job": row.id,
+        "kind": row.kind,
+        "state": row.state,
+        "shipment": row.shipment,
+        "disk": row.disk,
+        "title": row.title,
+        "created": row.created,
+        "ended": row.ended,
+        "step": told.step if told else "",
+        "done": told.done if told else 0,
+        "total": told.total if told else 0,
+        "error": row.error,
+        "code": row.code,
+        "what": row.what,
+        "dropped": row.resolved,
+    }
 
 
 @jobs.command("follow")
