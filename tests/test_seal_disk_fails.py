@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from appliance import block
-from appliance.errors import MotionGearError, StoreFullError, StoreWriteError
+from appliance.errors import MotionGearError, PackDamagedError, StoreFullError, StoreWriteError
 from appliance.events import Checkpointed, Event, PackClosed
 from appliance.model import Cut, DiskId, PackId
 from appliance.seal import pack as pack_module
+from appliance.seal import readback
 from appliance.seal import writer as writer_module
 from appliance.seal.cut import Cutter
 from appliance.seal.layout import PackState
@@ -262,6 +263,27 @@ def test_an_early_bad_read_back_is_told_when_the_next_pack_opens(
         with pytest.raises(StoreWriteError, match="cannot be read back"):
             put_all(writer)
     assert len([one for one in told if isinstance(one, PackClosed)]) == 1
+
+
+def test_a_failed_read_back_is_not_forgotten_when_the_disk_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    put_blocks(store, DATA, SPEC)
+    path = min(store.closed())
+    whole = path.read_bytes()
+    hurt = bytearray(whole)
+    hurt[len(hurt) // 2] ^= 1
+    path.write_bytes(hurt)
+    with pytest.raises(StoreWriteError, match="reads back other"):
+        put_blocks(store, DATA, SPEC)
+    path.write_bytes(whole)
+    put_blocks(store, DATA, SPEC)
+    with monkeypatch.context() as patch:
+        failing = Failing(lambda: 0, 1, errno.EIO, lasting=True)
+        patch.setattr(readback, "stream_past_cache", failing)
+        with pytest.raises(PackDamagedError, match="cannot be read"):
+            put_blocks(store, DATA, SPEC)
 
 
 def test_reading_back_wants_size_and_digest(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ from appliance.seal.layout import (
 )
 from appliance.seal.pack import ClosedPack, PackWriter, closed_name, tail_size
 from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
+from appliance.seal.readback import digest_file
+from appliance.seal.scan import PackInfo
 from appliance.seal.store import PointPacks, Store, by_point
 
 _READ_BACK = 4 << 20
@@ -150,6 +152,8 @@ class StoreWriter:
     def _resume(self, earlier: PointPacks) -> None:
         self._session = earlier.last.head.session + 1
         if earlier.complete:
+            for one in earlier.packs:
+                _read_back_again(one)
             self._cursor = self._blocks
             return
         last = earlier.last.checkpoint
@@ -338,7 +342,18 @@ def read_back(path: Path, closed: ClosedPack) -> None:
     except OSError as exc:
         raise StoreWriteError(f"{path.name} cannot be read back ({exc.strerror})") from exc
     if size != closed.size or found.digest() != closed.digest:
-        raise StoreWriteError(
-            f"{path.name} reads back other than it was written: the device's disk is failing",
-            todo="Change the device's disk; discard this job and ingest the disk again.",
-        )
+        raise _reads_otherwise(path)
+
+
+def _read_back_again(info: PackInfo) -> None:
+    """Read a pack of an earlier session, whose own reading back may have failed or never ended."""
+    found = digest_file(info.path, info.size, lambda _: None, lambda: False)
+    if found.size != info.size or found.body != info.trailer.digest:
+        raise _reads_otherwise(info.path)
+
+
+def _reads_otherwise(path: Path) -> StoreWriteError:
+    return StoreWriteError(
+        f"{path.name} reads back other than it was written: the device's disk is failing",
+        todo="Change the device's disk; discard this job and ingest the disk again.",
+    )
