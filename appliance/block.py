@@ -91,11 +91,11 @@ def opened(path: Path | str, flags: int, mode: int = 0o600) -> Iterator[int]:
         os.close(fd)
 
 
-def read_small(path: Path, most: int) -> bytes:
+def read_small(path: Path, most: int, flags: int = os.O_NOFOLLOW) -> bytes:
     """The bytes of a regular file, at most ``most`` of them; never waits on a pipe or device
-    put in its place.
+    put in its place, nor follows a link unless ``flags`` are 0.
     """
-    with opened(path, os.O_RDONLY | os.O_NONBLOCK) as fd:
+    with opened(path, os.O_RDONLY | os.O_NONBLOCK | flags) as fd:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         data = bytearray()
@@ -116,8 +116,10 @@ def opened_past_cache(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[in
     except OSError as exc:
         if exc.errno != errno.EINVAL:
             raise
-        fd = os.open(path, flags | os.O_CLOEXEC)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        with opened(path, flags) as fd:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            yield fd
+        return
     try:
         yield fd
     finally:
@@ -126,12 +128,12 @@ def opened_past_cache(path: Path | str, flags: int = os.O_RDONLY) -> Iterator[in
 
 def stream_past_cache(path: Path, buffer: memoryview, take: Callable[[memoryview], object]) -> int:
     """Read the file front to back past the page cache, handing each piece to ``take``; returns its
-    size.
+    size. Neither follows a link nor waits on a pipe.
 
     ``buffer`` is aligned and a multiple of PAGE long; a piece is valid only during the call.
     """
     offset = 0
-    with opened_past_cache(path) as fd:
+    with opened_past_cache(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
         while got := os.preadv(fd, [buffer], offset):
             take(buffer[:got])
             offset += got

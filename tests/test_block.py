@@ -116,6 +116,15 @@ def test_what_is_put_in_the_place_of_a_small_file_is_not_waited_for(tmp_path: Pa
             block.read_small(one, 10)
 
 
+def test_a_link_is_followed_only_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file")
+    with pytest.raises(OSError, match="symbolic links"):
+        block.read_small(link, 10)
+    assert block.read_small(link, 10, flags=0) == b"0123456789"
+
+
 # --- past the cache --------------------
 
 
@@ -151,6 +160,17 @@ def test_a_file_system_without_direct_reads_is_read_all_the_same() -> None:
         os.open("/proc/version", os.O_RDONLY | os.O_DIRECT)
     with opened_past_cache("/proc/version") as fd:
         assert b"Linux" in os.read(fd, 100)
+
+
+def test_only_a_file_is_streamed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for one in ("link", "pipe"):
+        with pytest.raises(OSError, match=r"symbolic links|Illegal seek"):
+            block.stream_past_cache(tmp_path / one, aligned_buffer(PAGE), bytes)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_file_that_is_not_there_cannot_be_read_past_the_cache(tmp_path: Path) -> None:

@@ -393,6 +393,21 @@ def test_a_pack_that_is_no_regular_file_is_refused(tmp_path: Path, odd: str) -> 
     assert caught.value.name in {"pack-damaged", "pack-missing"}
 
 
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [
+        ("head.json", "not-a-store"),
+        ("seal.json", "seal-missing"),
+        ("canary.json", "canary"),
+    ],
+)
+def test_no_file_of_a_store_is_a_link(tmp_path: Path, name: str, refusal: str) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    (store.path / name).rename(tmp_path / name)
+    (store.path / name).symlink_to(tmp_path / name)
+    assert refused(store.path) == refusal
+
+
 def test_a_pack_gone_between_listing_and_reading_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MotionGearError) as caught:
         examine(tmp_path / "gone.pack")

@@ -120,7 +120,7 @@ class _FileRefusedError(StoreRefusedError):
 
 def _read_file(path: Path) -> bytes:
     try:
-        return read_small(path, _MOST_FILE)
+        return read_small(path, _MOST_FILE, flags=0)  # the operator's own: may be a link
     except OSError as exc:
         raise KeyFileError(f"Cannot read the key file {path} ({exc.strerror})") from exc
 
