@@ -260,7 +260,7 @@ class Target(Protocol):
 
     @property
     def name(self) -> str:
-        """Names the target in the state database."""
+        """What the target is called in words."""
 
     def check(self, wanted: Sequence[VolumeSpec]) -> None:
         """Refuse, before any write, what cannot succeed: space, rights, names taken by others."""
