@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli import demo
 from appliance.cli.demo import Report, fill
-from appliance.errors import ExistsError, NeedRootError
+from appliance.errors import ExistsError, NeedRootError, ToolFailedError
+from appliance.run import run
 from tests.media import tool
 from tests.technician import Shell
 
@@ -125,3 +127,20 @@ def test_files_that_come_by_again_are_edited(tmp_path: Path) -> None:
     assert [one.name for one in found] == ["source", "source.1", "source.2"]
     assert written == sum(one.stat().st_size for one in found) > 15_000
     assert found[2].read_bytes().startswith(b"edited 2 times\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and mounts are root's")
+def test_a_demo_whose_file_system_cannot_be_made_leaves_no_loop_device(
+    tmp_path: Path, operator: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for broken in ("mkfs.ext4", "mount"):
+
+        def fails(program: str, *args: str, broken: str = broken) -> str:
+            if program == broken:
+                raise ToolFailedError(f"{broken} failed")
+            return run(program, *args)
+
+        monkeypatch.setattr(demo, "run", fails)
+        before = attached()
+        operator.typed("demo", "--dir", tmp_path / f"demo-{broken}").refused(ToolFailedError)
+        assert attached() == before

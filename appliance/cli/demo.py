@@ -20,14 +20,14 @@ from typing import cast
 
 import click
 
-from appliance import jobs, process
+from appliance import jobs
 from appliance.block import PAGE, write_durably
 from appliance.cli import ask, show, work
 from appliance.errors import ExistsError, NeedRootError
 from appliance.events import Json
 from appliance.model import DiskId, JobId
 from appliance.run import run
-from appliance.seal import canary, keys, statement, text
+from appliance.seal import canary, canon, keys, statement, text
 from appliance.seal.identity import Device
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
@@ -169,7 +169,7 @@ class Demo:
             files = real_files()
             web = self._disk("web01", 900, [(_ESP, 64), (_LINUX, 0)], files, 360 * MB)
             data = self._disk("db01", 700, [(_LINUX, 0)], files, 200 * MB)
-            web.source = self._attach(web.image, 0, 0, "--read-only")
+            web.source = self._stack.enter_context(attached(web.image, "--read-only"))
             told(
                 web.content + data.content, f"{web.source} (a disk), {data.image.name} (an image)"
             )
@@ -199,24 +199,14 @@ class Demo:
         start, size = listed[-1]["start"] * 512, listed[-1]["size"] * 512
         if len(parts) > 1:
             _fill_esp(image, listed[0]["start"] * 512)
-        node = self._attach(image, start, size)
-        run(*(["mkfs.ext4", "-q", node] if len(parts) > 1 else ["mkfs.xfs", "-q", node]))
-        mounted = self._base / f"{machine}.mnt"
-        mounted.mkdir()
-        run("mount", node, str(mounted))
-        try:
-            written = fill(mounted, files, content)
-        finally:
-            run("umount", str(mounted))
-            run("losetup", "--detach", node)
+        place = self._base / f"{machine}.mnt"
+        place.mkdir()
+        window = ("--offset", str(start), "--sizelimit", str(size))
+        with attached(image, *window) as node:
+            run("mkfs.ext4" if len(parts) > 1 else "mkfs.xfs", "-q", node)
+            with mounted(node, place):
+                written = fill(place, files, content)
         return Made(machine, image, str(image), written, DiskId(os.urandom(16).hex()))
-
-    def _attach(self, image: Path, offset: int, size: int, *flags: str) -> str:
-        window = ("--offset", str(offset), "--sizelimit", str(size)) if size else ()
-        node = run("losetup", "--find", "--show", *flags, *window, str(image)).strip()
-        if not size:
-            self._stack.callback(run, "losetup", "--detach", node)
-        return node
 
     # --- on the device ---
 
@@ -245,7 +235,7 @@ class Demo:
             self._device.note_shipment(store.head.shipment, store.path, "demo")
             code = canary.open_code(store.path, store.head, operator)
             opened_by = canary.who_opened(store.path, store.head, code)
-            self._device.note_canary(store.head.shipment, opened_by, canary_time())
+            self._device.note_canary(store.head.shipment, opened_by, canon.now())
             told(0, f"device {device.fingerprint[:14]}..., opened by {opened_by[:14]}...")
         return store
 
@@ -345,17 +335,26 @@ class Demo:
             )
 
     def _watch(self, state: State, job: JobId, name: str) -> None:
-        follower = show.Follower(as_lines=self._report.as_lines, name=name)
-        for told in process.follow(state, job):
-            follower.take(told)
-        follower.clear()
-        error = process.error_of(state.job(job))
-        if error is not None:
-            raise error
+        work.watch(state, job, as_lines=self._report.as_lines, name=name)
 
 
-def canary_time() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+@contextmanager
+def attached(image: Path, *how: str) -> Iterator[str]:
+    """A loop device over the image; detached at the end, whatever came between."""
+    node = run("losetup", "--find", "--show", *how, str(image)).strip()
+    try:
+        yield node
+    finally:
+        run("losetup", "--detach", node)
+
+
+@contextmanager
+def mounted(node: str, place: Path) -> Iterator[None]:
+    run("mount", node, str(place))
+    try:
+        yield
+    finally:
+        run("umount", str(place))
 
 
 def real_files() -> Iterator[Path]:

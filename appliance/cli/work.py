@@ -39,24 +39,32 @@ def begin(
     return job
 
 
-def stay(opened: State, job: JobId, *, as_lines: bool, after: int = 0) -> None:
-    """Show the job until it ends; raises the error it ended with. Ctrl-C leaves it running."""
-    follower = show.Follower(as_lines=as_lines)
+def watch(opened: State, job: JobId, *, as_lines: bool, after: int = 0, name: str = "") -> None:
+    """Show the job, by a name where there are several, until it ends; raises the error it ended
+    with.
+    """
+    follower = show.Follower(as_lines=as_lines, name=name)
     try:
         for told in process.follow(opened, job, after):
             follower.take(told)
-    except KeyboardInterrupt:
+    finally:
         follower.clear()
+    row = opened.job(job)
+    error = process.error_of(row)
+    if error is not None and row.state is not JobState.FINISHED:
+        raise error
+
+
+def stay(opened: State, job: JobId, *, as_lines: bool, after: int = 0) -> None:
+    """Watch the job; Ctrl-C leaves it running."""
+    try:
+        watch(opened, job, as_lines=as_lines, after=after)
+    except KeyboardInterrupt:
         click.echo(f"Job {job} goes on without this console.", err=True)
         click.echo(
             f"See it: motiongear jobs follow {job}; stop it: motiongear jobs stop {job}", err=True
         )
         sys.exit(130)
-    follower.clear()
-    row = opened.job(job)
-    error = process.error_of(row)
-    if error is not None and row.state is not JobState.FINISHED:
-        raise error
 
 
 def figures(opened: State, job: JobId, step: str) -> dict[str, Json]:
