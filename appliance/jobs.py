@@ -336,8 +336,12 @@ def verify_store(spec: VerifySpec, desk: Desk) -> None:
     )
     disks: list[Json] = []
     if key is not None:
-        maps, opened = verify.open_all(sealed, key, desk.emit, desk.stop)
-        findings.problems += opened.problems
+        try:
+            maps, opened = verify.open_all(sealed, key, desk.emit, desk.stop)
+            findings.problems += opened.problems
+        except StoreRefusedError as exc:  # told beside what the packs' bytes have shown already
+            findings.add(exc)
+            maps = []
         findings.refuse()
         disks = [_disk_figures(one) for one in maps]
         for one in maps:

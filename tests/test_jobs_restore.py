@@ -14,6 +14,7 @@ from appliance.errors import (
     CheckFailedError,
     PackDamagedError,
     StoppedError,
+    StoreRefusedError,
     TargetFullError,
     VolumeMissingError,
 )
@@ -432,3 +433,17 @@ def empty(sent: Sent, path: Path) -> None:
         forge.add(*point_end(len(sent.disks["web01"]) // BLOCK, *ids))
     forge.close(info.trailer.state)
     assert path.stat().st_size == info.size
+
+
+def test_a_damaged_index_hides_no_other_damage(tmp_path: Path, operator: Shell) -> None:
+    store = sealed_disks(tmp_path, web01=noise(3 * BLOCK), db01=noise(3 * BLOCK))
+    hit = [store.packs(machine)[0] for machine in ("web01", "db01")]
+    for path in hit:
+        data = bytearray(path.read_bytes())
+        data[-4096 - 100] ^= 1  # in the index, which stands before the trailer
+        path.write_bytes(data)
+    spec = jobs.VerifySpec(str(store.path), "", "", (), keyed=True)
+    with desk(operator) as (one, _), pytest.raises(StoreRefusedError) as refused:
+        jobs.verify_store(spec, one)
+    assert "is not what was sealed" in refused.value.what
+    assert "(and 2 more:" in refused.value.what
