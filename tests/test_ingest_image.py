@@ -14,6 +14,7 @@ from tests.media import Bench, tool, unprivileged
 from tests.support import facts
 
 MIB = 1 << 20
+VDI = b"\x7f\x10\xda\xbe"
 IMAGES = ImageFiles([])
 
 
@@ -153,6 +154,8 @@ def test_an_image_cut_off_between_two_looks_is_read_not_guessed(
         (b"# Disk DescriptorFile\n", "vmdk"),
         (b"conectix", "vhd"),
         (b"vhdxfile", "vhdx"),
+        (b"<<< Oracle VM VirtualBox Disk Image >>>\n".ljust(64, b"\0") + VDI, "vdi"),
+        (b"<<< QEMU VM Virtual Disk Image >>>\n".ljust(64, b"\0") + VDI, "vdi"),
     ],
 )
 def test_other_formats_are_refused_by_name(tmp_path: Path, front: bytes, kind: str) -> None:
@@ -160,6 +163,12 @@ def test_other_formats_are_refused_by_name(tmp_path: Path, front: bytes, kind: s
     assert why_refused(path) == f"{path} is a {kind} image, not a raw one"
     with IMAGES.open(str(image(tmp_path, b"-" + front.ljust(MIB, b"\0")))):
         pass  # elsewhere such bytes mean nothing
+
+
+def test_half_a_sign_of_virtualbox_is_somebody_elses_content(tmp_path: Path) -> None:
+    for front in (b"<<< a text >>>".ljust(68, b"\0"), bytes(64) + VDI):
+        with IMAGES.open(str(image(tmp_path, front.ljust(MIB, b"\0")))):
+            pass
 
 
 def test_a_fixed_vhd_says_so_at_its_end(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ _NOT_RAW = {
     b"vhdxfile": "vhdx",
     b"conectix": "vhd",
 }
+# VirtualBox's: a text that each maker words in his own way, and at byte 64 a number (VDICore.h).
+_VDI_TEXT, _VDI_NUMBER = b"<<< ", struct.pack("<I", 0xBEDA107F)
 
 
 class ImageDisk:
@@ -125,11 +128,19 @@ def _opened(path: Path, own: Sequence[Path]) -> Iterator[int]:
 def _refuse_format(fd: int, name: str, size: int) -> None:
     if not size:
         raise NotADiskError(f"{name} is empty")
-    front = peek(fd, 64, 0)
-    footer = peek(fd, 8, max(size - SECTOR, 0))
+    kind = _format(peek(fd, 68, 0), peek(fd, 8, max(size - SECTOR, 0)))
+    if kind is not None:
+        raise NotADiskError(
+            f"{name} is a {kind} image, not a raw one",
+            todo="Convert it first: qemu-img convert -O raw.",
+        )
+
+
+def _format(front: bytes, footer: bytes) -> str | None:
+    """Which format an image that begins and ends so is of; None: raw, as far as that shows."""
+    if front.startswith(_VDI_TEXT) and front[64:] == _VDI_NUMBER:
+        return "vdi"
     for magic, kind in _NOT_RAW.items():
         if front.startswith(magic) or (kind == "vhd" and footer.startswith(magic)):
-            raise NotADiskError(
-                f"{name} is a {kind} image, not a raw one",
-                todo="Convert it first: qemu-img convert -O raw.",
-            )
+            return kind
+    return None
