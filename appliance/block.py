@@ -9,6 +9,7 @@ import errno
 import fcntl
 import mmap
 import os
+import re
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ BLKPBSZGET = 0x127B
 FS_IOC_FIEMAP = 0xC020660B  # linux/fiemap.h
 _FIEMAP = struct.Struct("=QQLLLL")
 _FIEMAP_EXTENT = struct.Struct("=QQQQQLLLL")
+MEMINFO = Path("/proc/meminfo")
 _MCL_CURRENT_FUTURE_ONFAULT = 1 | 2 | 4
 _PR_SET_DUMPABLE = 4
 
@@ -47,6 +49,13 @@ def sector_sizes(fd: int) -> tuple[int, int]:
     logical = struct.unpack("=i", fcntl.ioctl(fd, BLKSSZGET, bytes(4)))[0]
     physical = struct.unpack("=I", fcntl.ioctl(fd, BLKPBSZGET, bytes(4)))[0]
     return int(logical), int(physical)
+
+
+def free_memory() -> int:
+    """Bytes that processes can still take without swapping (/proc/meminfo, MemAvailable)."""
+    found = re.search(r"^MemAvailable: +(\d+) kB$", MEMINFO.read_text(), re.MULTILINE)
+    assert found is not None  # every Linux since 3.14 tells it
+    return int(found[1]) << 10
 
 
 def is_block_device(path: Path) -> bool:
@@ -147,20 +156,44 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
 
 
-def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_durably(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     """Write a file so that after a power cut it is there whole or not at all. Two writers do not
-    disturb each other: one of the files stays.
+    disturb each other: one of the files stays. What a killed writer left behind is removed.
     """
-    fresh = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
+    _sweep(path)
+    fresh, fd = _draft(path, mode)
     try:
-        with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as fd:
-            pwrite_full(fd, 0, data)
-            os.fsync(fd)
+        pwrite_full(fd, 0, data)
+        os.fsync(fd)
         fresh.replace(path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(fd)
     sync_directory(path.parent)
+
+
+def _draft(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file beside ``path``, and its descriptor; locked for as long as its writer lives."""
+    while True:
+        fresh = path.with_name(f"{path.name}.{os.urandom(8).hex()}.new")
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with suppress(OSError):  # a file system without locks: then nobody sweeps there either
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return fresh, fd
+        os.close(fd)  # another writer swept it away before it was locked
+
+
+def _sweep(path: Path) -> None:
+    """Remove drafts of ``path`` that no living writer holds."""
+    draft = re.compile(re.escape(path.name) + r"\.[0-9a-f]{16}\.new")
+    with suppress(OSError):
+        for one in [one for one in path.parent.iterdir() if draft.fullmatch(one.name)]:
+            with suppress(OSError), opened(one, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                one.unlink()
 
 
 @contextmanager
@@ -188,7 +221,7 @@ def physical_order(path: Path) -> tuple[int, int]:
     """A sort key by which files are read with the least seeking: first byte on the disk, else
     the inode.
     """
-    with opened(path, os.O_RDONLY) as fd:
+    with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
         inode = os.fstat(fd).st_ino
         ask = _FIEMAP.pack(0, (1 << 64) - 1, 0, 0, 1, 0) + bytes(_FIEMAP_EXTENT.size)
         try:
@@ -203,11 +236,12 @@ def physical_order(path: Path) -> tuple[int, int]:
 
 def is_rotational(path: Path) -> bool:
     """Whether ``path`` lies on a disk that says it has to seek. Unknown counts as no."""
-    number = path.stat().st_dev
-    node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-    for queue in (node / "queue", node / ".." / "queue"):
-        with suppress(OSError):
-            return (queue / "rotational").read_text().strip() == "1"
+    with suppress(OSError):
+        number = path.stat().st_dev
+        node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+        for queue in (node / "queue", node / ".." / "queue"):
+            with suppress(OSError):
+                return (queue / "rotational").read_text().strip() == "1"
     return False
 
 

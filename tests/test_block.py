@@ -4,6 +4,7 @@ import errno
 import fcntl
 import mmap
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -242,6 +243,58 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(
     assert list(tmp_path.iterdir()) == [path]
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from appliance import block
+block.pwrite_full = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+block.write_durably(Path(sys.argv[1]), b"never whole")
+"""
+
+
+def test_what_a_killed_writer_left_is_not_taken_for_whole_and_goes(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "file.of-another.new"
+    other.write_bytes(b"not a draft")
+    for _ in range(2):
+        died = subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+        assert died.returncode == -signal.SIGKILL
+        assert not path.exists()
+        assert len(list(tmp_path.iterdir())) == 2
+    block.write_durably(path, b"whole")
+    assert path.read_bytes() == b"whole"
+    assert sorted(tmp_path.iterdir()) == [path, other]
+
+
+def test_a_draft_swept_away_before_it_was_locked_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flock = tmp_path / "file", fcntl.flock
+
+    def overtaken(fd: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        block.write_durably(path, b"other")
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", overtaken)
+    block.write_durably(path, b"mine")
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    left = tmp_path / f"file.{'0' * 16}.new"
+    left.write_bytes(b"perhaps still being written")
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    block.write_durably(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert left.exists()
+
+
 def test_a_lock_is_held_until_it_is_left(tmp_path: Path) -> None:
     path, now = tmp_path / "lock", fcntl.LOCK_EX | fcntl.LOCK_NB
     with block.locked(path), opened(path, os.O_RDWR) as fd, pytest.raises(BlockingIOError):
@@ -307,6 +360,12 @@ def test_a_disk_says_whether_it_seeks(bench: Bench) -> None:
 def test_a_file_system_without_a_disk_does_not_seek(bench: Bench) -> None:
     place = bench.mount("none", bench.place / "small", "-t", "tmpfs")
     assert not block.is_rotational(place)
+    assert not block.is_rotational(place / "vanished")
+
+
+def test_a_pipe_has_no_place_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert block.physical_order(tmp_path / "pipe") == (0, (tmp_path / "pipe").stat().st_ino)
 
 
 # --- this process --------------------

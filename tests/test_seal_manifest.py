@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.errors import StoreRefusedError
+from appliance.errors import StateError, StoreRefusedError
 from appliance.model import Digest, DiskId
 from appliance.seal.cut import digest, zero_digest
 from appliance.seal.manifest import PAGE_ENTRIES, Manifest, State
+from tests.media import Bench
 from tests.support import BLOCK
 
 DISK = DiskId("ab" * 16)
@@ -103,6 +104,39 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, damage: str) -> N
     path.unlink() if wrong is None else path.write_bytes(wrong)
     with pytest.raises(StoreRefusedError, match="not a manifest"):
         Manifest.load(path)
+
+
+def test_a_block_in_no_state_there_is_makes_a_damaged_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "disk.manifest"
+    filled(PAGE_ENTRIES + 7).save(path)
+    whole = bytearray(path.read_bytes())
+    for index in (3, PAGE_ENTRIES + 6):
+        whole[64 + 40 * index + 32] = 4
+    path.write_bytes(whole)
+    with pytest.raises(StoreRefusedError, match=r"disk\.manifest is damaged: 2 blocks are in no"):
+        Manifest.load(path)
+
+
+def test_a_disk_without_blocks_has_a_manifest_too(tmp_path: Path) -> None:
+    Manifest(DISK, 0, BLOCK, 0).save(tmp_path / "disk.manifest")
+    assert len(Manifest.load(tmp_path / "disk.manifest")) == 0
+
+
+@pytest.mark.parametrize("why", ["No space left", "Read-only file system", "Not a directory"])
+def test_a_manifest_that_cannot_be_kept_is_told(tmp_path: Path, bench: Bench, why: str) -> None:
+    home = tmp_path / "home"
+    if why == "Not a directory":
+        home.write_text("a file")
+    else:
+        bench.tmpfs(home, "64k", *(["ro"] if why.startswith("Read") else []))
+    path = home / "manifests" / "disk.manifest"
+    with pytest.raises(StateError, match=rf"disk\.manifest cannot be kept \({why}") as refused:
+        filled(PAGE_ENTRIES).save(path)
+    assert "state directory" in refused.value.todo_now
+    if why == "No space left":
+        assert list(path.parent.iterdir()) == []
+        filled(2).save(path)
+        assert Manifest.load(path).root() == filled(2).root()
 
 
 def test_a_manifest_that_names_a_size_beyond_reason_takes_no_memory(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from appliance.block import opened, sync_directory
-from appliance.errors import StoreRefusedError
+from appliance.block import opened, write_durably
+from appliance.errors import StateError, StoreRefusedError
 from appliance.model import Digest, DiskId, block_count, block_length
 from appliance.seal.cut import zero_digest
 
@@ -107,25 +107,32 @@ class Manifest:
         return found.digest()
 
     def save(self, path: Path) -> None:
-        """Write the manifest file, whole or not at all."""
-        fresh = path.with_name(path.name + ".new")
-        with opened(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) as fd:
-            view = memoryview(self._data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        fresh.replace(path)
-        sync_directory(path.parent)
+        """Write the manifest file, whole or not at all; its directory is made when missing."""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with memoryview(self._data) as whole:
+                write_durably(path, whole, 0o600)
+        except OSError as exc:
+            raise StateError(f"The manifest {path} cannot be kept ({exc.strerror})") from exc
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":
-        """Map a manifest file; refuses one that is cut short or not of this form."""
+        """Map a manifest file; refuses one that is cut short, not of this form, or damaged."""
         with suppress(OSError, ValueError, struct.error), opened(path, os.O_RDONLY) as fd:
             data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
             magic, disk, point, block_size, size = _HEAD.unpack_from(data)
             whole = block_size and len(data) == _HEAD.size + ENTRY * block_count(size, block_size)
             if magic == MAGIC and whole:
-                return cls(DiskId(disk.hex()), point, block_size, size, data)
+                found = cls(DiskId(disk.hex()), point, block_size, size, data)
+                found._refuse_damaged(path)
+                return found
         raise StoreRefusedError(
             f"{path} is not a manifest", todo="Derive it again from the store."
         )
+
+    def _refuse_damaged(self, path: Path) -> None:
+        if odd := self.blocks - sum(self.states().values()):
+            raise StoreRefusedError(
+                f"The manifest {path} is damaged: {odd} blocks are in no state there is",
+                todo="Derive it again from the store.",
+            )
