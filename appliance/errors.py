@@ -352,6 +352,12 @@ class BadInputError(MotionGearError):
     code = 84
 
 
+class MemoryShortError(MotionGearError):
+    name = "memory-short"
+    code = 85
+    todo = "Use a machine with more memory, or take the disks one by one."
+
+
 def all_errors() -> list[type[MotionGearError]]:
     """Every error class with a code of its own, by code: the source of docs/cli.md."""
     found: list[type[MotionGearError]] = []

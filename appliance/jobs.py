@@ -29,6 +29,7 @@ from appliance.errors import (
     StoreRefusedError,
     UnknownNameError,
     VolumeMissingError,
+    WrongKeyError,
 )
 from appliance.events import Emit, Json, Result, Step
 from appliance.ingest.loop import How, Ingest
@@ -56,6 +57,7 @@ from appliance.seal.accepted import Accepted
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey
 from appliance.seal.manifest import Manifest
+from appliance.seal.opening import open_all
 from appliance.seal.papers import read_disk_head, write_disk_head
 from appliance.seal.pointmap import PointMap
 from appliance.seal.store import Store, by_point
@@ -336,16 +338,15 @@ def verify_store(spec: VerifySpec, desk: Desk) -> None:
     )
     disks: list[Json] = []
     if key is not None:
-        try:
-            maps, opened = verify.open_all(sealed, key, desk.emit, desk.stop)
-            findings.problems += opened.problems
-        except StoreRefusedError as exc:  # told beside what the packs' bytes have shown already
+
+        def proved(found: PointMap) -> None:
+            _save_manifest(desk.home, root, found)
+            disks.append(disk_figures(found))
+
+        try:  # told beside what the packs' bytes have shown already
+            findings.problems += open_all(sealed, key, desk.emit, desk.stop, proved).problems
+        except WrongKeyError as exc:
             findings.add(exc)
-            maps = []
-        findings.refuse()
-        disks = [_disk_figures(one) for one in maps]
-        for one in maps:
-            _save_manifest(desk.home, root, one)
     findings.refuse()
     desk.state.forget_verified(run)
     if sealed.trust is verify.Trust.AUTHENTIC:
@@ -372,7 +373,8 @@ def seal_figures(sealed: verify.Sealed) -> dict[str, Json]:
     }
 
 
-def _disk_figures(found: PointMap) -> Json:
+def disk_figures(found: PointMap) -> Json:
+    """Disk, point, blocks and unreadable ranges, as ``verify`` and ``manifest`` show them."""
     states = {state.name.lower(): count for state, count in found.manifest.states().items()}
     return {
         "disk": found.spec.disk,
@@ -387,11 +389,6 @@ def _disk_figures(found: PointMap) -> Json:
         "unreadable": [list(one) for one in found.unreadable()],
         "splices": [list(one) for one in found.packs.splices],
     }
-
-
-def manifest_figures(maps: list[PointMap]) -> list[Json]:
-    """Disks, points, blocks and unreadable ranges, as ``manifest`` shows them."""
-    return [_disk_figures(one) for one in maps]
 
 
 def _manifest_path(home: Path, root: str, disk: DiskId, point: int) -> Path:
@@ -499,7 +496,7 @@ def plan_figures(plan: Plan) -> dict[str, Json]:
             }
             for one in plan.disks
         ],
-        "left_out": [one.spec.disk for one in plan.left_out],
+        "left_out": [one.disk for one in plan.left_out],
     }
 
 

@@ -22,11 +22,11 @@ from appliance.seal.envelope import PackKeys
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey, Role
 from appliance.seal.layout import Kind, PackState, RecordHead, index_bytes, ranges_bytes
+from appliance.seal.opening import read_sealed_contents
 from appliance.seal.papers import write_contents
 from appliance.seal.sealing import Consent, seal
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store
-from appliance.seal.verify import read_sealed_contents
 from appliance.seal.writer import Pace
 from tests import forge
 from tests.forge import Forge, disk_head, pack_head, point_end, reference, sign_again, zeros

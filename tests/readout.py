@@ -8,10 +8,11 @@ from appliance.seal import pointmap
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Kind
+from appliance.seal.opening import open_all
 from appliance.seal.pointmap import PointMap
 from appliance.seal.scan import PackReader
 from appliance.seal.store import Store, by_point
-from appliance.seal.verify import Pins, Sealed, inspect, open_all, verify
+from appliance.seal.verify import Pins, Sealed, inspect, verify
 from tests.support import OPERATOR
 
 
@@ -52,7 +53,7 @@ def problems(path: Path, key: PrivateKey | None = None) -> list[str]:
         sealed = inspect(path, Pins())
         found = verify(sealed).problems
         if key is not None and not found:
-            found = open_all(sealed, key)[1].problems
+            found = open_all(sealed, key).problems
     except MotionGearError as exc:
         return [exc.name]
     return [one.name for one in found]

@@ -166,3 +166,12 @@ def sealed_sample(place: Path) -> tuple[Store, Device, bytes]:
     put_blocks(store, data, spec)
     seal_it(store, device, spec)
     return store, device, data
+
+
+def many_packs(place: Path) -> Store:
+    """A sealed store whose disk lies in more than two packs."""
+    store, device = new_store(place)
+    data = os.urandom(30 * BLOCK)
+    put_blocks(store, data, point(data))
+    assert len(seal_it(store, device, point(data)).packs) > 3
+    return store

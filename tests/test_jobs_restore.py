@@ -446,4 +446,4 @@ def test_a_damaged_index_hides_no_other_damage(tmp_path: Path, operator: Shell) 
     with desk(operator) as (one, _), pytest.raises(StoreRefusedError) as refused:
         jobs.verify_store(spec, one)
     assert "is not what was sealed" in refused.value.what
-    assert "(and 2 more:" in refused.value.what
+    assert "(and 3 more:" in refused.value.what  # each pack's bytes, each pack's index

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.errors import (
     IncompleteDiskError,
+    PackDamagedError,
     TargetFullError,
     UnknownNameError,
     VolumeForeignError,
@@ -125,6 +126,23 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> No
         plan(sent, {disk_id("web01"): name})
 
 
+def test_a_disk_whose_index_is_damaged_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    whole, hurt = named("web01", "S-1"), replace(named("db01", "S-2"), disk=DiskId(disk_id("y")))
+    sent = sent_with(tmp_path, whole, hurt)
+    sealed = verify.inspect(sent.path, verify.Pins())
+    (info,) = (one for one in sealed.infos.values() if one.head.disk == hurt.disk)
+    with info.path.open("r+b") as pack:
+        pack.seek(info.trailer.index_offset + 50)
+        pack.write(b"????")
+    with pytest.raises(PackDamagedError, match=info.path.name) as caught:
+        plan(sent)
+    assert "--map" in caught.value.todo_now
+    with pytest.raises(PackDamagedError, match=info.path.name) as caught:
+        plan(sent, {"S-2": "db"})
+    assert "--map" not in caught.value.todo_now
+    assert [one.volume.name for one in plan(sent, {"S-1": "web"}).disks] == ["web"]
+
+
 def test_an_incomplete_disk_is_left_out_and_refused_by_name(tmp_path: Path) -> None:
     store, device = new_store(tmp_path)
     data = noise(12 * BLOCK)
@@ -136,7 +154,7 @@ def test_an_incomplete_disk_is_left_out_and_refused_by_name(tmp_path: Path) -> N
     sent = Sent(store, sealing.seal(store, device, {}, consent), {})
     made = plan(sent)
     assert [one.volume.disk for one in made.disks] == [whole.disk]
-    assert [one.spec.disk for one in made.left_out] == [cut.disk]
+    assert [one.disk for one in made.left_out] == [cut.disk]
     with pytest.raises(IncompleteDiskError, match="not ingested to its end"):
         plan(sent, {cut.disk: "volume"})
 

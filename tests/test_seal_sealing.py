@@ -26,9 +26,10 @@ from appliance.errors import (
 )
 from appliance.events import Event, Progress, Result
 from appliance.model import DiskId
-from appliance.seal import canary, readback, sealing, statement, verify
+from appliance.seal import canary, readback, sealing, statement
 from appliance.seal.identity import Device
 from appliance.seal.layout import PackState
+from appliance.seal.opening import read_sealed_contents
 from appliance.seal.pack import PackWriter
 from appliance.seal.sealing import Consent, seal
 from appliance.seal.store import RESERVE, SEAL, Store
@@ -66,7 +67,7 @@ def test_a_sealed_shipment_says_what_it_holds(tmp_path: Path) -> None:
     assert made.canary
     assert made.canary.opened_by == OPERATOR.recipient.fingerprint
     assert problems(store.path, OPERATOR) == []
-    contents = verify.read_sealed_contents(reopened(store), OPERATOR)
+    contents = read_sealed_contents(reopened(store), OPERATOR)
     assert [one.facts for one in contents.disks] == [SPEC]
     (result,) = [one for one in told if isinstance(one, Result)]
     assert result.figures["root"] == made.root().hex()
@@ -168,7 +169,7 @@ def test_contents_too_long_for_a_record_leave_the_facts_to_the_packs(
     put_blocks(store, DATA, SPEC)
     monkeypatch.setattr(sealing, "MAX_JSON", 400)
     seal_it(store, device, SPEC)
-    (listed,) = verify.read_sealed_contents(reopened(store), OPERATOR).disks
+    (listed,) = read_sealed_contents(reopened(store), OPERATOR).disks
     assert listed.facts is None
     assert problems(store.path, OPERATOR) == []
 

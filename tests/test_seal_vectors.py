@@ -11,11 +11,12 @@ from typing import TypedDict, cast
 import pytest
 
 from appliance.errors import MotionGearError
-from appliance.seal import canary, canon, statement, text, verify
+from appliance.seal import canary, canon, opening, statement, text, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.envelope import PackKeys
 from appliance.seal.keys import PrivateKey
+from appliance.seal.pointmap import PointMap
 from appliance.seal.recover import recover
 from appliance.seal.verify import Pins, Trust
 from tests.readout import content
@@ -96,8 +97,8 @@ def test_a_good_store_is_read_as_promised(name: str) -> None:
     assert sealed.store.head.digest().hex() == vector["head_digest"]
     assert verify.verify(sealed).problems == []
     for place, key in enumerate(keys_of(vector)):
-        maps, findings = verify.open_all(sealed, key)
-        assert findings.problems == []
+        maps: list[PointMap] = []
+        assert opening.open_all(sealed, key, proved=maps.append).problems == []
         assert [
             {
                 "blocks": len(one.manifest),
@@ -162,7 +163,7 @@ def refusal(place: Path, store: Path, vector: Damaged, key: PrivateKey | None) -
         sealed = verify.inspect(store, pins, book)
         verify.verify(sealed).refuse()
         if key is not None:
-            verify.open_all(sealed, key)[1].refuse()
+            opening.open_all(sealed, key).refuse()
     except MotionGearError as exc:
         return exc.name
     return ""

@@ -20,20 +20,17 @@ from appliance.errors import (
     StoppedError,
 )
 from appliance.events import Event, Progress, Step
-from appliance.model import DiskId, PackId
+from appliance.model import PackId
 from appliance.seal import canary, canon, readback, scan, statement, text, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.identity import Device
-from appliance.seal.layout import Kind, PackState
-from appliance.seal.papers import Contents, write_contents
-from appliance.seal.pointmap import build
+from appliance.seal.layout import PackState
 from appliance.seal.readback import each, readers_for
 from appliance.seal.scan import PackReader, examine
 from appliance.seal.statement import Seal
-from appliance.seal.store import SEAL, Store, by_point
-from appliance.seal.verify import Findings, Pins, Trust, inspect, open_all, open_points
-from tests import forge
+from appliance.seal.store import SEAL, Store
+from appliance.seal.verify import Findings, Pins, Trust, inspect
 from tests.forge import Forge, pack_head, sign, sign_again
 from tests.readout import other_device, pack_of, problems, reopened
 from tests.support import (
@@ -41,7 +38,7 @@ from tests.support import (
     OPERATOR,
     RECOVERY,
     STRANGER,
-    PowerCutError,
+    many_packs,
     new_store,
     point,
     put_blocks,
@@ -267,15 +264,6 @@ def test_a_seal_by_another_device_is_refused(tmp_path: Path) -> None:
 # --- what lies in the store was exchanged ---
 
 
-def many_packs(place: Path) -> Store:
-    store, device = new_store(place)
-    data = os.urandom(30 * BLOCK)
-    put_blocks(store, data, point(data))
-    seal_it(store, device, point(data))
-    assert len(statement.read(store.path).packs) > 3
-    return store
-
-
 def test_a_missing_an_extra_and_a_renamed_pack_are_told_apart(tmp_path: Path) -> None:
     store = many_packs(tmp_path)
     one, other = store.pack(pack_of(store, 1)), store.pack(pack_of(store, 2))
@@ -448,72 +436,6 @@ def test_no_findings_refuse_nothing_and_one_is_told_alone() -> None:
         Findings([PackDamagedError("alone")]).refuse()
 
 
-def test_damage_is_named_by_disk_block_and_bytes(tmp_path: Path) -> None:
-    store, _, _ = sealed_sample(tmp_path)
-    sealed = reopened(store)
-    info = sealed.infos[sealed.seal.packs[1].pack]
-    with PackReader(info.path, OPERATOR) as reader:
-        entries = reader.entries(info)
-    data = bytearray(info.path.read_bytes())
-    block = next(one for one in entries if one.head.kind is Kind.BLOCK)
-    end = entries[-1]
-    for one in (block, end):
-        data[one.offset + 500] ^= 1
-    info.path.write_bytes(data)
-    with pytest.raises(MotionGearError) as caught:
-        open_all(sealed, OPERATOR)
-    assert caught.value.name == "record-damaged"
-    data[end.offset + 500] ^= 1
-    info.path.write_bytes(data)
-    told: list[Event] = []
-    _, findings = open_all(sealed, OPERATOR, told.append)
-    (problem,) = findings.problems
-    assert f"block {block.head.index} (bytes 0 to {BLOCK - 1})" in problem.what
-    assert "'web01' 'Model' serial" in problem.what
-    assert [one.step for one in told if isinstance(one, Step)] == ["open"]
-
-
-def test_damage_to_what_is_no_block_is_told_as_it_is(tmp_path: Path) -> None:
-    store, _, _ = sealed_sample(tmp_path)
-    sealed = reopened(store)
-    info = sealed.infos[sealed.seal.packs[1].pack]
-    with PackReader(info.path, OPERATOR) as reader:
-        zero = next(one for one in reader.entries(info) if one.head.kind is Kind.ZERO_RUN)
-    data = bytearray(info.path.read_bytes())
-    data[zero.offset + 500] ^= 1
-    info.path.write_bytes(data)
-    (problem,) = open_all(sealed, OPERATOR)[1].problems
-    assert problem.name == "record-damaged"
-    assert "hit" not in problem.what
-
-
-@pytest.mark.parametrize("place", [40_000, 4095 - 16], ids=["checkpoint", "head padding"])
-def test_a_byte_that_no_record_holds_is_noticed_by_the_keyed_reader_too(
-    tmp_path: Path, place: int
-) -> None:
-    store = many_packs(tmp_path)
-    sealed = reopened(store)
-    info = sealed.infos[pack_of(store, 1)]
-    data = bytearray(info.path.read_bytes())
-    at = info.trailer.checkpoint_offset + 60 if place == 40_000 else len(data) - 4096 + 41
-    data[at] ^= 1
-    info.path.write_bytes(data)
-    (problem,) = open_all(sealed, OPERATOR)[1].problems
-    assert "not what was sealed" in problem.what
-
-
-def test_one_damaged_pack_does_not_hide_another(tmp_path: Path) -> None:
-    """Packs are opened side by side: each is compared with the seal for itself."""
-    store = many_packs(tmp_path)
-    sealed = reopened(store)
-    for place, at in ((1, 30_000), (2, -4096 + 41), (3, -4096 + 41)):
-        path = store.pack(pack_of(store, place))
-        data = bytearray(path.read_bytes())
-        data[at] ^= 1
-        path.write_bytes(data)
-    assert len(open_all(sealed, OPERATOR)[1].problems) == 3
-
-
 def test_a_stranger_verifies_and_opens_nothing(tmp_path: Path) -> None:
     store, _, _ = sealed_sample(tmp_path)
     assert problems(store.path) == []
@@ -525,8 +447,6 @@ def test_reading_can_be_stopped(tmp_path: Path) -> None:
     sealed = reopened(many_packs(tmp_path))
     with pytest.raises(StoppedError):
         verify.verify(sealed, stop=lambda: True)
-    with pytest.raises(StoppedError):
-        open_all(sealed, OPERATOR, stop=lambda: True)
 
 
 def test_a_disk_that_fails_while_reading_is_damage_not_a_crash(
@@ -551,33 +471,6 @@ def test_a_disk_that_fails_while_reading_is_damage_not_a_crash(
         patch.setattr(scan, "pread_full", fail)
         with pytest.raises(PackDamagedError, match="cannot be read"):
             examine(info.path)
-
-
-def test_a_pack_exchanged_between_listing_and_opening_is_foreign(tmp_path: Path) -> None:
-    store, _ = new_store(tmp_path, name="one")
-    other, _ = new_store(tmp_path, name="two")
-    data = sample_bytes()
-    for one in (store, other):
-        put_blocks(one, data, point(data))
-    (points,) = by_point(store.infos())
-    (mine,), (theirs,) = store.closed(), other.closed()
-    mine.write_bytes(theirs.read_bytes())
-    with pytest.raises(MotionGearError) as caught:
-        build(points, OPERATOR)
-    assert caught.value.name == "foreign-pack"
-    assert "exchanged" in caught.value.what
-
-
-def test_a_damaged_index_is_named_with_its_pack(tmp_path: Path) -> None:
-    store, _, _ = sealed_sample(tmp_path)
-    sealed = reopened(store)
-    info = sealed.infos[pack_of(store, 1)]
-    data = bytearray(info.path.read_bytes())
-    data[info.trailer.index_offset + 50] ^= 1
-    info.path.write_bytes(data)
-    with pytest.raises(PackDamagedError, match=rf"^{info.path.name}: The index") as caught:
-        open_points(sealed, OPERATOR)
-    assert caught.value.name == "pack-damaged"
 
 
 def test_a_large_pack_is_digested_piece_by_piece(
@@ -624,113 +517,8 @@ def test_whoever_stops_listening_calls_the_rest_off(tmp_path: Path) -> None:
     assert len(began) <= 4
 
 
-# --- the contents pack ---
-
-
-def with_contents(
-    place: Path, change: Callable[[Contents], Contents], kind: Kind = Kind.CONTENTS, times: int = 1
-) -> list[str]:
-    """Exchange the contents pack for one that tells something else, duly signed."""
-    store, device, _ = sealed_sample(place)
-    sealed = reopened(store)
-    told = change(verify.read_sealed_contents(sealed, OPERATOR))
-    store.pack(sealed.seal.contents).unlink()
-    made = Forge(store, pack_head(store, "00" * 16))
-    for _ in range(times):
-        made.add(*forge.paper(kind, canon.dump(write_contents(told))))
-    made.close(PackState.CLOSED)
-    sign_again(store, device)
-    assert problems(store.path) == []
-    return problems(store.path, OPERATOR)
-
-
-def changed(**fields: object) -> Callable[[Contents], Contents]:
-    def change(told: Contents) -> Contents:
-        return replace(told, disks=(replace(told.disks[0], **fields),))  # type: ignore[arg-type]
-
-    return change
-
-
-def more(told: Contents) -> Contents:
-    return replace(told, disks=(*told.disks, replace(told.disks[0], disk=DiskId("ff" * 16))))
-
-
-CONTENT_LIES: dict[str, tuple[Callable[[Contents], Contents], str]] = {
-    "a disk less": (lambda told: replace(told, disks=()), "incomplete-disk"),
-    "a disk more": (more, "incomplete-disk"),
-    "another point": (changed(point=1), "incomplete-disk"),
-    "other packs": (changed(packs=()), "pack-missing"),
-    "incomplete": (changed(complete=False), "pack-missing"),
-    "other blocks": (changed(blocks=1), "seal-damaged"),
-    "another size": (changed(facts=point(b"x")), "seal-damaged"),
-    "another disk's facts": (changed(facts=point(b"x", "22" * 16)), "seal-damaged"),
-    "another shipment": (lambda told: replace(told, shipment="00" * 16), "seal-damaged"),  # type: ignore[arg-type]
-}
-
-
-@pytest.mark.parametrize("lie", CONTENT_LIES)
-def test_contents_that_lie_are_refused_by_name(tmp_path: Path, lie: str) -> None:
-    change, name = CONTENT_LIES[lie]
-    assert with_contents(tmp_path, change) == [name]
-
-
-def test_contents_may_leave_facts_and_counts_out(tmp_path: Path) -> None:
-    assert with_contents(tmp_path, changed(facts=None, blocks=0)) == []
-
-
-def test_a_disk_may_be_found_elsewhere_by_a_later_session(tmp_path: Path) -> None:
-    store, device = new_store(tmp_path)
-    data = os.urandom(9 * BLOCK)
-    first = point(data)
-    later = replace(first, facts=replace(first.facts, source="/dev/sdy", bus="sata"))
-    with pytest.raises(PowerCutError):
-        put_blocks(store, data, first, cut_at=7)
-    put_blocks(store, data, later)
-    seal_it(store, device, later)
-    assert problems(store.path, OPERATOR) == []
-    (found,) = verify.open_points(inspect(store.path, Pins()), OPERATOR)
-    assert found.spec == first
-
-
-@pytest.mark.parametrize(
-    ("kind", "times"), [(Kind.DISK_HEAD, 1), (Kind.CONTENTS, 2), (Kind.CONTENTS, 0)]
-)
-def test_a_contents_pack_holds_one_record_of_its_kind(
-    tmp_path: Path, kind: Kind, times: int
-) -> None:
-    assert with_contents(tmp_path, lambda told: told, kind, times) == ["seal-damaged"]
-
-
-def test_a_damaged_contents_pack_is_refused(tmp_path: Path) -> None:
-    store, _, _ = sealed_sample(tmp_path)
-    sealed = reopened(store)
-    path = sealed.contents_info.path
-    whole = path.read_bytes()
-    for at, name in ((5000, "record-damaged"), (len(whole) - 4096 + 41, "pack-damaged")):
-        hurt = bytearray(whole)
-        hurt[at] ^= 1
-        path.write_bytes(hurt)
-        with pytest.raises(MotionGearError) as caught:
-            open_points(sealed, OPERATOR)
-        assert caught.value.name == name
-
-
 def test_two_contents_packs_are_one_too_many(tmp_path: Path) -> None:
     store, device, _ = sealed_sample(tmp_path)
     Forge(store, replace(pack_head(store, "00" * 16), sequence=1)).close(PackState.CLOSED)
     sign_again(store, device)
     assert refused(store.path) == "seal-damaged"
-
-
-def test_a_pack_exchanged_between_index_and_reading_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, _, _ = sealed_sample(tmp_path)
-    sealed = verify.inspect(store.path, verify.Pins())
-    maps = verify.open_points(sealed, OPERATOR)
-    for pack in maps[0].indexes:
-        maps[0].indexes[pack] = bytes(32)
-    monkeypatch.setattr(verify, "open_points", lambda *_: maps)
-    _, findings = verify.open_all(sealed, OPERATOR)
-    assert [one.name for one in findings.problems] == ["pack-damaged"]
-    assert "was exchanged" in findings.problems[0].what

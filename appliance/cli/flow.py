@@ -16,6 +16,7 @@ from appliance.ingest.attached import AttachedDisks
 from appliance.model import DiskId, Loops, Target
 from appliance.rate import parse_limit
 from appliance.restore import plan as plans
+from appliance.seal import opening
 from appliance.seal import verify as verification
 from appliance.seal.accepted import Accepted
 from appliance.seal.layout import MAX_BLOCKS
@@ -200,12 +201,16 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
     sealed = verification.inspect(store, verification.Pins())
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
-    found = jobs.manifest_figures(verification.open_points(sealed, key))
+    found: list[Json] = []
+    findings = opening.open_each(
+        opening.disks_of(sealed, key), key, lambda one: found.append(jobs.disk_figures(one))
+    )
     if as_lines:
         for one in found:
             show.record(one)
     else:
         ends.show_disks(cast("list[dict[str, Json]]", found))
+    findings.refuse()
 
 
 @click.command()
@@ -326,7 +331,7 @@ def _show_plan(made: plans.Plan) -> None:
     ]
     show.table(("MACHINE", "SERIAL", "SIZE", "VOLUME"), body)
     for left in made.left_out:
-        show.line(f"Left out: disk {left.spec.disk} is incomplete")
+        show.line(f"Left out: disk {left.disk} is incomplete")
 
 
 @click.command()

@@ -1,5 +1,5 @@
 """Plan: which disk becomes which volume, decided and checked before anything is written. Pure
-but for the indexes.
+but for the contents and the indexes of the disks that are wanted.
 """
 
 import re
@@ -10,8 +10,9 @@ from appliance.errors import IncompleteDiskError, UnknownNameError, VolumeForeig
 from appliance.model import DiskId, PointSpec, Target, VolumeSpec
 from appliance.seal.keys import PrivateKey
 from appliance.seal.manifest import State
+from appliance.seal.opening import StoredDisk, disks_of, open_each
 from appliance.seal.pointmap import PointMap
-from appliance.seal.verify import Sealed, open_points
+from appliance.seal.verify import Sealed
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -32,7 +33,7 @@ class Plan:
 
     sealed: Sealed
     disks: tuple[PlannedDisk, ...]
-    left_out: tuple[PointMap, ...]
+    left_out: tuple[StoredDisk, ...]
 
     @property
     def size(self) -> int:
@@ -56,14 +57,15 @@ def _content(found: PointMap) -> int:
     return (states[State.DATA] + states[State.UNREADABLE]) * found.manifest.block_size
 
 
-def _names(maps: Sequence[PointMap], chosen: Mapping[str, str]) -> dict[DiskId, str]:
+def _chosen(disks: Sequence[StoredDisk], chosen: Mapping[str, str]) -> dict[DiskId, str]:
     """Volume names by disk; ``chosen`` maps a disk id (or its beginning) or serial to a name."""
     names: dict[DiskId, str] = {}
     for asked, name in chosen.items():
         hits = [
-            one.spec
-            for one in maps
-            if one.spec.disk.startswith(asked.lower()) or one.spec.facts.serial == asked
+            one.disk
+            for one in disks
+            if one.disk.startswith(asked.lower())
+            or (one.spec is not None and one.spec.facts.serial == asked)
         ]
         if len(hits) != 1:
             raise UnknownNameError(
@@ -73,35 +75,38 @@ def _names(maps: Sequence[PointMap], chosen: Mapping[str, str]) -> dict[DiskId, 
             raise UnknownNameError(
                 f"{name!r} cannot be a volume's name: letters, digits, . _ - only"
             )
-        names[hits[0].disk] = name
-    for one in maps:
-        if chosen and one.spec.disk not in names:
-            continue
-        names.setdefault(one.spec.disk, safe_name(one.spec))
-    taken = list(names.values())
-    for name in taken:
-        if taken.count(name) > 1:
+        names[hits[0]] = name
+    return names
+
+
+def _refuse_double(names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
             raise VolumeForeignError(
                 f"Two disks would both become volume {name}", todo="Name them with --map."
             )
-    return names
 
 
 def make(sealed: Sealed, key: PrivateKey, target: Target, chosen: Mapping[str, str]) -> Plan:
     """Plan a restore of the chosen disks, or of all complete ones. Every refusal comes before
-    any write.
+    any write; a disk that was not chosen refuses nothing.
     """
-    maps = open_points(sealed, key)
-    names = _names(maps, chosen)
-    wanted = [one for one in maps if one.spec.disk in names]
-    left_out = tuple(one for one in wanted if not one.complete)
+    disks = disks_of(sealed, key)
+    names = _chosen(disks, chosen)
+    wanted = [one for one in disks if one.disk in names or not chosen]
+    left_out = tuple(one for one in wanted if not one.packs.complete)
     if chosen and left_out:
-        raise IncompleteDiskError(f"Disk {left_out[0].spec.disk} was not ingested to its end")
-    disks = tuple(
+        raise IncompleteDiskError(f"Disk {left_out[0].disk} was not ingested to its end")
+    maps: list[PointMap] = []
+    findings = open_each((one for one in wanted if one.packs.complete), key, maps.append)
+    if findings.problems and maps and not chosen:
+        findings.refuse(todo="Restore the other disks by name, with --map.")
+    findings.refuse()
+    planned = tuple(
         PlannedDisk(
             one,
             VolumeSpec(
-                name=names[one.spec.disk],
+                name=names.get(one.spec.disk) or safe_name(one.spec),
                 size=one.spec.facts.size,
                 content=_content(one),
                 disk=one.spec.disk,
@@ -109,10 +114,10 @@ def make(sealed: Sealed, key: PrivateKey, target: Target, chosen: Mapping[str, s
                 origin=sealed.seal.root().hex(),
             ),
         )
-        for one in wanted
-        if one.complete
+        for one in maps
     )
-    if not disks:
+    if not planned:
         raise IncompleteDiskError("No disk of this store was ingested to its end")
-    target.check([one.volume for one in disks])
-    return Plan(sealed, disks, left_out)
+    _refuse_double([one.volume.name for one in planned])
+    target.check([one.volume for one in planned])
+    return Plan(sealed, planned, left_out)

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from appliance.errors import MotionGearError, PackDamagedError, StoppedError
-from appliance.events import Emit, Progress, Step
+from appliance.events import Emit, Step
 from appliance.model import DiskId, PackId, Stop, Volume
 from appliance.rate import Throttle
 from appliance.restore.plan import Plan, PlannedDisk
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry
 from appliance.seal.pointmap import refuse_other_index
-from appliance.seal.readback import each, readers_for
+from appliance.seal.readback import Tally, each, readers_for
 from appliance.seal.scan import PackInfo, PackReader, Record
 
 _BLOCK_MASK = (1 << 32) - 1
@@ -68,14 +68,13 @@ class Replay:
         self._plan, self._key, self._volumes = plan, key, volumes
         self._emit, self._stop, self._throttle = emit, stop, throttle
         self._lock = threading.Lock()
-        self._done = 0
         self._listed = {one.pack: one for one in plan.sealed.seal.packs}
         self.told = Replayed()
 
     def run(self, done: set[PackId], passed: Callable[[PlannedDisk, PackId], None]) -> Replayed:
         work = {one.info.path: one for one in self._work() if one.info.head.pack not in done}
         self._emit(Step("restore", f"{len(work)} packs"))
-        self._total = sum(one.info.size for one in work.values())
+        self._tally = Tally("restore", sum(one.info.size for one in work.values()), self._emit)
         for disk in {one.disk.volume.disk: one.disk for one in work.values()}.values():
             self._zero(disk)
         readers = readers_for(self._plan.sealed.store.packs)
@@ -124,11 +123,11 @@ class Replay:
                     )
                 if record.entry.number in needed:
                     self._write(work, record)
-                self._tell(record.entry.head.frame_size)
+                self._tally.moved(record.entry.head.frame_size, self.told.bytes_written)
                 left -= record.entry.head.frame_size
             if reader.swept.hex() != self._listed[info.head.pack].digest:
                 raise PackDamagedError(f"{name} is not what was sealed")
-            self._tell(left)
+            self._tally.moved(left, self.told.bytes_written)
             with self._lock:
                 self.told.bytes_read += info.size
 
@@ -139,12 +138,6 @@ class Replay:
             work.volume.pwrite(index * size, memoryview(record.payload))
             with self._lock:
                 self.told.bytes_written += head.plain
-
-    def _tell(self, read: int) -> None:
-        with self._lock:
-            self._done += read
-            done = self._done
-        self._emit(Progress("restore", done, self._total, self.told.bytes_written))
 
     def _damaged(self, work: _Work) -> Callable[[Entry, MotionGearError], None]:
         def refuse(entry: Entry, problem: MotionGearError) -> None:

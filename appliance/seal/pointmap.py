@@ -2,23 +2,27 @@
 its packs.
 
 Needs a key. Memory: 8 bytes a block for the winners and 40 for the manifest, both mapped and
-untouched where unknown; while it is built, 32 a record.
+untouched where unknown; while it is built, 32 a record. Refused before the first is taken where
+the machine has less: a short record may claim the largest disk.
 """
 
 import mmap
 from array import array
 from collections.abc import Iterator, Sequence
 
+from appliance.block import free_memory
 from appliance.errors import (
     ForeignPackError,
     IncompleteDiskError,
+    MemoryShortError,
     MotionGearError,
     PackDamagedError,
     PackMissingError,
     RecordDamagedError,
     RecordOrderError,
+    StoppedError,
 )
-from appliance.model import PackId, PointSpec, block_count
+from appliance.model import PackId, PointSpec, Stop, block_count
 from appliance.seal.cut import zero_digest
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import (
@@ -29,7 +33,7 @@ from appliance.seal.layout import (
     entries_digest,
     parse_ranges,
 )
-from appliance.seal.manifest import Manifest, State
+from appliance.seal.manifest import ENTRY, Manifest, State
 from appliance.seal.papers import PointEnd, read_disk_head, read_point_end
 from appliance.seal.ranges import Ranges
 from appliance.seal.scan import PackInfo, PackReader, named
@@ -38,6 +42,7 @@ from appliance.seal.store import PointPacks
 _NUMBER_BITS = 20
 _ZERO = 1  # below the first code: pack places count from 1
 _CODE = 1 << _NUMBER_BITS
+_BLOCK_MEMORY = ENTRY + 8 + 32
 
 
 class PointMap:
@@ -204,11 +209,13 @@ def check_sequence(packs: PointPacks) -> None:
         sequence, torn = sequence + 1, one.torn
 
 
-def build(packs: PointPacks, key: PrivateKey) -> PointMap:
+def build(packs: PointPacks, key: PrivateKey, stop: Stop = lambda: False) -> PointMap:
     """Read the indexes of a point's packs, in order, and say what the disk consists of."""
     check_sequence(packs)
     found: PointMap | None = None
     for info in packs.packs:
+        if stop():
+            raise StoppedError("Reading the indexes was stopped")
         with PackReader(info.path, key) as reader:
             try:
                 found = _take_pack(found, packs, info, reader)
@@ -231,6 +238,7 @@ def _take_pack(
     if (spec.disk, spec.point) != (packs.disk, packs.point):
         raise ForeignPackError("its disk head names another disk than its public head")
     if found is None:
+        _refuse_larger_than_memory(spec, info.head.block_size)
         found = PointMap(packs, spec, info.head.block_size)
     if spec.facts.size != found.spec.facts.size:
         raise RecordDamagedError("its disk head tells of another size than the packs before it")
@@ -244,11 +252,18 @@ def _take_pack(
     return found
 
 
-def refuse_other_index(told: bytes | None, entries: Sequence[Entry], name: str) -> None:
-    """Refuse an index that is not the one a map was made of: the pack was exchanged in between.
-    ``told`` is None for the contents pack, of which no map is made.
-    """
-    if told is not None and told != entries_digest(entries):
+def _refuse_larger_than_memory(spec: PointSpec, block_size: int) -> None:
+    needed, free = _BLOCK_MEMORY * block_count(spec.facts.size, block_size), free_memory()
+    if needed > free:
+        raise MemoryShortError(
+            f"disk {spec.disk} has {spec.facts.size} bytes: its map may take {needed >> 20} MiB "
+            f"of memory, {free >> 20} MiB are free"
+        )
+
+
+def refuse_other_index(told: bytes, entries: Sequence[Entry], name: str) -> None:
+    """Refuse an index that is not the one a map was made of: the pack was exchanged in between."""
+    if told != entries_digest(entries):
         raise PackDamagedError(f"{name}: it was exchanged while the store was read")
 
 

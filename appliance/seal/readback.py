@@ -21,6 +21,7 @@ from appliance.block import (
     stream_past_cache,
 )
 from appliance.errors import MotionGearError, PackDamagedError, StoppedError
+from appliance.events import Emit, Progress
 from appliance.model import Stop
 
 T = TypeVar("T")
@@ -34,6 +35,21 @@ class Digests:
     size: int
     whole: bytes
     body: bytes
+
+
+class Tally:
+    """Bytes done by several threads together, told as the progress of one step."""
+
+    def __init__(self, step: str, total: int, emit: Emit) -> None:
+        self._step, self._total, self._emit = step, total, emit
+        self._done = 0
+        self._lock = threading.Lock()
+
+    def moved(self, count: int, stored: int = 0) -> None:
+        with self._lock:
+            self._done += count
+            done = self._done
+        self._emit(Progress(self._step, done, self._total, stored))
 
 
 def readers_for(path: Path) -> int:

@@ -1,0 +1,235 @@
+"""Opening a sealed store with a recipient's key: its contents, its disks, every record of it.
+
+One disk after the other, so that memory is that of one disk, and a disk that cannot be opened
+keeps nobody from the others.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import (
+    IncompleteDiskError,
+    MotionGearError,
+    PackDamagedError,
+    PackMissingError,
+    SealDamagedError,
+    StoppedError,
+    WrongKeyError,
+)
+from appliance.events import Emit, Step, silent
+from appliance.model import DiskId, PointSpec, Stop
+from appliance.seal.keys import PrivateKey
+from appliance.seal.layout import Entry, Kind
+from appliance.seal.papers import Contents, DiskContents, read_contents
+from appliance.seal.pointmap import PointMap, build, refuse_other_index
+from appliance.seal.readback import Tally, each, readers_for
+from appliance.seal.scan import PackInfo, PackReader
+from appliance.seal.store import PointPacks, by_point
+from appliance.seal.verify import Findings, Sealed
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDisk:
+    """A disk of a sealed store at a point: its packs, and what the contents pack lists of it
+    (None where the contents cannot be read).
+    """
+
+    packs: PointPacks
+    listed: DiskContents | None
+
+    @property
+    def disk(self) -> DiskId:
+        return self.packs.disk
+
+    @property
+    def spec(self) -> PointSpec | None:
+        """What the contents tell of the disk, if they do; proved by ``open`` alone."""
+        return self.listed.facts if self.listed else None
+
+    def open(self, key: PrivateKey, stop: Stop = lambda: False) -> PointMap:
+        """The disk as its indexes tell, agreeing with the contents. Reads no block.
+
+        What it says is proved only by reading the packs: ``open_all``, or a restore.
+        """
+        listed, packs = self.listed, self.packs
+        if listed and (listed.packs != packs.ids or listed.complete != packs.complete):
+            raise PackMissingError(f"Disk {packs.disk}: its packs are not those the contents list")
+        found = build(packs, key, stop)
+        if listed and not _agrees(listed, found):
+            raise SealDamagedError(
+                f"Disk {packs.disk}: contents and disk head tell different facts"
+            )
+        return found
+
+
+def _agrees(listed: DiskContents, found: PointMap) -> bool:
+    """Whether the contents tell what all disk heads of a point have in common; where the disk
+    was found, and its partitions, may differ from session to session.
+    """
+    told = listed.facts
+    if told is not None:
+        of_contents = (told.disk, told.point, told.facts.size)
+        if of_contents != (found.spec.disk, found.spec.point, found.spec.facts.size):
+            return False
+    return listed.blocks in {0, len(found.manifest)}
+
+
+def read_sealed_contents(sealed: Sealed, key: PrivateKey) -> Contents:
+    """The contents pack, opened, its bytes compared with the seal."""
+    info = sealed.contents_info
+    with PackReader(info.path, key) as reader:
+        entries = reader.entries(info)
+        if [one.head.kind for one in entries] != [Kind.CONTENTS]:
+            raise SealDamagedError("The contents pack holds something else")
+        swept = reader.sweep(info, entries, _refuse)
+        (payload,) = [bytes(one.payload) for one in swept]
+        _compare_swept(reader, info, sealed)
+    contents = read_contents(payload)
+    if contents.shipment != sealed.seal.shipment:
+        raise SealDamagedError("The contents pack speaks of another shipment")
+    return contents
+
+
+def _refuse(entry: Entry, problem: MotionGearError) -> None:
+    del entry
+    raise problem
+
+
+def _compare_swept(reader: PackReader, info: PackInfo, sealed: Sealed) -> None:
+    """Refuse a pack whose bytes, as they were read, are not those that were sealed."""
+    (listed,) = (one for one in sealed.seal.packs if one.pack == info.head.pack)
+    if reader.swept.hex() != listed.digest:
+        raise PackDamagedError(f"{info.path.name} is not what was sealed")
+
+
+def disks_of(sealed: Sealed, key: PrivateKey) -> list[StoredDisk]:
+    """Every disk of the store, as the contents pack lists it; refuses contents that list others
+    than are there.
+    """
+    contents = {(one.disk, one.point): one for one in read_sealed_contents(sealed, key).disks}
+    points = {(one.disk, one.point): one for one in _points(sealed)}
+    if contents.keys() != points.keys():
+        odd = min(contents.keys() ^ points.keys())
+        raise IncompleteDiskError(
+            f"Disk {odd[0]} is listed in the contents and not there, or the reverse"
+        )
+    return [StoredDisk(points[place], listed) for place, listed in contents.items()]
+
+
+def _points(sealed: Sealed) -> tuple[PointPacks, ...]:
+    return by_point(list(sealed.infos.values()))
+
+
+def open_each(
+    disks: Iterable[StoredDisk], key: PrivateKey, opened: Callable[[PointMap], object]
+) -> Findings:
+    """Open the disks one by one, ``opened`` hearing of each; those that refuse are told."""
+    findings = Findings()
+    for one in disks:
+        if (found := _opened(one, key, findings)) is not None:
+            opened(found)
+    return findings
+
+
+def _opened(
+    disk: StoredDisk, key: PrivateKey, findings: Findings, stop: Stop = lambda: False
+) -> PointMap | None:
+    try:
+        return disk.open(key, stop)
+    except StoppedError:
+        raise
+    except MotionGearError as exc:
+        findings.add(exc)
+        return None
+
+
+def open_all(
+    sealed: Sealed,
+    key: PrivateKey,
+    emit: Emit = silent,
+    stop: Stop = lambda: False,
+    proved: Callable[[PointMap], object] = lambda _: None,
+) -> Findings:
+    """Open every record of every disk and recompute every digest; ``proved`` hears of each disk
+    that is wholly as it was sealed, with its manifest.
+
+    Damaged records are named by disk, block and bytes; all of them, not only the first.
+    """
+    findings = Findings()
+    try:
+        disks = disks_of(sealed, key)
+    except WrongKeyError:
+        raise
+    except MotionGearError as exc:  # the disks can be opened without it
+        findings.add(exc)
+        disks = [StoredDisk(one, None) for one in _points(sealed)]
+    tally = Tally("open", sum(one.size for one in sealed.infos.values()), emit)
+    tally.moved(sealed.contents_info.size)
+    for disk in disks:
+        emit(Step("open", f"disk {disk.disk}, {len(disk.packs.packs)} packs"))
+        hurt = Findings()
+        found = _opened(disk, key, hurt, stop)
+        _Sweep(sealed, key, disk, found, hurt, tally, stop).run()
+        findings.problems += hurt.problems
+        if found is not None and not hurt.problems:
+            proved(found)
+    return findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """All packs of one disk being read; ``found`` is None where its indexes do not tell it."""
+
+    sealed: Sealed
+    key: PrivateKey
+    disk: StoredDisk
+    found: PointMap | None
+    hurt: Findings
+    tally: Tally
+    stop: Stop
+
+    def run(self) -> None:
+        infos: Mapping[Path, PackInfo] = {one.path: one for one in self.disk.packs.packs}
+        readers = readers_for(self.sealed.store.packs)
+        for _, problem in each(list(infos), readers, lambda path: self._pack(infos[path])):
+            if isinstance(problem, MotionGearError):
+                self.hurt.add(problem)
+
+    def _pack(self, info: PackInfo) -> None:
+        hit: list[Entry] = []  # of this pack alone: several are opened side by side
+
+        def damaged(entry: Entry, problem: MotionGearError) -> None:
+            hit.append(entry)
+            self.hurt.add(self._placed(problem, info, entry))
+
+        with PackReader(info.path, self.key) as reader:
+            entries = reader.entries(info)
+            if self.found is not None:
+                told = self.found.indexes[info.head.pack]
+                refuse_other_index(told, entries, info.path.name)
+            left = info.size
+            for record in reader.sweep(info, entries, damaged):
+                self.tally.moved(record.entry.head.frame_size)
+                left -= record.entry.head.frame_size
+                if self.stop():
+                    raise StoppedError("Verification was stopped")
+            self.tally.moved(left)
+            if not hit:
+                _compare_swept(reader, info, self.sealed)
+
+    def _placed(self, problem: MotionGearError, info: PackInfo, entry: Entry) -> MotionGearError:
+        """The problem, saying which bytes of which disk are hit."""
+        head, spec = entry.head, self.found.spec if self.found is not None else self.disk.spec
+        if head.kind is not Kind.BLOCK:
+            return problem
+        start = head.index * info.head.block_size
+        where = (
+            f"block {head.index} (bytes {start} to {start + head.plain - 1}) "
+            f"of disk {info.head.disk}"
+        )
+        if spec is not None:
+            where += f", {spec.machine!r} {spec.facts.model!r} serial {spec.facts.serial!r}"
+        return type(problem)(
+            f"{problem.what}; hit: {where}", safe=problem.safe_now, todo=problem.todo_now
+        )
