@@ -302,3 +302,28 @@ def test_a_disk_larger_than_memory_is_refused_before_memory_is_taken(
     found = open_all(sealed, OPERATOR).problems
     assert [one.name for one in found] == ["memory-short", "memory-short"]
     assert "MiB are free" in found[0].what
+
+
+def test_a_stop_while_indexes_are_read_ends_the_opening(tmp_path: Path) -> None:
+    sealed, _ = two_disks(tmp_path)
+    with pytest.raises(StoppedError, match="indexes"):
+        open_all(sealed, OPERATOR, stop=lambda: True)
+
+
+def test_blocks_are_named_by_disk_alone_where_nothing_else_is_known_of_it(tmp_path: Path) -> None:
+    """Neither contents nor index can be read: the block's place stands in its record's entry."""
+    store = many_packs(tmp_path)
+    sealed = reopened(store)
+    contents, first, second = (sealed.infos[pack_of(store, place)] for place in (0, 1, 2))
+    hurt = [
+        (contents, contents.trailer.index_offset + 50),
+        (first, first.trailer.index_offset + 50),
+        (second, second.head.size + 20_000),
+    ]
+    for info, at in hurt:
+        data = bytearray(info.path.read_bytes())
+        data[at] ^= 1
+        info.path.write_bytes(data)
+    found = open_all(sealed, OPERATOR).problems
+    assert [one.name for one in found] == ["pack-damaged", "pack-damaged", "record-damaged"]
+    assert found[2].what.endswith(f"of disk {second.head.disk}")
