@@ -4,8 +4,10 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from appliance.block import PAGE
 
 _PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
 _LOOP_CTL_ADD, _LOOP_CTL_REMOVE = 0x4C80, 0x4C81  # linux/loop.h
@@ -97,6 +99,15 @@ class Bench:
         return self.mount(
             "tmpfs", where, "-t", "tmpfs", "-o", ",".join((f"size={size}", *options))
         )
+
+    @staticmethod
+    def fill(place: Path) -> Path:
+        """A file that takes all the room there is left."""
+        path = place / "filler"
+        with path.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(PAGE)):
+                pass
+        return path
 
     def swap(self, device: Path) -> None:
         tool("mkswap", device)

@@ -10,6 +10,7 @@ from appliance import block
 from appliance.errors import StateError
 from appliance.seal import identity
 from appliance.seal.identity import Counter, Device, device_fingerprint, signed_by
+from tests.media import Bench
 
 
 def test_a_device_is_the_same_after_a_restart(tmp_path: Path) -> None:
@@ -67,3 +68,47 @@ def test_a_damaged_counter_is_not_taken_for_a_new_device(tmp_path: Path) -> None
     (tmp_path / "device" / "seals.json").write_bytes(b"")
     with pytest.raises(StateError, match="counter"):
         device.counter()
+
+
+def test_a_home_that_cannot_be_written_to_makes_no_identity(tmp_path: Path, bench: Bench) -> None:
+    for name, option, why in (
+        ("ro", "ro", "Read-only file system"),
+        ("full", "nr_inodes=1", "No space left"),
+        ("half", "nr_inodes=2", "No space left"),
+    ):
+        home = bench.tmpfs(tmp_path / name, "1m", option)
+        with pytest.raises(StateError, match=why):
+            Device.of(home)
+    assert list((tmp_path / "half").rglob("identity*")) == []
+
+
+def test_a_number_that_cannot_be_kept_is_not_taken(tmp_path: Path, bench: Bench) -> None:
+    home = bench.tmpfs(tmp_path / "home", "64k")
+    device = Device.of(home)
+    device.count(Counter(1, "ab" * 32))
+    rest = bench.fill(home)
+    with pytest.raises(StateError, match=r"seals\.json cannot be .*No space left"):
+        device.count(Counter(2, "cd" * 32))
+    assert device.counter() == Counter(1, "ab" * 32)
+    rest.unlink()
+    device.count(Counter(2, "cd" * 32))
+    assert device.counter() == Counter(2, "cd" * 32)
+
+
+def test_what_cannot_be_read_is_not_taken_for_missing(tmp_path: Path) -> None:
+    device = Device.of(tmp_path)
+    (tmp_path / "device" / "seals.json").mkdir()
+    (tmp_path / "device" / "lock").unlink()
+    (tmp_path / "device" / "lock").mkdir()
+    with pytest.raises(StateError, match="Is a directory"):
+        device.counter()
+    with pytest.raises(StateError, match="Is a directory"), device.alone():
+        pytest.fail("It is held by nobody")
+
+
+def test_an_error_under_the_lock_keeps_its_own_name(tmp_path: Path) -> None:
+    device = Device.of(tmp_path)
+    with pytest.raises(FileExistsError), device.alone():
+        raise FileExistsError
+    with device.alone():  # and it is released
+        pass

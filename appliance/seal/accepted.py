@@ -6,10 +6,11 @@ It makes an older copy of a device's store visible. Lives in ``<home>/accepted.j
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.block import locked, write_durably
+from appliance.block import write_durably
 from appliance.errors import OlderSealError, StateError, StoreRefusedError
 from appliance.events import Json
 from appliance.seal import canon
+from appliance.seal.kept import alone, kept
 from appliance.seal.statement import Seal
 
 FILE = "accepted.json"
@@ -47,10 +48,11 @@ class Accepted:
         self._lock_path = home / f"{FILE}.lock"
 
     def _lines(self) -> dict[str, Line]:
-        if not self._path.exists():
-            return {}
-        try:
+        with kept(self._path):
+            if not self._path.exists():
+                return {}
             data = self._path.read_bytes()
+        try:
             lines = canon.read(data, FILE, _parse, _write, StoreRefusedError)
         except StoreRefusedError as exc:
             raise StateError(f"{self._path} is damaged ({exc.what})") from exc
@@ -69,11 +71,12 @@ class Accepted:
 
     def accept(self, seal: Seal) -> None:
         """Remember an authentic seal."""
-        with locked(self._lock_path):
+        with alone(self._lock_path):
             lines = self._lines()
             last = lines.get(seal.device)
             if last is not None and last.sequence >= seal.sequence:
                 return
             lines[seal.device] = Line(seal.device, seal.root().hex(), seal.sequence)
             ordered = tuple(lines[one] for one in sorted(lines))
-            write_durably(self._path, canon.dump(_write(ordered)), 0o600)
+            with kept(self._path):
+                write_durably(self._path, canon.dump(_write(ordered)), 0o600)

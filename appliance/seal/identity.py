@@ -15,6 +15,7 @@ from appliance.block import locked, write_durably
 from appliance.errors import StateError, StoreRefusedError
 from appliance.events import Json
 from appliance.seal import canon, text
+from appliance.seal.kept import alone, kept
 from appliance.seal.keys import fingerprint
 
 _LOCK = "lock"
@@ -64,12 +65,13 @@ class Device:
         """The identity kept under ``home``, made now when there is none."""
         directory = home / "device"
         path = directory / "identity.key"
-        if not path.exists():
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with locked(directory / _LOCK):
-                if not path.exists():  # nobody else was first
-                    write_durably(path, os.urandom(32), 0o600)
-        seed = path.read_bytes()
+        with kept(path):
+            if not path.exists():
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with locked(directory / _LOCK):
+                    if not path.exists():  # nobody else was first
+                        write_durably(path, os.urandom(32), 0o600)
+            seed = path.read_bytes()
         if len(seed) != 32:
             raise StateError(
                 f"The device's identity in {path} is damaged",
@@ -86,12 +88,13 @@ class Device:
 
     def alone(self) -> AbstractContextManager[None]:
         """Hold the counter from reading it until the seal is counted; waits for others."""
-        return locked(self._lock_path)
+        return alone(self._lock_path)
 
     def counter(self) -> Counter:
-        if not self._counter_path.exists():
-            return Counter(0, "")
-        data = self._counter_path.read_bytes()
+        with kept(self._counter_path):
+            if not self._counter_path.exists():
+                return Counter(0, "")
+            data = self._counter_path.read_bytes()
         try:
             return canon.read(
                 data, "seal counter", _parse_counter, _write_counter, StoreRefusedError
@@ -101,4 +104,5 @@ class Device:
 
     def count(self, counter: Counter) -> None:
         """Remember a seal before it is published: a number is never used twice."""
-        write_durably(self._counter_path, canon.dump(_write_counter(counter)))
+        with kept(self._counter_path):
+            write_durably(self._counter_path, canon.dump(_write_counter(counter)))
