@@ -211,7 +211,8 @@ def test_a_pack_is_never_opened_over_another(tmp_path: Path) -> None:
     with pytest.raises(StoreWriteError, match="File exists"):
         PackWriter(store.packs, pack_head(store), store.head.recipients, 1 << 20)
     pack.abandon()
-    assert mend(pack.path) is not None
+    (path,) = store.open_packs()
+    assert mend(path) is not None
 
 
 def test_a_full_disk_is_told_before_a_pack_is_begun(

@@ -1,6 +1,5 @@
 """head.json and the making of a shipment: every field, and what an enemy may put there."""
 
-import errno
 import json
 import os
 from pathlib import Path
@@ -13,14 +12,13 @@ from appliance.errors import (
     HeadDamagedError,
     MotionGearError,
     NotAStoreError,
-    StoreFullError,
     UnknownFormatError,
 )
 from appliance.events import Json
 from appliance.seal import canon, head
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey, Recipient
-from appliance.seal.store import RESERVE, Store
+from appliance.seal.store import Store
 from tests.support import OPERATOR, RECOVERY, new_store
 
 
@@ -142,21 +140,6 @@ def test_a_shipment_that_no_reader_would_take_leaves_nothing_behind(
     with pytest.raises(BadInputError):
         Store.create(place, label, Device.of(tmp_path), recipients, block_size)
     assert not place.exists()
-
-
-def test_without_room_for_the_seal_no_shipment_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(StoreFullError, match="No shipment can be made"):
-        new_store(tmp_path)
-    monkeypatch.undo()
-    (tmp_path / "store" / RESERVE).unlink()
-    (tmp_path / "store" / "packs").rmdir()
-    assert new_store(tmp_path)[0].head.label == "test"
 
 
 def test_every_flipped_byte_of_the_head_is_another_head_or_none(tmp_path: Path) -> None:

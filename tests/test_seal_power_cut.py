@@ -271,8 +271,9 @@ def test_a_pack_that_another_job_writes_is_not_touched(tmp_path: Path) -> None:
     store, device = new_store(tmp_path)
     pack = PackWriter(store.packs, pack_head(store), store.head.recipients, 1 << 20)
     pack.append(*block(0, b"x" * BLOCK))
+    (path,) = store.open_packs()
     with pytest.raises(JobRunningError):
-        mend(pack.path)
+        mend(path)
     store.mend()
     with pytest.raises(JobRunningError, match="still being written"):
         seal(store, device, {}, Consent(waiver="early"))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.block import PAGE, stream_past_cache
+from appliance.block import PAGE, free_space, stream_past_cache, write_durably
 from appliance.errors import (
     AlreadySealedError,
     BadInputError,
@@ -31,13 +31,16 @@ from appliance.seal.identity import Device
 from appliance.seal.layout import PackState
 from appliance.seal.opening import read_sealed_contents
 from appliance.seal.pack import PackWriter
+from appliance.seal.readback import readers_for
 from appliance.seal.sealing import Consent, seal
-from appliance.seal.store import RESERVE, SEAL, Store
+from appliance.seal.store import RESERVE, RESERVE_SIZE, SEAL, Store
 from tests.forge import pack_head
+from tests.media import Bench, tool
 from tests.readout import problems, reopened
 from tests.support import (
     BLOCK,
     OPERATOR,
+    RECOVERY,
     PowerCutError,
     new_store,
     point,
@@ -334,3 +337,125 @@ def test_two_packs_in_one_place_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MotionGearError) as caught:
         seal(store, device, {}, WAIVED)
     assert caught.value.name == "pack-repeated"
+
+
+# --- the disk refuses --------------------
+
+
+@pytest.fixture
+def small(tmp_path: Path, bench: Bench) -> tuple[Store, Device]:
+    """A shipment of one disk on a file system with little more room than it needs."""
+    place = bench.tmpfs(tmp_path / "small", str(RESERVE_SIZE + (4 << 20)))
+    device = Device.of(tmp_path / "home")
+    recipients = (OPERATOR.recipient, RECOVERY.recipient)
+    store = Store.create(place / "store", "test", device, recipients, BLOCK)
+    put_blocks(store, DATA, SPEC)
+    return store, device
+
+
+def test_without_room_for_the_contents_everything_stays_as_it_was(
+    small: tuple[Store, Device],
+) -> None:
+    store, device = small
+    (store.path / RESERVE).unlink()  # somebody made room in the wrong place
+    rest = Bench.fill(store.path.parent)
+    before = sorted(store.path.rglob("*"))
+    with pytest.raises(StoreFullError, match="no room for") as caught:
+        seal(store, device, {}, WAIVED)
+    assert caught.value.safe_now == "Nothing was signed; every pack is as it was."
+    assert "Make room" in caught.value.todo_now
+    assert sorted(one for one in store.path.rglob("*") if one.name != RESERVE) == before
+    rest.unlink()
+    assert seal(store, device, {}, WAIVED).sequence == 1
+    assert problems(store.path, OPERATOR) == []
+
+
+def test_without_room_for_the_signature_the_contents_go_again(
+    small: tuple[Store, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = small
+    before = sorted(store.path.rglob("*"))
+    sign, filled = statement.sign, list[Path]()
+
+    def overtaken(made: statement.Seal, signer: Device) -> statement.Signed:
+        filled.append(Bench.fill(store.path.parent))
+        return sign(made, signer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(statement, "sign", overtaken)
+        with pytest.raises(StoreFullError, match=r"no room for seal\.json"):
+            seal(store, device, {}, WAIVED)
+    assert sorted(store.path.rglob("*")) == before
+    filled[0].unlink()
+    assert seal(store, device, {}, WAIVED).sequence == 2
+    assert problems(store.path, OPERATOR) == []
+
+
+def test_a_failed_seal_keeps_its_space_for_the_next(
+    small: tuple[Store, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = small
+    free = free_space(store.path)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "write_durably", fail)
+        with pytest.raises(StoreWriteError, match=r"while writing seal\.json"):
+            seal(store, device, {}, WAIVED)
+    assert free_space(store.path) == free
+    Bench.fill(store.path.parent)  # others cannot take it
+    seal(store, device, {}, WAIVED)
+    assert problems(store.path, OPERATOR) == []
+
+
+def test_a_seal_that_stands_keeps_its_contents_though_the_last_sync_failed(
+    small: tuple[Store, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = small
+
+    def unsure(path: Path, data: bytes) -> None:
+        write_durably(path, data)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sealing, "write_durably", unsure)
+    with pytest.raises(StoreWriteError):
+        seal(store, device, {}, WAIVED)
+    assert problems(store.path, OPERATOR) == []
+
+
+def test_a_disk_that_became_read_only_is_named(
+    small: tuple[Store, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = small
+
+    def pull(*_: object) -> None:
+        raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(device), "count", pull)
+        with pytest.raises(PowerCutError):
+            seal(store, device, {}, WAIVED)
+    tool("mount", "-o", "remount,ro", store.path.parent)
+    with pytest.raises(StoreWriteError, match=r"pack \(Read-only file system"):
+        seal(store, device, {}, WAIVED)  # it would take the contents away that were left over
+    tool("mount", "-o", "remount,rw", store.path.parent)
+    seal(store, device, {}, WAIVED)
+    assert problems(store.path, OPERATOR) == []
+
+
+def test_a_pack_that_vanishes_while_it_is_to_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = new_store(tmp_path)
+    put_blocks(store, DATA, SPEC)
+    (path,) = store.closed()
+
+    def vanish(place: Path) -> int:
+        path.unlink()
+        return readers_for(place)
+
+    monkeypatch.setattr(sealing, "readers_for", vanish)
+    with pytest.raises(PackDamagedError, match=rf"{path.name} cannot be read \(No such file"):
+        seal(store, device, {}, WAIVED)

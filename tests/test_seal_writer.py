@@ -317,7 +317,7 @@ def test_a_pack_that_is_full_says_so(tmp_path: Path) -> None:
     store, _ = new_store(tmp_path)
     head = pack_head(store)
     pack = PackWriter(store.packs, head, store.head.recipients, SMALL.pack_size)
-    assert pack.path.name == f"{head.pack}.open"
+    assert [one.name for one in store.open_packs()] == [f"{head.pack}.open"]
     assert pack.has_room(SMALL.pack_size - pack.size - 5 * 4096, 1)
     assert not pack.has_room(SMALL.pack_size - pack.size, 1)
     assert not pack.has_room(0, 1 << 19)

@@ -4,7 +4,8 @@ on the device.
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def write_error(exc: OSError, path: Path) -> MotionGearError:
     return StoreWriteError(f"The store's disk failed while writing {path.name} ({exc.strerror})")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What is changed here at ``path`` ends in a store's error when the store's disk refuses."""
+    try:
+        yield
+    except OSError as exc:
+        raise write_error(exc, path) from exc
+
+
 def tail_size(records: int) -> int:
     """Bytes that closing a pack of so many records takes: checkpoint, index, trailer."""
     return PAGE + FRAME_HEAD + index_cipher_size(records) + PAGE
@@ -107,10 +117,6 @@ class PackWriter:
     def size(self) -> int:
         """Bytes written so far."""
         return self._offset
-
-    @property
-    def path(self) -> Path:
-        return self._path
 
     def has_room(self, size: int, records: int) -> bool:
         """Whether so many records of ``size`` bytes together still fit before the pack's tail."""

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -98,7 +99,14 @@ def _buffer() -> memoryview:
 
 
 def in_physical_order(paths: Sequence[Path]) -> list[Path]:
-    return sorted(paths, key=physical_order)
+    """What nobody can find any more comes first: whoever opens it tells what is wrong."""
+
+    def place(path: Path) -> tuple[int, int]:
+        with suppress(OSError):
+            return physical_order(path)
+        return (0, 0)
+
+    return sorted(paths, key=place)
 
 
 def each(

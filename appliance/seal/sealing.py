@@ -4,8 +4,8 @@ Refuses what is not ready to ship. Can be run again after any interruption until
 """
 
 import os
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from appliance.block import write_durably
@@ -17,20 +17,21 @@ from appliance.errors import (
     OpenErrorError,
     PackDamagedError,
     SealDamagedError,
+    StoreFullError,
 )
-from appliance.events import Emit, Progress, Result, Step, silent
+from appliance.events import Emit, Result, Step, silent
 from appliance.model import DiskId, PackId, PointSpec, Stop, block_count
 from appliance.seal import canary, canon, statement
 from appliance.seal.cut import digest
 from appliance.seal.identity import Counter, Device
 from appliance.seal.layout import MAX_JSON, ZERO_DISK, Kind, PackHead, PackState
-from appliance.seal.pack import PackWriter, tail_size
+from appliance.seal.pack import PackWriter, tail_size, writing
 from appliance.seal.papers import Contents, DiskContents, write_contents
 from appliance.seal.pointmap import check_sequence
-from appliance.seal.readback import digest_file, each, readers_for
+from appliance.seal.readback import Tally, digest_file, each, readers_for
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.statement import Seal, SealedCanary, SealedPack
-from appliance.seal.store import RESERVE, SEAL, PointPacks, Store, by_point
+from appliance.seal.store import SEAL, PointPacks, Store, by_point
 from appliance.seal.writer import document
 
 NO_GUARD = bytes(32)
@@ -70,10 +71,35 @@ def seal(
         emit(Step("read-back", f"{len(infos)} packs"))
         digests = _read_back(store, infos, emit, stop)
         emit(Step("sign"))
-        contents = _write_contents_pack(store, points, facts)
-        digests |= _read_back(store, [contents], silent, stop)
-        with device.alone():
-            return _sign(store, device, [contents, *infos], digests, points, consent, emit)
+        with _all_or_nothing(store):
+            contents = _write_contents_pack(store, points, facts)
+            digests |= _read_back(store, [contents], silent, stop)
+            with device.alone():
+                return _sign(store, device, [contents, *infos], digests, points, consent, emit)
+
+
+@contextmanager
+def _all_or_nothing(store: Store) -> Iterator[None]:
+    """The space kept for the seal is spent; or, when no seal comes of it, is kept again and
+    nothing else has changed.
+    """
+    before = set(store.names())
+    store.give_up_reserve()
+    try:
+        yield
+    except MotionGearError as exc:
+        with suppress(OSError, MotionGearError):  # else the next sealing does the same
+            if not store.sealed:
+                for one in set(store.names()) - before:
+                    (store.packs / one).unlink()
+                store.take_reserve()
+        if isinstance(exc, StoreFullError):
+            raise StoreFullError(
+                exc.what,
+                safe="Nothing was signed; every pack is as it was.",
+                todo="Make room on the store's disk, then seal again.",
+            ) from exc
+        raise
 
 
 def _without_contents(store: Store) -> list[PackInfo]:
@@ -85,7 +111,8 @@ def _without_contents(store: Store) -> list[PackInfo]:
         store.refuse_foreign(one)
     for one in infos:
         if one.head.is_contents:
-            one.path.unlink()
+            with writing(one.path):
+                one.path.unlink()
     return sorted(
         (one for one in infos if not one.head.is_contents), key=lambda one: one.head.order
     )
@@ -117,18 +144,9 @@ def _read_back(store: Store, infos: list[PackInfo], emit: Emit, stop: Stop) -> d
     written.
     """
     by_path = {one.path: one for one in infos}
-    total = sum(one.size for one in infos)
-    done = 0
-    lock = threading.Lock()
-
-    def moved(count: int) -> None:
-        nonlocal done
-        with lock:
-            done += count
-        emit(Progress("read-back", done, total))
-
+    tally = Tally("read-back", sum(one.size for one in infos), emit)
     found: dict[PackId, bytes] = {}
-    work = lambda path: digest_file(path, by_path[path].size, moved, stop)  # noqa: E731
+    work = lambda path: digest_file(path, by_path[path].size, tally.moved, stop)  # noqa: E731
     for path, digests in each(list(by_path), readers_for(store.packs), work):
         info = by_path[path]
         if isinstance(digests, MotionGearError):
@@ -168,7 +186,6 @@ def _write_contents_pack(
         start=0,
         recipients=len(store.head.recipients),
     )
-    (store.path / RESERVE).unlink(missing_ok=True)  # its space is for this pack and the seal
     capacity = head.size + record.frame_size + tail_size(1)
     pack = PackWriter(store.packs, head, store.head.recipients, capacity)
     pack.append(record, payload)
@@ -223,7 +240,8 @@ def _sign(
     except SealDamagedError as exc:
         raise BadInputError(f"The shipment cannot be sealed: {exc.what}") from exc
     device.count(Counter(made.sequence, made.root().hex()))
-    write_durably(store.path / SEAL, signed.encode())
+    with writing(store.path / SEAL):
+        write_durably(store.path / SEAL, signed.encode())
     emit(
         Result(
             "seal",

@@ -1,32 +1,35 @@
 """The store of one shipment: its directory, and the Sink that writes one disk's point into it."""
 
+import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from appliance.block import opened, reserve, sync_directory
+from appliance.block import NO_SPACE_ERRNOS, opened, reserve, sync_directory
 from appliance.errors import (
     AlreadySealedError,
     BadInputError,
     ExistsError,
     ForeignPackError,
     JobRunningError,
+    MotionGearError,
     NotAStoreError,
     PackRepeatedError,
     PackUnlistedError,
     StoreFullError,
+    StoreWriteError,
 )
 from appliance.model import BLOCK_SIZE, DiskId, PackId
 from appliance.seal import canary, head
 from appliance.seal.identity import Device
 from appliance.seal.keys import Recipient
 from appliance.seal.layout import PackState
-from appliance.seal.pack import closed_name
+from appliance.seal.pack import closed_name, writing
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.torn import disk_of, mend
 
@@ -35,6 +38,7 @@ SEAL = "seal.json"
 RESERVE = "reserve"
 # Twice the largest seal: the contents pack, the seal and its draft are written from it.
 RESERVE_SIZE = 3 * (1 << 24)
+_NO_PLACE_ERRNOS = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _CLOSED = re.compile(r"[0-9a-f]{32}\.pack")
 _OPEN = re.compile(r"[0-9a-f]{32}\.open")
 
@@ -97,8 +101,9 @@ class Store:
         self.path = path
         self.head = head.read(path)
         self.packs = path / PACKS
-        if not self.packs.is_dir():
-            raise NotAStoreError(f"{path} holds no directory {PACKS}")
+        with _reading(path):
+            if not self.packs.is_dir():
+                raise NotAStoreError(f"{path} holds no directory {PACKS}")
 
     @classmethod
     def create(
@@ -109,30 +114,28 @@ class Store:
         recipients: tuple[Recipient, ...],
         block_size: int = BLOCK_SIZE,
     ) -> "Store":
-        """A new shipment in a directory that does not exist yet, or is empty."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ExistsError(f"{path} is there already and is not an empty directory")
+        """A new shipment in a directory that does not exist yet, or is empty; it is so again when
+        no shipment can be made.
+        """
         if not recipients:
             raise BadInputError("A shipment needs at least one recipient")
         made = head.make(label, device.public, recipients, block_size)
         try:
-            (path / PACKS).mkdir(parents=True)
-            with opened(path / RESERVE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644) as fd:
-                reserve(fd, RESERVE_SIZE)
-            head.write(path, made)
-            canary.create(path, made)
-            sync_directory(path.parent)
+            with _claimed(path):
+                _take_reserve(path)
+                head.write(path, made)
+                canary.create(path, made)
+                sync_directory(path.parent)
+        except FileExistsError as exc:
+            raise ExistsError(f"{path} is there already, or was made just now") from exc
         except OSError as exc:
-            raise StoreFullError(
-                f"No shipment can be made in {path} ({exc.strerror})",
-                safe="Nothing was stored.",
-                todo="Choose a directory on a disk with room.",
-            ) from exc
+            raise _cannot_make(path, exc) from exc
         return cls(path)
 
     @property
     def sealed(self) -> bool:
-        return (self.path / SEAL).exists()
+        with _reading(self.path):
+            return (self.path / SEAL).exists()
 
     def refuse_sealed(self) -> None:
         if self.sealed:
@@ -143,20 +146,33 @@ class Store:
         """Held together by all jobs that write packs, alone by whoever seals; ends with the
         process.
         """
-        with opened(self.path / head.FILE, os.O_RDONLY) as fd:
-            try:
-                fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                raise JobRunningError(
-                    f"Another job is at work on the shipment {self.head.label!r}"
-                ) from exc
+        with ExitStack() as stack:
+            with _reading(self.path):
+                fd = stack.enter_context(opened(self.path / head.FILE, os.O_RDONLY))
+                try:
+                    fcntl.flock(fd, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                except BlockingIOError as exc:
+                    raise JobRunningError(
+                        f"Another job is at work on the shipment {self.head.label!r}"
+                    ) from exc
             yield
+
+    def give_up_reserve(self) -> None:
+        """Free the space kept for the contents pack and the seal, which are now to be written."""
+        with writing(self.path / RESERVE):
+            (self.path / RESERVE).unlink(missing_ok=True)
+
+    def take_reserve(self) -> None:
+        """Keep that space again; raises OSError when others have taken it."""
+        _take_reserve(self.path)
 
     def names(self) -> Iterator[str]:
         """What lies in packs/; anything that is no pack is refused, since nobody could vouch
         for it.
         """
-        for one in sorted(found.name for found in self.packs.iterdir()):
+        with _reading(self.packs):
+            found = sorted(one.name for one in self.packs.iterdir())
+        for one in found:
             if not _CLOSED.fullmatch(one) and not _OPEN.fullmatch(one):
                 raise PackUnlistedError(f"packs/{one!r} is no pack of this store")
             yield one
@@ -191,7 +207,7 @@ class Store:
         """
         for one in self.open_packs():
             if disk is None or disk_of(one) == disk:
-                with suppress(JobRunningError):
+                with suppress(JobRunningError), writing(one):
                     mend(one)
 
     def discard(self, disk: DiskId) -> int:
@@ -201,7 +217,59 @@ class Store:
         removed = 0
         for info in self.infos():
             if info.head.disk == disk:
-                info.path.unlink()
+                with writing(info.path):
+                    info.path.unlink()
                 removed += info.size
-        sync_directory(self.packs)
+        with writing(self.packs):
+            sync_directory(self.packs)
         return removed
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """A store that cannot be read is refused, whether it vanished, is closed to us or fails."""
+    try:
+        yield
+    except OSError as exc:
+        raise NotAStoreError(
+            f"{path} cannot be read ({exc.strerror})",
+            todo="Check that the store's disk is attached, and that you may read it.",
+        ) from exc
+
+
+def _take_reserve(path: Path) -> None:
+    with opened(path / RESERVE, os.O_RDWR | os.O_CREAT, 0o644) as fd:
+        reserve(fd, RESERVE_SIZE)
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """The directory of a shipment being made: for one maker alone, and gone when that fails."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ExistsError(f"{path} is there already and is not an empty directory")
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    with ExitStack() as undo:
+        for one in reversed(missing):
+            undo.callback(_leave, one.rmdir)
+        (path / PACKS).mkdir(parents=True)
+        undo.callback(_leave, (path / PACKS).rmdir)
+        for name in (RESERVE, head.FILE, canary.FILE):
+            undo.callback(_leave, (path / name).unlink)
+        yield
+        undo.pop_all()
+
+
+def _leave(remove: Callable[[], None]) -> None:
+    with suppress(OSError):  # it was never made, or another maker is in it
+        remove()
+
+
+def _cannot_make(path: Path, exc: OSError) -> MotionGearError:
+    what = f"No shipment can be made in {path} ({exc.strerror})"
+    if exc.errno in NO_SPACE_ERRNOS:
+        todo = f"Choose a directory on a disk with room: {RESERVE_SIZE >> 20} MiB for the seal."
+        return StoreFullError(what, safe="Nothing was stored.", todo=todo)
+    if exc.errno in _NO_PLACE_ERRNOS:
+        return BadInputError(what, todo="Choose another directory.")
+    todo = "Choose a directory that can be written to."
+    return StoreWriteError(what, safe="Nothing was stored.", todo=todo)
