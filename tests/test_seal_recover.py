@@ -8,16 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import MotionGearError, TargetFullError, TargetWriteError
+from appliance.errors import ExistsError, MotionGearError, TargetFullError, TargetWriteError
 from appliance.events import Event, Step
 from appliance.model import DiskId, Extent, PackId
 from appliance.seal import recover as module
 from appliance.seal.cut import digest
 from appliance.seal.layout import Kind, PackState, RecordHead, ranges_bytes
-from appliance.seal.recover import Recovered, recover
+from appliance.seal.recover import Recovered, make_output, recover
 from appliance.seal.store import Store
 from tests import forge
 from tests.forge import Forge, disk_head, pack_head, reference, zeros
+from tests.media import Bench
 from tests.support import (
     BLOCK,
     OPERATOR,
@@ -163,7 +164,7 @@ def test_a_disk_is_on_the_medium_before_it_is_called_recovered(
 
     monkeypatch.setattr(os, "fsync", sync)
     (found,), _ = recovered(store, tmp_path / "out")
-    assert synced == [found.path.name, "out"]
+    assert synced == [f"{found.path.name}.partial", "out"]
 
 
 def test_an_image_without_room_is_not_left_open(
@@ -179,6 +180,41 @@ def test_an_image_without_room_is_not_left_open(
         recovered(store, tmp_path / "out")
     left = {f"{one.resolve()}" for one in Path("/proc/self/fd").iterdir()}
     assert not left & {f"{one}" for one in (tmp_path / "out").iterdir()}
+
+
+def test_a_full_disk_leaves_no_image_that_looks_whole(tmp_path: Path, bench: Bench) -> None:
+    store, _, data = sealed_sample(tmp_path)
+    other = os.urandom(16 * BLOCK)
+    more, _ = new_store(tmp_path, name="more")
+    put_blocks(more, other, point(other, "22" * 16))
+    out = bench.tmpfs(tmp_path / "out")
+    make_output(out)
+    with pytest.raises(TargetFullError, match="No space") as told:
+        recover([*store.closed(), *more.closed()], OPERATOR, out)
+    assert "The packs are untouched" in told.value.safe_now
+    whole, half = sorted(out.iterdir())
+    assert whole.read_bytes() == data
+    assert half.name == f"{'22' * 16}-0.img.partial"
+
+
+def test_the_output_is_an_empty_directory_or_a_named_refusal(tmp_path: Path, bench: Bench) -> None:
+    make_output(tmp_path / "deep" / "out")
+    make_output(tmp_path / "deep" / "out")
+    with pytest.raises(ExistsError, match="deep is not empty"):
+        make_output(tmp_path / "deep")
+    (tmp_path / "file").write_text("mine")
+    full, fixed = bench.tmpfs(tmp_path / "full", "1m", "nr_inodes=1"), tmp_path / "ro"
+    bench.tmpfs(fixed, "1m", "ro")
+    for path, refusal, why in (
+        (full / "out", TargetFullError, "No space left"),
+        (fixed / "out", TargetWriteError, "Read-only file system"),
+        (tmp_path / "x" / ("y" * 300), TargetWriteError, "File name too long"),
+        (tmp_path / "file" / "out", TargetWriteError, "Not a directory"),
+        (tmp_path / "file", ExistsError, "is there already"),
+    ):
+        with pytest.raises(refusal, match=why):
+            make_output(path)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_other_disks_other_keys_and_rubbish_do_not_disturb(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import click
 
 from appliance import config, jobs
 from appliance.cli import ask, ends, show, work
-from appliance.errors import BadInputError, ExistsError, IncompleteDiskError, NotADiskError
+from appliance.errors import BadInputError, IncompleteDiskError, NotADiskError
 from appliance.events import Json, Result
 from appliance.ingest.attached import AttachedDisks
 from appliance.model import DiskId, Loops, Target
@@ -20,6 +20,7 @@ from appliance.seal import opening
 from appliance.seal import verify as verification
 from appliance.seal.accepted import Accepted
 from appliance.seal.layout import MAX_BLOCKS
+from appliance.seal.recover import make_output
 from appliance.seal.recover import recover as recover_packs
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
@@ -386,9 +387,7 @@ def recover(
             sorted(one.glob("*.pack")) + sorted(one.glob("*.open")) if one.is_dir() else [one]
         )
     ]
-    if output.is_dir() and any(output.iterdir()):
-        raise ExistsError(f"{output} is not empty: what lies there is never overwritten")
-    output.mkdir(parents=True, exist_ok=True)
+    make_output(output)
     disks, lost = recover_packs(files, key, output)
     for problem in lost:
         show.line(f"Lost: {problem}")

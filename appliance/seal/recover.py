@@ -8,7 +8,7 @@ nor who wrote them.
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -49,7 +49,7 @@ def recover(
     packs: Sequence[Path], key: PrivateKey, output: Path, emit: Emit = silent
 ) -> tuple[list[Recovered], list[str]]:
     """Write every disk found in ``packs`` to ``output`` as a raw sparse image named by disk id and
-    point.
+    point; until all of it is on the disk, ``.partial`` stands behind its name.
 
     Returns the disks, and what was wrong with packs that gave nothing.
     """
@@ -78,12 +78,36 @@ def recover(
     return found, lost
 
 
+def make_output(path: Path) -> None:
+    """An empty directory for the images, made when there is none."""
+    with _writing(path, "Nothing was written."):
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ExistsError(f"{path} is not empty: what lies there is never overwritten")
+
+
+@contextmanager
+def _writing(path: Path, left: str) -> Iterator[None]:
+    """The output is written; what its disk refuses ends the recovery. ``left`` is what is safe."""
+    try:
+        yield
+    except FileExistsError as exc:
+        raise ExistsError(f"{path} is there already") from exc
+    except OSError as exc:
+        refuse = TargetFullError if exc.errno in NO_SPACE_ERRNOS else TargetWriteError
+        raise refuse(
+            f"{path} cannot be written ({exc.strerror})",
+            safe=f"The packs are untouched. {left}",
+            todo="Give another output directory.",
+        ) from exc
+
+
 class _Image:
     """One disk being put together; later records overwrite earlier ones. Use as a context."""
 
     def __init__(self, path: Path) -> None:
         self.problems: list[str] = []
-        self._path = path
+        self._path, self._partial = path, path.with_name(f"{path.name}.partial")
         self._spec: PointSpec | None = None
         self._size = self._block_size = 0
         self._have = bytearray()
@@ -124,6 +148,7 @@ class _Image:
             return None
         with self._writing():
             os.fsync(self._fd)
+            self._partial.rename(self._path)
             sync_directory(self._path.parent)
         end = self._end
         if end is not None:
@@ -184,25 +209,15 @@ class _Image:
     def _begin(self, spec: PointSpec, block_size: int) -> None:
         with self._writing():
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._fd = os.open(self._path, flags, 0o600)
+            if self._path.exists():
+                raise FileExistsError
+            self._fd = os.open(self._partial, flags, 0o600)
             os.ftruncate(self._fd, spec.facts.size)
         self._spec, self._size, self._block_size = spec, spec.facts.size, block_size
         self._have = bytearray(block_count(spec.facts.size, block_size))
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """The image is written; what its disk refuses ends the recovery."""
-        try:
-            yield
-        except FileExistsError as exc:
-            raise ExistsError(f"{self._path} is there already") from exc
-        except OSError as exc:
-            refuse = TargetFullError if exc.errno in NO_SPACE_ERRNOS else TargetWriteError
-            raise refuse(
-                f"{self._path} cannot be written ({exc.strerror})",
-                safe="The packs are untouched; the image is not whole.",
-                todo="Give another output directory.",
-            ) from exc
+    def _writing(self) -> AbstractContextManager[None]:
+        return _writing(self._path, "What is not whole is called .partial.")
 
     def _target(self, head: RecordHead, key: PrivateKey) -> bytes:
         path, offsets = self._offsets.get(head.target, (None, None))
