@@ -272,7 +272,8 @@ class PackReader:
     def _pages(self, offset: int, end: int) -> Iterator[memoryview]:
         page = memoryview(bytearray(PAGE))
         for at in range(offset, end, PAGE):
-            self._read(at, page)
+            if self._read(at, page) < PAGE:
+                raise PackDamagedError(f"{self.path.name}: it is cut short")
             yield page
 
     def _frame(
