@@ -259,6 +259,13 @@ class CheckFailedError(MotionGearError):
     todo = "Restore the disk again; if it fails again, suspect the target's storage."
 
 
+class VolumeBusyError(MotionGearError):
+    name = "volume-busy"
+    code = 68
+    safe = "Nothing was written: the volume belongs to the other job for now."
+    todo = "Wait for that job, or stop it (`motiongear jobs list` shows it); then try again."
+
+
 # --- the workflow --------------------
 
 
@@ -316,6 +323,82 @@ class JobDiedError(MotionGearError):
     code = 77
     safe = "Everything up to the last checkpoint is stored."
     todo = "Resume the job."
+
+
+# --- the line between sender and gate --------------------
+
+
+class LinkCutError(MotionGearError):
+    name = "link-cut"
+    code = 90
+    safe = "What was acknowledged is on the volume and is not sent again."
+    todo = "See that both ends run and reach each other; then run the same command again."
+
+
+class WireViolationError(MotionGearError):
+    """The other end said something that it may not say."""
+
+    name = "wire-violation"
+    code = 91
+    safe = "Nothing of it was written."
+    todo = "Use the same release of MotionGear at both ends."
+
+
+class WrongPeerError(MotionGearError):
+    """Whoever answered has another key than the one that was pinned."""
+
+    name = "wrong-peer"
+    code = 92
+    safe = "Nothing was sent."
+    todo = "See that the address is the gate's; if the gate is a new one, enrol again."
+
+
+class NotEnrolledError(MotionGearError):
+    name = "not-enrolled"
+    code = 93
+    todo = "Enrol with a code from `motiongear gate invite`."
+
+
+class EnrolmentCodeError(MotionGearError):
+    """The code was used, has expired, or was never given."""
+
+    name = "enrolment-code"
+    code = 94
+    todo = "Let the operator make another with `motiongear gate invite`."
+
+
+class ReplicaUnknownError(MotionGearError):
+    name = "replica-unknown"
+    code = 95
+    todo = "Restore the disk's shipment first, or let the operator invite with --new-disks."
+
+
+class OtherShipmentError(MotionGearError):
+    name = "other-shipment"
+    code = 96
+    todo = "Compare the disk with the shipment it was restored from."
+
+
+class PointRefusedError(MotionGearError):
+    """The point was ended, is another machine's, or is not complete."""
+
+    name = "point-refused"
+    code = 97
+    todo = "Begin a new round."
+
+
+class ReplicaDiffersError(MotionGearError):
+    name = "replica-differs"
+    code = 98
+    safe = "The source is untouched; the point was not kept."
+    todo = "Run the round again; if it differs again, check the volume with `motiongear check`."
+
+
+class NotConvergingError(MotionGearError):
+    name = "not-converging"
+    code = 99
+    safe = "The replica is at the last round's point."
+    todo = "Give the line more, write less at the source, or freeze now with --final."
 
 
 # --- the machine this runs on --------------------

@@ -1,0 +1,97 @@
+"""The key by which an end of the line is known, and the certificates that carry such keys.
+
+Of a certificate only the key counts (wire-format.md, section 1): no authority vouches for it, the
+other end has pinned it.
+"""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from appliance.block import locked, write_durably
+from appliance.errors import StateError, WireViolationError
+from appliance.seal import text
+from appliance.seal.keys import fingerprint
+
+# A machine that is being moved may have lost its clock: nothing is ever out of date.
+_FROM, _TO = datetime(1970, 1, 1), datetime(9999, 12, 31)  # noqa: DTZ001 - X.509 has no zones
+_MOST_CERTIFICATE = 4096
+
+
+def certificate_for(key: Ed25519PrivateKey) -> x509.Certificate:
+    """The certificate that ``key`` signs for itself. Its name is its fingerprint: two keys under
+    one name would be mistaken for each other.
+    """
+    public = key.public_key()
+    name = x509.Name(
+        [
+            x509.NameAttribute(
+                NameOID.COMMON_NAME, text.grouped(fingerprint(public.public_bytes_raw()))
+            )
+        ]
+    )
+    builder = x509.CertificateBuilder(name, name, public, int.from_bytes(os.urandom(8)) + 1)
+    return builder.not_valid_before(_FROM).not_valid_after(_TO).sign(key, None)
+
+
+def key_of(certificate: bytes) -> bytes:
+    """The 20-byte fingerprint of the key in a DER certificate that this key signed itself, under
+    its own name; refuses any other.
+    """
+    if len(certificate) > _MOST_CERTIFICATE:
+        raise WireViolationError("The certificate is too long to be one of ours")
+    try:
+        found = x509.load_der_x509_certificate(certificate)
+        public = found.public_key()
+        if not isinstance(public, Ed25519PublicKey):
+            raise WireViolationError("The certificate holds no Ed25519 key")
+        public.verify(found.signature, found.tbs_certificate_bytes)
+        (name,) = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        issuer = found.issuer
+    except (ValueError, TypeError, InvalidSignature) as exc:
+        raise WireViolationError("The certificate is not one that its own key signed") from exc
+    mine = fingerprint(public.public_bytes_raw())
+    if name.value != text.grouped(mine) or issuer != found.subject:
+        raise WireViolationError("The certificate does not go by its key's fingerprint")
+    return mine
+
+
+class LinkIdentity:
+    """The key and certificate of this end, in one PEM file; made on first use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            if not path.exists():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with locked(path.with_name("lock")):
+                    if not path.exists():  # nobody else was first
+                        write_durably(path, _made(), 0o600)
+            found = x509.load_pem_x509_certificate(path.read_bytes())
+            self.certificate = found.public_bytes(Encoding.DER)
+            self.key = key_of(self.certificate)
+        except (OSError, ValueError, WireViolationError) as exc:
+            raise StateError(
+                f"The key of this end of the line, {path}, cannot be used ({exc})",
+                todo="Restore the file from a copy, or remove it and enrol again.",
+            ) from exc
+
+    @property
+    def fingerprint(self) -> str:
+        return text.grouped(self.key)
+
+
+def _made() -> bytes:
+    key = Ed25519PrivateKey.generate()
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return secret + certificate_for(key).public_bytes(Encoding.PEM)
+
+
+def pem_of(certificate: bytes) -> str:
+    return x509.load_der_x509_certificate(certificate).public_bytes(Encoding.PEM).decode()

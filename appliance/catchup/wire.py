@@ -1,0 +1,646 @@
+"""The frames between sender and gate, as docs/wire-format.md specifies them. Pure.
+
+``encode`` makes a frame of a message; ``limit`` and ``parse`` make a message of a frame. Foreign
+bytes: what is not exactly a message is a WireViolationError.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Protocol, Self
+
+from appliance.errors import WireViolationError
+from appliance.model import (
+    MAX_BLOCK_SIZE,
+    MIN_BLOCK_SIZE,
+    Codec,
+    Digest,
+    DiskId,
+    Extent,
+    block_count,
+)
+from appliance.seal.layout import MAX_BLOCKS
+from appliance.seal.manifest import PAGE_ENTRIES, State
+from appliance.seal.papers import MAX_SIZE, MAX_TEXT
+
+VERSION = 1
+MAGIC = b"MGLINK\0\1"
+HEAD = struct.Struct("<IB3s")
+PIECE = 1 << 16
+MOST_ASKED = 256
+MOST_REPLICAS = 256
+MOST_RANGES = 512
+ENTRY = 33
+_ROOM = 8192
+_PROGRAM = 128
+assert HEAD.size == 8
+
+
+class Form(IntEnum):
+    """How the disks of a point were read."""
+
+    FUZZY = 0
+    CRASH_CONSISTENT = 1
+    QUIESCED = 2
+
+
+class Piece(IntEnum):
+    """What a patch says of one piece of its block."""
+
+    SAME = 0
+    SENT = 1
+    ZERO = 2
+
+
+class _Reader:
+    """The fields of one payload, taken from the front; refuses what is short, long or odd."""
+
+    def __init__(self, payload: memoryview, kind: str) -> None:
+        self._left, self._kind = payload, kind
+
+    def bad(self, what: str) -> WireViolationError:
+        return WireViolationError(f"{self._kind}: {what}")
+
+    def bytes(self, size: int) -> bytes:
+        return bytes(self.view(size))
+
+    def view(self, size: int) -> memoryview:
+        if size > len(self._left):
+            raise self.bad("it is cut short")
+        found, self._left = self._left[:size], self._left[size:]
+        return found
+
+    def rest(self) -> memoryview:
+        return self.view(len(self._left))
+
+    def number(self, size: int, least: int = 0, most: int | None = None) -> int:
+        found = int.from_bytes(self.view(size), "little")
+        if found < least or (most is not None and found > most):
+            raise self.bad(f"{found} is out of range")
+        return found
+
+    def zeros(self, size: int) -> None:
+        if any(self.view(size)):
+            raise self.bad("what must be zero is not")
+
+    def text(self, most: int) -> str:
+        data = self.bytes(self.number(2, 0, most))
+        try:
+            found = data.decode()
+        except UnicodeDecodeError as exc:
+            raise self.bad("a text is no UTF-8") from exc
+        if any(one < " " or "\x7f" <= one < "\xa0" for one in found):
+            raise self.bad("a text holds control characters")
+        return found
+
+    def end(self) -> None:
+        if self._left:
+            raise self.bad("bytes follow its end")
+
+
+def _text(text: str, most: int) -> bytes:
+    """A text as it goes over the wire: what it may not hold becomes ``?``, what is too long is
+    cut.
+    """
+    plain = "".join("?" if one < " " or "\x7f" <= one < "\xa0" else one for one in text)
+    data = plain.encode(errors="replace")[:most].decode(errors="ignore").encode()
+    return len(data).to_bytes(2, "little") + data
+
+
+class Message(Protocol):
+    """One frame's meaning. ``most`` is the greatest length of its payload."""
+
+    kind: ClassVar[int]
+    most: ClassVar[int]
+
+    def payload(self) -> bytes: ...
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self: ...
+
+
+# --- what the sender says --------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first frame. Versions of this format that the sender speaks; its name for people."""
+
+    kind: ClassVar[int] = 1
+    most: ClassVar[int] = 1024
+    lowest: int
+    highest: int
+    program: str
+
+    def payload(self) -> bytes:
+        return MAGIC + struct.pack("<HH", self.lowest, self.highest) + _text(self.program, 128)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        if fields.bytes(8) != MAGIC:
+            raise fields.bad("this is no sender's greeting")
+        lowest = fields.number(2, 1)
+        return cls(lowest, fields.number(2, lowest), fields.text(_PROGRAM))
+
+
+@dataclass(frozen=True, slots=True)
+class Enrol:
+    """The token of an enrolment code, and the certificate the sender will show from now on."""
+
+    kind: ClassVar[int] = 2
+    most: ClassVar[int] = _ROOM
+    token: bytes
+    certificate: bytes
+
+    def payload(self) -> bytes:
+        return self.token + self.certificate
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.bytes(16), bytes(fields.rest()))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Begin or go on with a point of the machine. ``round`` is 16 random bytes; ``taken`` is the
+    sender's clock in seconds since 1970.
+    """
+
+    kind: ClassVar[int] = 3
+    most: ClassVar[int] = 1 << 16
+    round: bytes
+    form: Form
+    taken: int
+    disks: tuple[DiskId, ...]
+
+    def payload(self) -> bytes:
+        head = struct.pack("<16sBQH", self.round, self.form, self.taken, len(self.disks))
+        return head + b"".join(bytes.fromhex(one) for one in self.disks)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        nonce, form = fields.bytes(16), Form(fields.number(1, 0, 2))
+        taken = fields.number(8)
+        count = fields.number(2, 1, MOST_REPLICAS)
+        disks = tuple(DiskId(fields.bytes(16).hex()) for _ in range(count))
+        if list(disks) != sorted(set(disks)):
+            raise fields.bad("its disks are out of order")
+        return cls(nonce, form, taken, disks)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A disk as both ends know it. ``origin`` is a seal's root, or zeros; ``size`` is bytes."""
+
+    disk: DiskId
+    origin: bytes
+    size: int
+    block_size: int
+    sector: int
+    serial: str
+    model: str
+    table_id: str
+
+    def packed(self) -> bytes:
+        head = struct.pack("<QII", self.size, self.block_size, self.sector)
+        texts = (self.serial, self.model, self.table_id)
+        return (
+            bytes.fromhex(self.disk)
+            + self.origin
+            + head
+            + b"".join(_text(one, MAX_TEXT) for one in texts)
+        )
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        disk, origin = DiskId(fields.bytes(16).hex()), fields.bytes(32)
+        size = fields.number(8, 1, MAX_SIZE)
+        block_size = fields.number(4, MIN_BLOCK_SIZE, MAX_BLOCK_SIZE)
+        if block_size & (block_size - 1) or block_count(size, block_size) > MAX_BLOCKS:
+            raise fields.bad("an impossible block size")
+        sector = fields.number(4, 1, 1 << 20)
+        texts = (fields.text(MAX_TEXT), fields.text(MAX_TEXT), fields.text(MAX_TEXT))
+        return cls(disk, origin, size, block_size, sector, *texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Open a disk of the point."""
+
+    kind: ClassVar[int] = 4
+    most: ClassVar[int] = _ROOM
+    replica: Replica
+
+    def payload(self) -> bytes:
+        return self.replica.packed()
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(Replica.read(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Ask for the digests of pages of the manifest."""
+
+    kind: ClassVar[int] = 5
+    most: ClassVar[int] = 8
+    first: int
+    count: int
+
+    def payload(self) -> bytes:
+        return struct.pack("<II", self.first, self.count)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.number(4, 0, MAX_BLOCKS), fields.number(4, 1, PAGE_ENTRIES))
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Ask for the entries of one page of the manifest."""
+
+    kind: ClassVar[int] = 6
+    most: ClassVar[int] = 4
+    page: int
+
+    def payload(self) -> bytes:
+        return struct.pack("<I", self.page)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.number(4, 0, MAX_BLOCKS))
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask what the volume holds: the piece digests of these blocks."""
+
+    kind: ClassVar[int] = 7
+    most: ClassVar[int] = 4 * MOST_ASKED
+    indexes: tuple[int, ...]
+
+    def payload(self) -> bytes:
+        return struct.pack(f"<{len(self.indexes)}I", *self.indexes)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        data = fields.rest()
+        if not data or len(data) % 4:
+            raise fields.bad("it asks for nothing")
+        indexes = struct.unpack(f"<{len(data) // 4}I", data)
+        if list(indexes) != sorted(set(indexes)) or indexes[-1] >= MAX_BLOCKS:
+            raise fields.bad("its blocks are out of order")
+        return cls(indexes)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A change of one block. ``codes`` has a Piece for every piece of it; ``bad`` are ranges
+    inside the block; ``payload`` is borrowed from the frame.
+    """
+
+    kind: ClassVar[int] = 8
+    most: ClassVar[int] = MAX_BLOCK_SIZE + _ROOM
+    index: int
+    codec: Codec
+    plain: int
+    digest: Digest
+    codes: bytes
+    bad: tuple[Extent, ...]
+    data: memoryview | bytes
+
+    def payload(self) -> bytes:
+        head = struct.pack(
+            "<IBBHHHI32s",
+            self.index,
+            self.codec,
+            0,
+            len(self.codes),
+            len(self.bad),
+            0,
+            self.plain,
+            self.digest,
+        )
+        ranges = b"".join(struct.pack("<II", one.offset, one.length) for one in self.bad)
+        return b"".join((head, self.codes, ranges, self.data))
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        index = fields.number(4, 0, MAX_BLOCKS - 1)
+        codec = Codec(fields.number(1, 0, 1))
+        fields.zeros(1)
+        pieces = fields.number(2, 1, MAX_BLOCK_SIZE // PIECE)
+        ranges = fields.number(2, 0, MOST_RANGES)
+        fields.zeros(2)
+        plain = fields.number(4, 0, pieces * PIECE)
+        found = Digest(fields.bytes(32))
+        codes = fields.bytes(pieces)
+        if max(codes) > Piece.ZERO:
+            raise fields.bad("it marks a piece as nothing that is known")
+        bad = tuple(
+            Extent(fields.number(4), fields.number(4, 1, pieces * PIECE)) for _ in range(ranges)
+        )
+        at = 0
+        for one in bad:
+            if one.offset < at or one.end > pieces * PIECE:
+                raise fields.bad("its unreadable ranges are out of order")
+            at = one.end + 1
+        return cls(index, codec, plain, found, codes, bad, fields.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class EndDisk:
+    """All of the disk has been sent; ``root`` is the sender's, for the new point."""
+
+    kind: ClassVar[int] = 9
+    most: ClassVar[int] = 32
+    root: bytes
+
+    def payload(self) -> bytes:
+        return self.root
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class EndPoint:
+    """All disks of the point are done."""
+
+    kind: ClassVar[int] = 10
+    most: ClassVar[int] = 0
+
+    def payload(self) -> bytes:
+        return b""
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        del fields
+        return cls()
+
+
+# --- what the gate says --------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The version chosen; the machine the sender speaks for, and the point and disk of each of
+    its replicas.
+    """
+
+    kind: ClassVar[int] = 65
+    most: ClassVar[int] = 1 << 20
+    version: int
+    machine: str
+    replicas: tuple[tuple[int, Replica], ...]
+
+    def payload(self) -> bytes:
+        head = struct.pack("<H", self.version) + _text(self.machine, MAX_TEXT)
+        listed = (struct.pack("<I", point) + one.packed() for point, one in self.replicas)
+        return head + struct.pack("<H", len(self.replicas)) + b"".join(listed)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        version, machine = fields.number(2, 1), fields.text(MAX_TEXT)
+        count = fields.number(2, 0, MOST_REPLICAS)
+        replicas = tuple((fields.number(4), Replica.read(fields)) for _ in range(count))
+        return cls(version, machine, replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The sender's key is known from now on, as this machine's."""
+
+    kind: ClassVar[int] = 66
+    most: ClassVar[int] = 1024
+    machine: str
+
+    def payload(self) -> bytes:
+        return _text(self.machine, MAX_TEXT)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.text(MAX_TEXT))
+
+
+@dataclass(frozen=True, slots=True)
+class PointIs:
+    kind: ClassVar[int] = 67
+    most: ClassVar[int] = 4
+    point: int
+
+    def payload(self) -> bytes:
+        return struct.pack("<I", self.point)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.number(4))
+
+
+@dataclass(frozen=True, slots=True)
+class DiskIs:
+    """Where the replica stands: its point, and the root of its manifest for that point."""
+
+    kind: ClassVar[int] = 68
+    most: ClassVar[int] = 36
+    point: int
+    root: bytes
+
+    def payload(self) -> bytes:
+        return struct.pack("<I", self.point) + self.root
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.number(4), fields.bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class PagesAre:
+    kind: ClassVar[int] = 69
+    most: ClassVar[int] = 4 + 32 * PAGE_ENTRIES
+    first: int
+    digests: tuple[bytes, ...]
+
+    def payload(self) -> bytes:
+        return struct.pack("<I", self.first) + b"".join(self.digests)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        first, data = fields.number(4), bytes(fields.rest())
+        return cls(first, _parted(fields, data, 32))
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesAre:
+    kind: ClassVar[int] = 70
+    most: ClassVar[int] = 4 + ENTRY * PAGE_ENTRIES
+    page: int
+    entries: tuple[tuple[Digest, State], ...]
+
+    def payload(self) -> bytes:
+        told = (found + bytes([state]) for found, state in self.entries)
+        return struct.pack("<I", self.page) + b"".join(told)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        page, data = fields.number(4), bytes(fields.rest())
+        parts = _parted(fields, data, ENTRY)
+        if any(one[32] > State.UNREADABLE for one in parts):
+            raise fields.bad("a block is in no state that is known")
+        return cls(page, tuple((Digest(one[:32]), State(one[32])) for one in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Have:
+    """What the volume holds of a block: the first 16 bytes of each piece's digest."""
+
+    kind: ClassVar[int] = 71
+    most: ClassVar[int] = 4 + 16 * (MAX_BLOCK_SIZE // PIECE)
+    index: int
+    pieces: tuple[bytes, ...]
+
+    def payload(self) -> bytes:
+        return struct.pack("<I", self.index) + b"".join(self.pieces)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        index, data = fields.number(4), bytes(fields.rest())
+        return cls(index, _parted(fields, data, 16))
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The block is durable on the volume, and is this."""
+
+    kind: ClassVar[int] = 72
+    most: ClassVar[int] = 37
+    index: int
+    state: State
+    digest: Digest
+
+    def payload(self) -> bytes:
+        return struct.pack("<IB32s", self.index, self.state, self.digest)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        index, state = fields.number(4), State(fields.number(1, 1, 3))
+        return cls(index, state, Digest(fields.bytes(32)))
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The volume holds something else than its manifest says: send all of the block."""
+
+    kind: ClassVar[int] = 73
+    most: ClassVar[int] = 4
+    index: int
+
+    def payload(self) -> bytes:
+        return struct.pack("<I", self.index)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.number(4))
+
+
+@dataclass(frozen=True, slots=True)
+class DiskDone:
+    kind: ClassVar[int] = 74
+    most: ClassVar[int] = 33
+    same: bool
+    root: bytes
+
+    def payload(self) -> bytes:
+        return bytes([self.same]) + self.root
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(bool(fields.number(1, 0, 1)), fields.bytes(32))
+
+
+@dataclass(frozen=True, slots=True)
+class PointDone:
+    """The point is durable; ``kept``: it can be chosen for a boot."""
+
+    kind: ClassVar[int] = 75
+    most: ClassVar[int] = 5
+    point: int
+    kept: bool
+
+    def payload(self) -> bytes:
+        return struct.pack("<IB", self.point, self.kept)
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.number(4), bool(fields.number(1, 0, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why the gate ends the connection, in words for people; ``name`` and ``code`` for
+    programs.
+    """
+
+    kind: ClassVar[int] = 127
+    most: ClassVar[int] = _ROOM
+    code: int
+    name: str
+    what: str
+    todo: str
+
+    def payload(self) -> bytes:
+        texts = _text(self.name, 64) + _text(self.what, 4096) + _text(self.todo, 2048)
+        return struct.pack("<H", self.code) + texts
+
+    @classmethod
+    def read(cls, fields: _Reader) -> Self:
+        return cls(fields.number(2), fields.text(64), fields.text(4096), fields.text(2048))
+
+
+def _parted(fields: _Reader, data: bytes, size: int) -> tuple[bytes, ...]:
+    if not data or len(data) % size:
+        raise fields.bad("it is cut short")
+    return tuple(data[at : at + size] for at in range(0, len(data), size))
+
+
+MESSAGES: Mapping[int, type[Message]] = {
+    one.kind: one
+    for one in (
+        Hello, Enrol, Point, Disk, Pages, Entries, Ask, Patch, EndDisk, EndPoint,
+        Welcome, Enrolled, PointIs, DiskIs, PagesAre, EntriesAre, Have, Ack, Whole,
+        DiskDone, PointDone, Refused,
+    )
+}  # fmt: skip
+
+
+def encode(message: Message) -> bytes:
+    payload = message.payload()
+    return HEAD.pack(len(payload), message.kind, bytes(3)) + payload
+
+
+def limit(
+    head: bytes | memoryview, expected: Sequence[type[Message]]
+) -> tuple[int, type[Message]]:
+    """Length and kind of the frame that ``head`` begins; refuses one that may not stand here
+    before memory is taken for it.
+    """
+    length, kind, zero = HEAD.unpack(head)
+    found = MESSAGES.get(kind)
+    if found is None or zero != bytes(3):
+        raise WireViolationError("The other end does not speak this protocol")
+    if found not in expected:
+        wanted = " or ".join(one.__name__ for one in expected)
+        raise WireViolationError(f"{found.__name__} came where {wanted} belongs")
+    if length > found.most:
+        raise WireViolationError(f"{found.__name__} announces {length} bytes")
+    return length, found
+
+
+def parse(kind: type[Message], payload: memoryview) -> Message:
+    fields = _Reader(payload, kind.__name__)
+    found = kind.read(fields)
+    fields.end()
+    return found
