@@ -201,13 +201,17 @@ class Store:
             raise ForeignPackError(f"{name} does not agree with head.json")
 
     def mend(self, disk: DiskId | None = None) -> None:
-        """Close the torn packs of one disk, as its only job may; or, holding the store alone, all.
+        """Close the torn packs of one disk, refusing while another job writes it; or, holding the
+        store alone, all.
 
         Another job's pack that is just being made must not be touched: it may not be locked yet.
         """
         for one in self.open_packs():
-            if disk is None or disk_of(one) == disk:
+            if disk is None:
                 with suppress(JobRunningError), writing(one):
+                    mend(one)
+            elif disk_of(one) == disk:
+                with writing(one):
                     mend(one)
 
     def discard(self, disk: DiskId) -> int:
