@@ -252,7 +252,9 @@ class Loops(Protocol):
     """Capability of a target: attach a volume to a block device of this machine."""
 
     def loop(self, info: VolumeInfo, sector: int) -> str:
-        """Attach with that logical sector size; returns the device node."""
+        """Attach with that logical sector size, once; returns the device node, also when it was
+        attached before.
+        """
 
 
 class Target(Protocol):
@@ -272,10 +274,11 @@ class Target(Protocol):
         became shorter has its size again and is bad.
         """
 
-    def attach(self, spec: VolumeSpec) -> AbstractContextManager[Volume]: ...
+    def attach(self, spec: VolumeSpec) -> AbstractContextManager[Volume]:
+        """The volume for this job alone; raises VolumeBusyError while another has it."""
 
     def tag(self, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
-        """Say on the volume itself how far it has come."""
+        """Say on the volume itself how far it has come; refused while it is attached."""
 
 
 Stop = Callable[[], bool]  # True once the operator wants the job to stop; looked at once a block

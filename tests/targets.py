@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from appliance.errors import (
     TargetFullError,
+    VolumeBusyError,
     VolumeForeignError,
     VolumeMissingError,
     VolumeTooSmallError,
@@ -60,6 +61,7 @@ class MemoryTarget:
     room: int = 1 << 30
     name: str = "memory"
     held: dict[str, tuple[VolumeInfo, MemoryVolume]] = field(default_factory=dict)
+    attached: set[str] = field(default_factory=set)
 
     def check(self, wanted: Sequence[VolumeSpec]) -> None:
         known = [self._known(one) for one in wanted]
@@ -82,14 +84,23 @@ class MemoryTarget:
 
     @contextmanager
     def attach(self, spec: VolumeSpec) -> Iterator[MemoryVolume]:
-        volume = self.held[self._there(spec).spec.name][1]
-        yield volume
+        volume = self.held[self._free(spec).spec.name][1]
+        self.attached.add(spec.name)
+        try:
+            yield volume
+        finally:
+            self.attached.remove(spec.name)
         volume.fresh = not any(volume.data)
 
     def tag(self, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
-        info = replace(self._there(spec), state=state)
+        info = replace(self._free(spec), state=state)
         self.held[spec.name] = info, self.held[spec.name][1]
         return info
+
+    def _free(self, spec: VolumeSpec) -> VolumeInfo:
+        if spec.name in self.attached:
+            raise VolumeBusyError(f"Volume {spec.name} is attached")
+        return self._there(spec)
 
     def _there(self, spec: VolumeSpec) -> VolumeInfo:
         known = self._known(spec)

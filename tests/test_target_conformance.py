@@ -4,6 +4,7 @@ FACTORIES.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from appliance.block import aligned_buffer
 from appliance.cloud.local import LocalTarget
 from appliance.errors import (
     TargetFullError,
+    VolumeBusyError,
     VolumeForeignError,
     VolumeMissingError,
     VolumeTooSmallError,
@@ -128,6 +130,30 @@ def test_several_threads_may_write_at_once(target: Target) -> None:
         list(pool.map(volume.pwrite, range(0, 5 * BLOCK, BLOCK), pieces))
         volume.flush()
     assert read(target, 0, 5 * BLOCK) == b"".join(bytes(one) for one in pieces)
+
+
+def test_a_volume_is_one_jobs_while_it_is_attached(
+    target: Target, reopen: Callable[[], Target]
+) -> None:
+    other = volume_spec("other", disk="55" * 16)
+    target.ensure_volume(other)
+    made, second = target.ensure_volume(SPEC), reopen()
+    with target.attach(SPEC) as volume:
+        volume.pwrite(0, memoryview(b"mine"))
+        with pytest.raises(VolumeBusyError), second.attach(SPEC):
+            pytest.fail("Two jobs have it")
+        with pytest.raises(VolumeBusyError):
+            second.tag(SPEC, VolumeState.BAD)
+        assert second.ensure_volume(SPEC) == made
+        with second.attach(other):
+            second.check([SPEC, other])
+        volume.flush()
+    with second.attach(SPEC), pytest.raises(VolumeBusyError), target.attach(SPEC):
+        pytest.fail("Two jobs have it")
+    with suppress(ZeroDivisionError), target.attach(SPEC):
+        raise ZeroDivisionError
+    assert second.tag(SPEC, VolumeState.RESTORED).id == made.id
+    assert read(target, 0, 4) == b"mine"
 
 
 @pytest.mark.parametrize("state", list(VolumeState))

@@ -4,26 +4,30 @@ import errno
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Never
 
 import pytest
 
-from appliance.block import aligned_buffer
-from appliance.cloud.local import LocalTarget
+from appliance.block import aligned_buffer, locked
+from appliance.cloud.local import LOCK, LocalTarget
 from appliance.errors import (
     MotionGearError,
     TargetFullError,
     TargetWriteError,
+    VolumeBusyError,
     VolumeForeignError,
 )
-from appliance.model import VolumeState
-from tests.media import Bench
+from appliance.model import VolumeInfo, VolumeState
+from tests.media import Bench, tool, unprivileged
 from tests.support import BLOCK
 from tests.targets import volume_spec
-from tests.technician import noise
+from tests.technician import noise, until
 
 SPEC = volume_spec()
 
@@ -33,7 +37,7 @@ class PowerCutError(Exception):
 
 
 def names(place: Path) -> list[str]:
-    return sorted(one.name for one in place.iterdir())
+    return sorted(one.name for one in place.iterdir() if one.name != LOCK)
 
 
 def fails_with(number: int) -> Callable[..., Never]:
@@ -224,16 +228,187 @@ def test_a_failing_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     refused("os.open", lambda: target.attach(SPEC).__enter__())
 
 
-def test_a_volume_becomes_a_loop_device_of_the_sector_size_asked_for(tmp_path: Path) -> None:
+# --- two at once --------------------
+
+
+@pytest.fixture
+def looped(tmp_path: Path) -> Iterator[tuple[LocalTarget, VolumeInfo]]:
+    """A checked volume; its loop devices are gone at the end."""
     spec = replace(SPEC, size=1 << 20)
     target = LocalTarget(str(tmp_path))
     target.ensure_volume(spec)
-    node = target.loop(target.tag(spec, VolumeState.CHECKED), 4096)
-    try:
-        said = subprocess.check_output(["losetup", "--json", "--list", "-O", "LOG-SEC", node])
-        assert json.loads(said)["loopdevices"][0]["log-sec"] == 4096
-    finally:
-        subprocess.run(["losetup", "--detach", node], check=True)
+    info = target.tag(spec, VolumeState.CHECKED)
+    yield target, info
+    for node in loops(info):
+        tool("losetup", "--detach", node)
+
+
+def loops(info: VolumeInfo) -> list[str]:
+    listed = ("--raw", "--noheadings", "--output", "NAME", "--associated", info.location)
+    return tool("losetup", *listed).split()
+
+
+HOLD = """
+import sys
+from appliance.cloud.local import LocalTarget
+target = LocalTarget(sys.argv[1])
+(info,) = target.volumes()
+with target.attach(info.spec):
+    print("attached", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def holder(place: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that has the only volume in ``place`` attached."""
+    command = [sys.executable, "-c", HOLD, str(place)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "attached\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_volume_of_another_process_is_free_when_that_dies(tmp_path: Path) -> None:
+    target = LocalTarget(str(tmp_path))
+    target.ensure_volume(SPEC)
+    with holder(tmp_path) as process:
+        for refused in (
+            lambda: target.attach(SPEC).__enter__(),
+            lambda: target.tag(SPEC, VolumeState.CHECKED),
+        ):
+            with pytest.raises(VolumeBusyError, match=r"at work on volume web01-S1 in /") as told:
+                refused()
+            assert "jobs list" in told.value.todo_now
+        process.kill()
+        process.wait()
+        with target.attach(SPEC):
+            pass
+    assert target.tag(SPEC, VolumeState.CHECKED).state is VolumeState.CHECKED
+
+
+def test_a_volume_that_became_shorter_is_not_touched_while_another_has_it(tmp_path: Path) -> None:
+    target = LocalTarget(str(tmp_path))
+    made = target.ensure_volume(SPEC)
+    with target.attach(SPEC):
+        os.truncate(made.location, 100)
+        with pytest.raises(VolumeBusyError):
+            target.ensure_volume(SPEC)
+    assert target.ensure_volume(SPEC).state is VolumeState.BAD
+
+
+def test_whoever_asks_for_one_volume_at_once_gets_the_same(tmp_path: Path) -> None:
+    place = str(tmp_path / "not" / "yet")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: LocalTarget(place).ensure_volume(SPEC), range(24)))
+    assert len({one.id for one in made}) == 1
+    assert list(LocalTarget(place).volumes()) == made[:1]
+    assert names(Path(place)) == ["web01-S1.img.partial", "web01-S1.json"]
+
+
+def waits(lock: Path) -> bool:
+    """Whether somebody waits for the lock file, as the kernel lists it."""
+    listed = Path("/proc/locks").read_text().splitlines()
+    return any("->" in one and f":{lock.stat().st_ino} " in one for one in listed)
+
+
+@pytest.mark.parametrize("act", ["ensure_volume", "tag", "attach", "loop"])
+def test_names_and_tags_change_one_after_the_other(
+    tmp_path: Path, looped: tuple[LocalTarget, VolumeInfo], act: str
+) -> None:
+    target, info = looped
+    acts: dict[str, Callable[[], object]] = {
+        "ensure_volume": lambda: target.ensure_volume(info.spec),
+        "tag": lambda: target.tag(info.spec, VolumeState.BAD),
+        "attach": lambda: target.attach(info.spec).__enter__(),
+        "loop": lambda: target.loop(info, 512),
+    }
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path / LOCK):
+            waiting = pool.submit(acts[act])
+            until(lambda: waits(tmp_path / LOCK))
+        assert waiting.result()
+
+
+# --- loop devices --------------------
+
+
+def test_a_volume_becomes_a_loop_device_of_the_sector_size_asked_for(
+    looped: tuple[LocalTarget, VolumeInfo],
+) -> None:
+    target, info = looped
+    node = target.loop(info, 4096)
+    said = json.loads(tool("losetup", "--json", "--list", "-O", "LOG-SEC", node))
+    assert said["loopdevices"][0]["log-sec"] == 4096
+
+
+def test_a_volume_has_one_loop_device_however_often_it_is_asked_for(
+    looped: tuple[LocalTarget, VolumeInfo],
+) -> None:
+    target, info = looped
+    with ThreadPoolExecutor(4) as pool:
+        nodes = set(pool.map(lambda _: target.loop(info, 512), range(8)))
+    assert loops(info) == list(nodes)
+    assert len(nodes) == 1
+
+
+@pytest.mark.parametrize("how", [(), ("--read-only",), ("--offset", "4096")])
+def test_a_loop_device_of_another_kind_is_named_and_left(
+    looped: tuple[LocalTarget, VolumeInfo], how: tuple[str, ...]
+) -> None:
+    target, info = looped
+    node = tool("losetup", "--find", "--show", *how, info.location).strip()
+    with pytest.raises(VolumeBusyError, match=rf"attached as {node}, but not") as told:
+        target.loop(info, 4096 if not how else 512)
+    assert told.value.todo_now.startswith(f"Detach it with `losetup --detach {node}`")
+    assert loops(info) == [node]
+
+
+# --- what the file system refuses --------------------
+
+
+def test_a_volume_that_cannot_be_made_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = LocalTarget(str(tmp_path))
+    for name, number, refusal in (
+        ("os.ftruncate", errno.EFBIG, TargetFullError),
+        ("os.fsync", errno.EIO, TargetWriteError),
+        ("appliance.cloud.local.write_durably", errno.ENOSPC, TargetFullError),
+    ):
+        with monkeypatch.context() as plug:
+            plug.setattr(name, fails_with(number))
+            with pytest.raises(refusal, match=r"web01-S1\.img"):
+                target.ensure_volume(SPEC)
+        assert names(tmp_path) == []
+
+
+def test_a_closed_directory_is_named(bench: Bench) -> None:
+    place = bench.place / "closed"
+    place.mkdir(mode=0o700)
+    target = LocalTarget(str(place))
+    info = target.ensure_volume(SPEC)
+    with unprivileged():
+        for refused in (
+            lambda: target.check([SPEC]),
+            lambda: target.ensure_volume(SPEC),
+            lambda: target.tag(SPEC, VolumeState.BAD),
+            lambda: target.loop(info, 512),
+        ):
+            with pytest.raises(TargetWriteError, match="Permission denied"):
+                refused()
+
+
+def test_a_name_too_long_for_the_file_system_is_told(tmp_path: Path) -> None:
+    long = replace(SPEC, name="x" * 252)
+    target = LocalTarget(str(tmp_path))
+    for refused in (lambda: target.check([long]), lambda: target.ensure_volume(long)):
+        with pytest.raises(TargetWriteError, match="File name too long"):
+            refused()
 
 
 def test_a_target_is_named_by_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,17 @@ request.
 
 A volume is ``<name>.img`` with its tag beside it, ``<name>.json``. While it is being restored, or
 when it is bad, it is called ``<name>.img.partial``: what is not whole is not taken for whole.
+
+A volume is one job's while it is attached: the lock lies on its file and ends with the process.
+Names and tags are changed under the lock of the directory, held for a moment only.
 """
 
 import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from appliance.block import (
     SECTOR,
     aligned_buffer,
     free_space,
+    locked,
     opened,
     opened_past_cache,
     pread_full,
@@ -30,6 +35,7 @@ from appliance.errors import (
     MotionGearError,
     TargetFullError,
     TargetWriteError,
+    VolumeBusyError,
     VolumeForeignError,
     VolumeMissingError,
     VolumeTooSmallError,
@@ -38,6 +44,7 @@ from appliance.model import DiskId, VolumeInfo, VolumeSpec, VolumeState
 from appliance.run import run
 
 _ZEROS = aligned_buffer(1 << 20)
+LOCK = ".motiongear.lock"
 _NOT_WHOLE = frozenset({VolumeState.PARTIAL, VolumeState.BAD})
 
 
@@ -45,6 +52,15 @@ def _failed(exc: OSError, path: Path) -> MotionGearError:
     if exc.errno in NO_SPACE_ERRNOS:
         return TargetFullError(f"The target is full: no room for {path.name} ({exc.strerror})")
     return TargetWriteError(f"The target failed at {path.name} ({exc.strerror})")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What the file system refuses in here is told as the target's failure at ``path``."""
+    try:
+        yield
+    except OSError as exc:
+        raise _failed(exc, path) from exc
 
 
 def _standing(path: Path) -> Path:
@@ -79,16 +95,15 @@ class LocalVolume:
             buffer[:] = piece[: len(buffer)]
 
     def pwrite(self, offset: int, data: memoryview) -> None:
-        try:
+        with _named(self._path):
             pwrite_full(self._writer, offset, data)
-        except OSError as exc:
-            raise _failed(exc, self._path) from exc
 
     def zero(self, offset: int, length: int) -> None:
         """Write where the file has data; its holes read as zeros already."""
         end = offset + length
         while (data := self._data(offset)) is not None and data < end:
-            stop = min(os.lseek(self._writer, data, os.SEEK_HOLE), end)
+            with _named(self._path):
+                stop = min(os.lseek(self._writer, data, os.SEEK_HOLE), end)
             for at in range(data, stop, len(_ZEROS)):
                 self.pwrite(at, _ZEROS[: stop - at])
             offset = stop
@@ -103,10 +118,8 @@ class LocalVolume:
             return None
 
     def flush(self) -> None:
-        try:
+        with _named(self._path):
             os.fsync(self._writer)
-        except OSError as exc:
-            raise _failed(exc, self._path) from exc
 
 
 class LocalTarget:
@@ -121,105 +134,148 @@ class LocalTarget:
         return f"local:{self._directory}"
 
     def check(self, wanted: Sequence[VolumeSpec]) -> None:
-        need = 0
-        for spec in wanted:
-            known = self._known(spec)
-            if known is None:
-                need += spec.content
-                continue
-            if known.spec.size < spec.size:
-                raise VolumeTooSmallError(
-                    f"Volume {spec.name} has {known.spec.size} bytes, the disk {spec.size}"
+        with _named(self._directory):
+            need = sum(self._need(one) for one in wanted)
+            place = _standing(self._directory)
+            if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+                raise TargetWriteError(
+                    f"{place} is no directory that can be written to", safe="Nothing was written."
                 )
-            held = Path(known.location).stat().st_blocks * SECTOR
-            need += max(spec.content - held, 0)
-        place = _standing(self._directory)
-        if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-            raise TargetWriteError(
-                f"{place} is no directory that can be written to", safe="Nothing was written."
+            if need > free_space(place):
+                raise TargetFullError(
+                    f"The volumes need {need} bytes, {place} has {free_space(place)} left",
+                    safe="Nothing was written.",
+                    todo="Make room at the target, or choose another.",
+                )
+
+    def _need(self, spec: VolumeSpec) -> int:
+        """Bytes that a volume still takes from the file system."""
+        known = self._known(spec)
+        if known is None:
+            return spec.content
+        if known.spec.size < spec.size:
+            raise VolumeTooSmallError(
+                f"Volume {spec.name} has {known.spec.size} bytes, the disk {spec.size}"
             )
-        if need > free_space(place):
-            raise TargetFullError(
-                f"The volumes need {need} bytes, {place} has {free_space(place)} left",
-                safe="Nothing was written.",
-                todo="Make room at the target, or choose another.",
-            )
+        held = Path(known.location).stat().st_blocks * SECTOR
+        return max(spec.content - held, 0)
 
     def volumes(self) -> Sequence[VolumeInfo]:
-        found = (self._tagged(one.stem) for one in sorted(self._directory.glob("*.json")))
-        return [one for one in found if one is not None]
+        with _named(self._directory):
+            found = (self._tagged(one.stem) for one in sorted(self._directory.glob("*.json")))
+            return [one for one in found if one is not None]
 
     def ensure_volume(self, spec: VolumeSpec) -> VolumeInfo:
-        known = self._known(spec)
-        if known is not None:
-            return self._in_full_length(known)
+        with _named(self._directory):
+            self._directory.mkdir(parents=True, exist_ok=True)
+        with self._alone(spec.name):
+            known = self._known(spec)
+            return self._made(spec) if known is None else self._in_full_length(known)
+
+    def _made(self, spec: VolumeSpec) -> VolumeInfo:
         path = self._path(spec.name, VolumeState.PARTIAL)
         fresh = path.with_name(f"{path.name}.new")
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            with opened(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as fd:
-                os.ftruncate(fd, spec.size)
-                os.fsync(fd)
-            # The tag comes first: a volume without one would be taken for somebody else's.
-            ident = os.urandom(16).hex()
-            self._write_tag(spec, VolumeState.PARTIAL, ident)
-            fresh.rename(path)
+        with _named(path):
+            fresh.unlink(missing_ok=True)  # a killed maker's: nobody else is at it now
+            try:
+                with opened(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL) as fd:
+                    os.ftruncate(fd, spec.size)
+                    os.fsync(fd)
+                # The tag comes first: a volume without one would be taken for somebody else's.
+                ident = os.urandom(16).hex()
+                self._write_tag(spec, VolumeState.PARTIAL, ident)
+                fresh.rename(path)
+            except OSError:
+                fresh.unlink(missing_ok=True)
+                raise
             sync_directory(self._directory)
-        except OSError as exc:
-            raise _failed(exc, path) from exc
         return VolumeInfo(spec, VolumeState.PARTIAL, str(path), ident)
 
     def _in_full_length(self, known: VolumeInfo) -> VolumeInfo:
         """A file of ours that became shorter gets its length back, but is no longer whole."""
         path = Path(known.location)
-        try:
+        with _named(path):
             if path.stat().st_size >= known.spec.size:
                 return known
-            bad = self.tag(known.spec, VolumeState.BAD)  # first: its end is lost
-            path = Path(bad.location)
-            with opened(path, os.O_RDWR) as fd:
+        with self._held(known) as fd:
+            bad = self._retagged(known, known.spec, VolumeState.BAD)  # first: its end is lost
+            with _named(path):
                 os.ftruncate(fd, known.spec.size)
                 os.fsync(fd)
-        except OSError as exc:
-            raise _failed(exc, path) from exc
         return bad
 
     @contextmanager
     def attach(self, spec: VolumeSpec) -> Iterator[LocalVolume]:
-        known = self._known(spec)
-        if known is None:
-            raise VolumeMissingError(f"There is no volume {spec.name} of this disk and store")
-        path = Path(known.location)
-        try:
-            writer = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as exc:
-            raise _failed(exc, path) from exc
-        try:
-            with opened_past_cache(path) as reader:
-                yield LocalVolume(path, writer, reader)
-        finally:
-            os.close(writer)
+        """The volume, for this job alone; VolumeBusyError while another has it."""
+        self._there(spec)
+        with ExitStack() as stack:
+            with self._alone(spec.name):
+                known = self._there(spec)
+                path = Path(known.location)
+                writer = stack.enter_context(self._held(known))
+                with _named(path):
+                    reader = stack.enter_context(opened_past_cache(path))
+            yield LocalVolume(path, writer, reader)
 
     def tag(self, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
-        known = self._known(spec)
-        if known is None:
-            raise VolumeMissingError(f"There is no volume {spec.name} of this disk and store")
-        try:
-            old, new = Path(known.location), self._path(spec.name, state)
+        """Not while it is attached: who has it says at the end how far it has come."""
+        self._there(spec)
+        with self._alone(spec.name):
+            known = self._there(spec)
+            with self._held(known):
+                return self._retagged(known, spec, state)
+
+    def _retagged(self, known: VolumeInfo, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
+        old, new = Path(known.location), self._path(spec.name, state)
+        with _named(new):
             if old != new and state in _NOT_WHOLE:
                 old.rename(new)
             self._write_tag(spec, state, known.id)
             if old != new and state not in _NOT_WHOLE:
                 old.rename(new)
             sync_directory(self._directory)
-        except OSError as exc:
-            raise _failed(exc, self._path(spec.name, state)) from exc
         return VolumeInfo(spec, state, str(new), known.id)
 
     def loop(self, info: VolumeInfo, sector: int) -> str:
-        """Attach a restored volume to a loop device with that sector size; returns the device."""
-        args = ("--find", "--show", "--sector-size", str(sector), info.location)
-        return run("losetup", *args).strip()
+        """Attach a restored volume to a loop device with that sector size; returns the device:
+        the one it has already, when it has.
+        """
+        with self._alone(info.spec.name):
+            for node, *how in _loops_over(info.location):
+                if how == [str(sector), "0", "0", "0"]:
+                    return node
+                raise VolumeBusyError(
+                    f"{info.location} is attached as {node}, but not whole and writable with "
+                    f"sectors of {sector} bytes",
+                    safe="The volume is as it was.",
+                    todo=f"Detach it with `losetup --detach {node}`, then attach it again.",
+                )
+            args = ("--find", "--show", "--sector-size", str(sector), info.location)
+            return run("losetup", *args).strip()
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Nobody else changes names and tags in the directory meanwhile; waits for others."""
+        with ExitStack() as stack:
+            with _named(self._directory / name):
+                stack.enter_context(locked(self._directory / LOCK))
+            yield
+
+    @contextmanager
+    def _held(self, known: VolumeInfo) -> Iterator[int]:
+        """The volume's file opened for writing, for this job alone."""
+        path = Path(known.location)
+        with ExitStack() as stack:
+            with _named(path):
+                fd = stack.enter_context(opened(path, os.O_RDWR))
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as exc:
+                    raise VolumeBusyError(
+                        f"Another restore or check is at work on volume {known.spec.name} "
+                        f"in {self._directory}"
+                    ) from exc
+            yield fd
 
     def _path(self, name: str, state: VolumeState) -> Path:
         ending = ".img.partial" if state in _NOT_WHOLE else ".img"
@@ -227,26 +283,30 @@ class LocalTarget:
 
     def _file(self, name: str) -> Path | None:
         paths = (self._path(name, one) for one in (VolumeState.PARTIAL, VolumeState.RESTORED))
-        return next((one for one in paths if one.exists()), None)
+        with _named(self._directory / name):
+            return next((one for one in paths if one.exists()), None)
+
+    def _there(self, spec: VolumeSpec) -> VolumeInfo:
+        known = self._known(spec)
+        if known is None:
+            raise VolumeMissingError(f"There is no volume {spec.name} of this disk and store")
+        return known
 
     def _known(self, spec: VolumeSpec) -> VolumeInfo | None:
         """The volume of that name when it is this disk's, None when the name is free; else a
         refusal.
         """
-        known = self._tagged(spec.name)
-        if known is None:
-            self._tag(spec.name)  # what is no tag of ours is not overwritten
-            if self._file(spec.name) is not None:
-                raise VolumeForeignError(
-                    f"{spec.name} exists in {self._directory} and is not ours"
-                )
-            return None
-        theirs, ours = known.spec, spec
+        file, tag = self._file(spec.name), self._tag(spec.name)
+        if file is None:
+            return None  # and what is no tag of ours was refused: it is not overwritten
+        if tag is None:
+            raise VolumeForeignError(f"{spec.name} exists in {self._directory} and is not ours")
+        theirs, ours = tag[0], spec
         if (theirs.disk, theirs.point, theirs.origin) != (ours.disk, ours.point, ours.origin):
             raise VolumeForeignError(
                 f"Volume {spec.name} belongs to disk {theirs.disk} of another store or point"
             )
-        return known
+        return VolumeInfo(theirs, tag[1], str(file), tag[2])
 
     def _tagged(self, name: str) -> VolumeInfo | None:
         """The volume that a tag speaks of; None when tag or file is missing."""
@@ -256,15 +316,21 @@ class LocalTarget:
 
     def _tag(self, name: str) -> tuple[VolumeSpec, VolumeState, str] | None:
         path = self._directory / f"{name}.json"
-        if not path.exists():
-            return None
         try:
             found = json.loads(path.read_bytes())
             state, ident = VolumeState(found.pop("state")), str(found.pop("id"))
             return VolumeSpec(**{**found, "disk": DiskId(str(found["disk"]))}), state, ident
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
             raise VolumeForeignError(f"{path} is not a volume's tag ({exc})") from exc
 
     def _write_tag(self, spec: VolumeSpec, state: VolumeState, ident: str) -> None:
         tag = json.dumps({**asdict(spec), "state": state, "id": ident}, indent=1)
         write_durably(self._directory / f"{spec.name}.json", tag.encode())
+
+
+def _loops_over(path: str) -> list[list[str]]:
+    """Loop devices over a file: node, sector size, offset, size limit, 1 for read-only."""
+    args = ("--raw", "--noheadings", "--output", "NAME,LOG-SEC,OFFSET,SIZELIMIT,RO")
+    return [one.split() for one in run("losetup", *args, "--associated", path).splitlines()]
