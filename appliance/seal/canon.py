@@ -36,7 +36,12 @@ def b64(data: bytes) -> str:
 
 def now() -> str:
     """The present moment as the format writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return written(datetime.now(UTC))
+
+
+def written(moment: datetime) -> str:
+    """A moment in UTC as the format writes it; such texts compare as their moments do."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Fields:
@@ -91,13 +96,20 @@ class Fields:
         return found
 
     def base64(self, key: str, size: int) -> bytes:
-        found = self.text(key, most=4 * size)
+        data = self.any_base64(key, size)
+        if len(data) != size:
+            raise self.bad(key, f"is not {size} bytes in base64")
+        return data
+
+    def any_base64(self, key: str, most: int) -> bytes:
+        """At most ``most`` bytes in base64."""
+        found = self.text(key, most=4 * most)
         try:
             data = base64.b64decode(found, validate=True)
         except (binascii.Error, ValueError) as exc:
             raise self.bad(key, "is not base64") from exc
-        if len(data) != size or b64(data) != found:
-            raise self.bad(key, f"is not {size} bytes in base64")
+        if len(data) > most or b64(data) != found:
+            raise self.bad(key, f"is not at most {most} bytes in base64")
         return data
 
     def time(self, key: str, *, empty: bool = False) -> str:

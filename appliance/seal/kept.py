@@ -1,11 +1,17 @@
 """What the state directory keeps - identity, counter, book - and how its failures are told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from appliance.block import locked
-from appliance.errors import StateError
+from appliance.block import locked, read_small, write_durably
+from appliance.errors import StateError, StoreRefusedError
+from appliance.events import Json
+from appliance.seal import canon
+
+T = TypeVar("T")
+_MOST = 1 << 20
 
 
 @contextmanager
@@ -24,3 +30,19 @@ def alone(path: Path) -> Iterator[None]:
         with kept(path):  # the lock alone: what is done under it has errors of its own
             stack.enter_context(locked(path))
         yield
+
+
+def load(path: Path, parse: Callable[[canon.Fields], T], write: Callable[[T], Json]) -> T:
+    """A document kept at ``path``; StateError where it is not there, or not what was written."""
+    with kept(path):
+        data = read_small(path, _MOST)
+    try:
+        return canon.read(data, path.name, parse, write, StoreRefusedError)
+    except StoreRefusedError as exc:
+        raise StateError(f"{path} is damaged ({exc.what})") from exc
+
+
+def save(path: Path, document: Json) -> None:
+    """Keep a document at ``path``, whole or not at all, for its owner alone."""
+    with kept(path):
+        write_durably(path, canon.dump(document), 0o600)

@@ -1,0 +1,355 @@
+"""The line: TLS 1.3 with pinned keys, and frames over it.
+
+Either end is one thread: a TLS connection is not to be read and written by two at once. A sender
+that waits to send goes on taking in what the gate says, so that the two never wait for each other.
+"""
+
+import errno
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Self, TypeVar, cast
+
+from appliance.catchup import wire
+from appliance.catchup.identity import LinkIdentity, key_of, pem_of
+from appliance.catchup.wire import HEAD, Message, Refused
+from appliance.errors import (
+    BadInputError,
+    LinkCutError,
+    MotionGearError,
+    NotEnrolledError,
+    StoppedError,
+    WireViolationError,
+    WrongPeerError,
+    all_errors,
+)
+from appliance.model import Stop
+from appliance.rate import Throttle
+from appliance.seal import text
+
+DEFAULT_PORT = 7443
+ALPN = "motiongear/1"
+GREETING_SECONDS = 30.0
+_DEAD_SECONDS = 60
+_REPLY_SECONDS = 300.0  # a gate syncs a slow volume before it answers
+_LOOK_SECONDS = 0.25
+_NO_CHECK_TIME = 0x200000  # openssl/x509_vfy.h: of a certificate only the key counts
+_RECV = 1 << 18
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a gate listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, given: str) -> Self:
+        """``host``, ``host:port`` or ``[v6]:port``."""
+        host, _, port = given.rpartition(":") if given.count(":") == 1 or "]:" in given else (
+            given, "", str(DEFAULT_PORT)
+        )  # fmt: skip
+        host = host.strip("[]")
+        if not host or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
+            raise BadInputError(
+                f"{given!r} is no address", todo="Write it like gate.example:7443."
+            )
+        return cls(host, int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _context(side: int, identity: LinkIdentity | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(side)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([ALPN])
+    if identity is not None:
+        context.load_cert_chain(identity.path)
+    return context
+
+
+def gate_context(identity: LinkIdentity, known: Sequence[bytes]) -> ssl.SSLContext:
+    """A gate's side. Who shows a certificate must show one of ``known`` (DER); who shows none
+    has yet to enrol.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, identity)
+    context.num_tickets = 0
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags = ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
+    for one in known:
+        context.load_verify_locations(cadata=pem_of(one))
+    return context
+
+
+def _sender_context(identity: LinkIdentity | None) -> ssl.SSLContext:
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, identity)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # ``dial`` compares the key itself with the one pinned
+    return context
+
+
+def tend(sock: socket.socket) -> None:
+    """Notice within a minute that the other end is gone; send small frames at once."""
+    for level, option, value in (
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _DEAD_SECONDS // 3),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _DEAD_SECONDS // 6),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _DEAD_SECONDS),
+    ):
+        sock.setsockopt(level, option, value)
+
+
+@contextmanager
+def dial(
+    address: Address,
+    pinned: bytes,
+    identity: LinkIdentity | None,
+    stop: Stop = lambda: False,
+    throttle: Throttle | None = None,
+) -> Iterator["Channel"]:
+    """A line to the gate whose key has the fingerprint ``pinned``; nothing is sent to any
+    other.
+    """
+    with (
+        _told(address),
+        socket.create_connection((address.host, address.port), timeout=GREETING_SECONDS) as plain,
+    ):
+        tend(plain)
+        with _sender_context(identity).wrap_socket(plain) as line:
+            _refuse_other(line, pinned, address)
+            channel = Channel(line, str(address), stop, throttle, answers=True)
+            yield channel
+            channel.close()
+
+
+def _refuse_other(line: ssl.SSLSocket, pinned: bytes, address: Address) -> None:
+    shown = line.getpeercert(binary_form=True)
+    found = key_of(shown) if shown else b""
+    if found != pinned:
+        raise WrongPeerError(
+            f"{address} answers with the key {text.grouped(found)}, pinned is "
+            f"{text.grouped(pinned)}"
+        )
+    if line.selected_alpn_protocol() != ALPN:
+        raise WireViolationError(f"{address} does not speak {ALPN}")
+
+
+@contextmanager
+def _told(address: Address) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ssl.SSLError) as exc:
+        raise _cut(exc, str(address)) from exc
+
+
+def _cut(exc: OSError, peer: str) -> MotionGearError:
+    if isinstance(exc, ssl.SSLError) and "alert" in str(exc.reason).lower():
+        # In TLS 1.3 a certificate is refused only after the handshake looked done.
+        if "CERT" in str(exc.reason) or "UNKNOWN_CA" in str(exc.reason):
+            return NotEnrolledError(f"{peer} does not know this machine's key")
+        return WireViolationError(f"{peer} refuses the connection ({exc.reason})")
+    if isinstance(exc, TimeoutError) or exc.errno == errno.ETIMEDOUT:
+        return LinkCutError(f"The line to {peer} is dead: no answer in time")
+    return LinkCutError(f"The line to {peer} was cut ({exc.strerror or exc})")
+
+
+class Channel:
+    """Frames over a TLS connection, for one thread. ``accepts`` are the messages that may come
+    next: all others are refused before memory is taken for them.
+
+    ``answers``: this end takes in what comes while it waits to send, as a sender does, which
+    bounds by its own asking what can come.
+    """
+
+    def __init__(
+        self,
+        line: ssl.SSLSocket,
+        peer: str,
+        stop: Stop = lambda: False,
+        throttle: Throttle | None = None,
+        *,
+        answers: bool = False,
+    ) -> None:
+        line.settimeout(0)
+        self._line, self.peer, self._stop = line, peer, stop
+        self._throttle, self._answers = throttle, answers
+        self.accepts: Sequence[type[Message]] = ()
+        self.sent = self.received = 0
+        self._inbox: deque[Message] = deque()
+        self._head = bytearray()
+        self._kind: type[Message] | None = None
+        self._body = bytearray()
+        self._at = 0
+        self._wait_seconds = _REPLY_SECONDS if answers else None
+
+    def fileno(self) -> int:
+        return self._line.fileno()
+
+    # --- sending ---
+
+    def send(self, message: Message) -> None:
+        """Returns when the frame is with the system; waits where the line or the limit wants
+        it.
+        """
+        frame = memoryview(wire.encode(message))
+        if self._throttle is not None:
+            self._throttle.take(len(frame), self._stop)
+        while frame:
+            self._refuse_stopped()
+            try:
+                done = self._try_send(frame)
+            except LinkCutError:
+                self._hear_why()
+                raise
+            frame, self.sent = frame[done:], self.sent + done
+
+    def _try_send(self, frame: memoryview) -> int:
+        """Bytes taken by the line; 0 after waiting a while for it."""
+        try:
+            with _said(self.peer):
+                return self._line.send(frame[:_RECV])
+        except ssl.SSLWantReadError:
+            self._wait(reading=True, writing=False)
+        except ssl.SSLWantWriteError:
+            self._wait(reading=self._answers, writing=True)
+            if self._answers:
+                self._take_in()
+        return 0
+
+    def _hear_why(self) -> None:
+        """Whoever closed the line may have said why before."""
+        with suppress(LinkCutError):
+            self._take_in()
+        for one in self._inbox:
+            if isinstance(one, Refused):
+                raise _refusal(one)
+
+    # --- receiving ---
+
+    def receive(self, kind: type[M], *others: type[Message]) -> M:
+        """The next message, which must be one of these kinds; waits for it."""
+        self.accepts = (kind, *others)
+        return cast("M", self.next())
+
+    def next(self) -> Message:
+        """The next message of those that ``accepts`` allows; waits for it."""
+        since = time.monotonic()
+        while (found := self.poll()) is None:
+            self._refuse_stopped()
+            if self._wait_seconds is not None and time.monotonic() - since > self._wait_seconds:
+                raise LinkCutError(f"{self.peer} has not answered for {self._wait_seconds:.0f} s")
+            self._wait(reading=True, writing=False)
+        return found
+
+    def wait_at_most(self, seconds: float | None) -> None:
+        """From now on ``next`` gives up after that long; None: never."""
+        self._wait_seconds = seconds
+
+    def poll(self) -> Message | None:
+        """The next message if it has come already. A refusal is raised as what it says."""
+        if not self._inbox:
+            self._take_in()
+        if not self._inbox:
+            return None
+        found = self._inbox.popleft()
+        if isinstance(found, Refused):
+            raise _refusal(found)
+        return found
+
+    def _take_in(self) -> None:
+        """Whatever has come: whole messages go to the inbox; a gate takes one at a time."""
+        while self._answers or not self._inbox:
+            want = (
+                HEAD.size - len(self._head) if self._kind is None else len(self._body) - self._at
+            )
+            if want:
+                try:
+                    got = self._try_recv(want)
+                except LinkCutError:
+                    if self._inbox:  # what came before the cut counts
+                        return
+                    raise
+                if got is None:
+                    return
+                self.received += got
+            self._advance()
+
+    def _try_recv(self, want: int) -> int | None:
+        """Bytes taken in, None when none are there."""
+        try:
+            with _said(self.peer):
+                if self._kind is None:
+                    data = self._line.recv(want)
+                    self._head += data
+                    got = len(data)
+                else:
+                    piece = memoryview(self._body)[self._at : self._at + min(want, _RECV)]
+                    got = self._line.recv_into(piece)
+                    self._at += got
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        if not got:
+            raise LinkCutError(f"{self.peer} has closed the line")
+        return got
+
+    def _advance(self) -> None:
+        if self._kind is None:
+            if len(self._head) == HEAD.size:
+                length, self._kind = wire.limit(bytes(self._head), (*self.accepts, Refused))
+                self._body, self._at = bytearray(length), 0
+                self._head.clear()
+            return
+        if self._at == len(self._body):
+            kind, self._kind = self._kind, None
+            self._inbox.append(wire.parse(kind, memoryview(self._body).toreadonly()))
+
+    # --- waiting and ending ---
+
+    def _wait(self, *, reading: bool, writing: bool) -> None:
+        if reading and self._line.pending():
+            return
+        me = [self._line]
+        select.select(me if reading else [], me if writing else [], [], _LOOK_SECONDS)
+
+    def _refuse_stopped(self) -> None:
+        if self._stop():
+            raise StoppedError("The round was stopped", safe=LinkCutError.safe)
+
+    def close(self) -> None:
+        """Say that nothing more will come."""
+        with suppress(OSError, ValueError):
+            self._line.settimeout(1)
+            self._line.unwrap()
+
+
+@contextmanager
+def _said(peer: str) -> Iterator[None]:
+    try:
+        yield
+    except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        raise
+    except OSError as exc:
+        raise _cut(exc, peer) from exc
+
+
+def _refusal(found: Refused) -> MotionGearError:
+    """The gate's refusal as the error it has a name for; the words are foreign."""
+    known = {one.name: one for one in all_errors()}
+    return known.get(found.name, MotionGearError)(
+        f"The gate refuses: {found.what}", todo=found.todo
+    )
+
+
+def refusal_of(exc: MotionGearError) -> Refused:
+    return Refused(exc.code, exc.name, exc.what, exc.todo_now)
