@@ -1,0 +1,80 @@
+"""Two jobs want the same volume: one has it, the other is told so and harms nothing."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from appliance import jobs
+from appliance.cloud.local import LocalTarget
+from appliance.errors import VolumeBusyError
+from appliance.model import JobId, VolumeState
+from appliance.state import JobState
+from tests.support import BLOCK, OPERATOR
+from tests.technician import PASSPHRASE, Keys, Sent, Shell, noise, sealed_disks, until
+
+
+@pytest.fixture
+def sent(tmp_path: Path) -> Sent:
+    return sealed_disks(tmp_path, web01=noise(20 * BLOCK))
+
+
+def spec(sent: Sent, goal: Path, *limits: str) -> jobs.RestoreSpec:
+    return jobs.RestoreSpec(
+        store=str(sent.path),
+        target="local",
+        place=str(goal),
+        volumes=(),
+        device="",
+        root="",
+        recipients=(),
+        limits=limits,
+    )
+
+
+@contextmanager
+def halted(shell: Shell, job: JobId) -> Iterator[None]:
+    """The job stands still, with all it holds, however long this takes."""
+    with shell.state() as state:
+        pid = state.process_of(job)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_second_restore_to_one_place_is_refused_and_the_first_unharmed(
+    operator: Shell, tmp_path: Path, keyring: Keys, sent: Sent
+) -> None:
+    goal, stranger = tmp_path / "volumes", Shell(tmp_path / "stranger")
+    first = operator.start("restore", sent.path, spec(sent, goal, "1MB/s"), OPERATOR)
+    until(lambda: any(one.stat().st_blocks for one in goal.glob("*.img.partial")))
+    again = ("restore", "-s", sent.path, "--to", goal, "--key", keyring.operator)
+    with halted(operator, first):
+        for shell in (operator, stranger):  # also one whose database knows nothing of the first
+            said = shell.typed(*again, passphrase=PASSPHRASE).refused(VolumeBusyError)
+            assert "Another restore or check is at work on volume web01-S-7765" in said.err
+            assert "Nothing was written" in said.err
+    assert operator.ended(first).state is JobState.FINISHED
+    (info,) = LocalTarget(str(goal)).volumes()
+    assert info.state is VolumeState.CHECKED
+    assert Path(info.location).read_bytes() == sent.disks["web01"]
+
+
+def test_a_check_of_a_volume_that_another_has_is_refused_and_calls_nothing_bad(
+    operator: Shell, tmp_path: Path, sent: Sent
+) -> None:
+    goal = tmp_path / "volumes"
+    job = operator.start("restore", sent.path, spec(sent, goal), OPERATOR)
+    assert operator.ended(job).state is JobState.FINISHED
+    target = LocalTarget(str(goal))
+    (info,) = target.volumes()
+    check = ("check", "-s", sent.path, "--to", goal)
+    with target.attach(info.spec):
+        operator.typed(*check).refused(VolumeBusyError)
+    assert list(target.volumes()) == [info]
+    operator.typed(*check).fine()
