@@ -1,7 +1,6 @@
 """Other programs: the only room that starts them. Their output is foreign text."""
 
 import os
-from collections.abc import Sequence
 
 import sh
 
@@ -13,10 +12,10 @@ _PACKAGES = {"blkid": "util-linux", "losetup": "mount", "sfdisk": "fdisk"}
 _MOST_OUTPUT = 1 << 22
 
 
-def run(tool: str, *args: str, fine: Sequence[int] = (0,), timeout: float = 60) -> str:
+def run(tool: str, *args: str, timeout: float = 60) -> str:
     """Run ``tool`` in the C locale with nothing on its standard input; returns what it prints.
 
-    Exit codes outside ``fine`` and running longer than ``timeout`` seconds raise ToolFailedError.
+    Another exit code than 0 and running longer than ``timeout`` seconds raise ToolFailedError.
     """
     paths = [*os.environ.get("PATH", "").split(os.pathsep), *_SBIN.split(":")]
     try:
@@ -30,7 +29,6 @@ def run(tool: str, *args: str, fine: Sequence[int] = (0,), timeout: float = 60) 
         done = command(
             *args,
             _env={**os.environ, "LC_ALL": "C"},
-            _ok_code=list(fine),
             _timeout=timeout,
             _tty_out=False,
             _in=b"",

@@ -48,13 +48,6 @@ def test_an_exit_code_is_told_with_what_was_said(tools: Path) -> None:
         run("fail")
 
 
-def test_an_exit_code_may_be_fine(tools: Path) -> None:
-    fake_tool(tools, "fail", "echo out; exit 3")
-    assert run("fail", fine=(0, 3)) == "out\n"
-    with pytest.raises(ToolFailedError):
-        run("fail", fine=(0, 2))
-
-
 def test_a_killed_program_has_failed(tools: Path) -> None:
     fake_tool(tools, "die", "kill -9 $$")
     with pytest.raises(ToolFailedError, match="exit code -9"):
