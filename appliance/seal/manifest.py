@@ -98,13 +98,31 @@ class Manifest:
         context = "motiongear/1 manifest page"
         return [blake3(page, derive_key_context=context).digest() for page in self._pages()]
 
-    def root(self) -> bytes:
-        """32 bytes that bind every block, the disk, its size, the block size and the point."""
-        top = _ROOT.pack(bytes.fromhex(self.disk), self.point, self.block_size, self.size)
+    def page(self, number: int) -> range:
+        """The blocks whose entries stand on a page."""
+        first = number * PAGE_ENTRIES
+        return range(first, min(first + PAGE_ENTRIES, self.blocks))
+
+    def root(self, point: int | None = None) -> bytes:
+        """32 bytes that bind every block, the disk, its size, the block size and the point: the
+        manifest's own, or the one that these blocks are about to become.
+        """
+        at = self.point if point is None else point
+        top = _ROOT.pack(bytes.fromhex(self.disk), at, self.block_size, self.size)
         found = blake3(top, derive_key_context="motiongear/1 manifest root")
         for page in self.page_digests():
             found.update(page)
         return found.digest()
+
+    def move_to(self, point: int) -> None:
+        """From now on the manifest is that of another point."""
+        self.point = point
+        of = (MAGIC, bytes.fromhex(self.disk), point, self.block_size, self.size)
+        _HEAD.pack_into(self._data, 0, *of)
+
+    def flush(self) -> None:
+        """Return when what was set in a file mapped for writing is durable."""
+        self._data.flush()
 
     def save(self, path: Path) -> None:
         """Write the manifest file, whole or not at all; its directory is made when missing."""
@@ -116,10 +134,15 @@ class Manifest:
             raise StateError(f"The manifest {path} cannot be kept ({exc.strerror})") from exc
 
     @classmethod
-    def load(cls, path: Path) -> "Manifest":
-        """Map a manifest file; refuses one that is cut short, not of this form, or damaged."""
-        with suppress(OSError, ValueError, struct.error), opened(path, os.O_RDONLY) as fd:
-            data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+    def load(cls, path: Path, *, writing: bool = False) -> "Manifest":
+        """Map a manifest file; refuses one that is cut short, not of this form, or damaged. When
+        it is mapped for ``writing``, what is set changes the file.
+        """
+        flags, access = (
+            (os.O_RDWR, mmap.ACCESS_WRITE) if writing else (os.O_RDONLY, mmap.ACCESS_READ)
+        )
+        with suppress(OSError, ValueError, struct.error), opened(path, flags) as fd:
+            data = mmap.mmap(fd, 0, access=access)
             magic, disk, point, block_size, size = _HEAD.unpack_from(data)
             whole = block_size and len(data) == _HEAD.size + ENTRY * block_count(size, block_size)
             if magic == MAGIC and whole:
