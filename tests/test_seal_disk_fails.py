@@ -226,6 +226,16 @@ def test_a_full_disk_is_told_before_a_pack_is_begun(
         assert list(store.names()) == []
 
 
+def test_a_store_whose_room_cannot_be_told_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    monkeypatch.setattr(writer_module, "free_space", Failing(int, 1, errno.EIO, lasting=True))
+    with pytest.raises(StoreWriteError, match="Input/output error"):
+        put_blocks(store, DATA, SPEC)
+    assert list(store.names()) == []
+
+
 def test_the_last_pack_is_as_large_as_the_space_that_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

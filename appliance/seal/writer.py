@@ -31,7 +31,7 @@ from appliance.seal.layout import (
     ranges_bytes,
     record_frame_size,
 )
-from appliance.seal.pack import ClosedPack, PackWriter, closed_name, tail_size
+from appliance.seal.pack import ClosedPack, PackWriter, closed_name, tail_size, writing
 from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
 from appliance.seal.readback import digest_file
 from appliance.seal.scan import PackInfo
@@ -294,7 +294,8 @@ class StoreWriter:
         ends = record_frame_size(64 * (len(self._ids) + 16) + self._earlier_size())
         block = record_frame_size(store.block_size)
         least = head.size + disk_head.frame_size + frame_size + 2 * block + ends + tail_size(16)
-        free = free_space(self._store.packs) // PAGE * PAGE - _SLACK
+        with writing(self._store.packs):
+            free = free_space(self._store.packs) // PAGE * PAGE - _SLACK
         if free < least:
             raise StoreFullError(
                 f"The store is full: {max(free, 0)} bytes are left, a pack needs {least}"
