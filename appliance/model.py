@@ -198,6 +198,8 @@ class VolumeState(StrEnum):
     RESTORED = "restored"
     CHECKED = "checked"
     BAD = "bad"
+    HURT = "hurt"  # restored but for blocks that the store has lost: catch-up sends them
+    REPLICA = "replica"  # follows its source: rounds change it, nothing else may
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,47 @@ class Volume(Protocol):
 
     def flush(self) -> None:
         """Return when everything written is durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSpec:
+    """What a replica held at a point of its machine. ``form`` is how the disks were read (wire-
+    format.md, section 5), ``taken`` is in seconds since 1970 by the source's clock, ``root`` is
+    its manifest's in hex; ``disks`` are all that make up the point.
+    """
+
+    volume: VolumeSpec
+    machine: str
+    point: int
+    form: int
+    taken: int
+    root: str
+    disks: tuple[DiskId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """A snapshot as a target has it. ``how`` is the target's word for how it was made."""
+
+    spec: SnapshotSpec
+    location: str
+    how: str
+
+
+@runtime_checkable
+class Snapshots(Protocol):
+    """Capability of a target: keep what a volume holds now, and make volumes of it."""
+
+    def snapshot(self, spec: SnapshotSpec) -> SnapshotInfo:
+        """Keep the volume as it is; made once, found again after. The volume is not attached."""
+
+    def snapshots(self) -> Sequence[SnapshotInfo]: ...
+
+    def clone(self, spec: SnapshotSpec, name: str) -> str:
+        """A volume of its own that may be changed, under a new name; returns where it lies."""
+
+    def discard(self, spec: SnapshotSpec) -> None:
+        """Remove the snapshot; nothing when it is gone already. Clones stay."""
 
 
 @runtime_checkable

@@ -45,7 +45,7 @@ from appliance.run import run
 
 _ZEROS = aligned_buffer(1 << 20)
 LOCK = ".motiongear.lock"
-_NOT_WHOLE = frozenset({VolumeState.PARTIAL, VolumeState.BAD})
+_NOT_WHOLE = frozenset({VolumeState.PARTIAL, VolumeState.BAD, VolumeState.HURT})
 
 
 def _failed(exc: OSError, path: Path) -> MotionGearError:

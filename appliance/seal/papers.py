@@ -87,7 +87,8 @@ def write_facts(facts: DiskFacts) -> dict[str, Json]:
     }
 
 
-def _parse_disk_head(fields: canon.Fields) -> PointSpec:
+def parse_disk_head(fields: canon.Fields) -> PointSpec:
+    """A disk head as it stands in other documents too."""
     return PointSpec(
         disk=DiskId(fields.hex("disk", 16)),
         point=fields.number("point", 0, (1 << 32) - 1),
@@ -107,7 +108,7 @@ def write_disk_head(spec: PointSpec) -> dict[str, Json]:
 
 def read_disk_head(payload: bytes, block_size: int) -> PointSpec:
     spec = canon.read(
-        payload, "disk head", _parse_disk_head, write_disk_head, RecordDamagedError, MAX_JSON
+        payload, "disk head", parse_disk_head, write_disk_head, RecordDamagedError, MAX_JSON
     )
     if block_count(spec.facts.size, block_size) > MAX_BLOCKS:
         raise RecordDamagedError("The disk head tells of an impossibly large disk")
@@ -189,7 +190,7 @@ def _parse_contents_disk(fields: canon.Fields) -> DiskContents:
         complete=fields.choice("state", "complete", "incomplete") == "complete",
         blocks=fields.number("blocks", 0, MAX_BLOCKS),
         packs=_packs(fields),
-        facts=None if facts is None else _parse_disk_head(facts),
+        facts=None if facts is None else parse_disk_head(facts),
     )
 
 

@@ -1,0 +1,39 @@
+"""Manifests that were proved here by reading every pack they speak of, and what is known of their
+disks: the base of every check and every replica.
+
+``<home>/manifests/<seal root>/<disk>-<point>.manifest``, and beside it the disk head.
+"""
+
+from pathlib import Path
+
+from appliance.model import PointSpec
+from appliance.seal.kept import load, save
+from appliance.seal.manifest import Manifest
+from appliance.seal.papers import parse_disk_head, write_disk_head
+
+
+class Proved:
+    """The manifests of one sealed store; ``root`` is its seal's, in hex."""
+
+    def __init__(self, home: Path, root: str) -> None:
+        self._place = home / "manifests" / root
+
+    def keep(self, spec: PointSpec, manifest: Manifest) -> None:
+        """The manifest comes last: where it is, all is."""
+        path = self._path(manifest.disk, manifest.point)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        save(path.with_suffix(".json"), write_disk_head(spec))
+        manifest.save(path)
+
+    def has(self, disk: str, point: int) -> bool:
+        return self._path(disk, point).exists()
+
+    def manifest(self, disk: str, point: int) -> Manifest:
+        return Manifest.load(self._path(disk, point))
+
+    def spec(self, disk: str, point: int) -> PointSpec:
+        path = self._path(disk, point).with_suffix(".json")
+        return load(path, parse_disk_head, write_disk_head)
+
+    def _path(self, disk: str, point: int) -> Path:
+        return self._place / f"{disk}-{point}.manifest"
