@@ -18,7 +18,6 @@ from appliance.events import Json
 from appliance.model import Codec, DiskId, Extent, PackId, PointSpec
 from appliance.seal import canary, canon, text
 from appliance.seal.cut import digest
-from appliance.seal.envelope import PackKeys
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey, Role
 from appliance.seal.layout import Kind, PackState, RecordHead, index_bytes, ranges_bytes
@@ -28,12 +27,12 @@ from appliance.seal.sealing import Consent, seal
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
-from tests import forge
+from tests import forge, promise
 from tests.forge import Forge, disk_head, pack_head, point_end, reference, sign_again, zeros
-from tests.readout import content, maps_of, reopened
+from tests.promise import PLACE
+from tests.readout import maps_of, reopened
 from tests.support import BLOCK, FakeWitness, PowerCutError, facts, put_blocks
 
-PLACE = Path(__file__).parent / "vectors"
 GOOD_CANARY_TIME = "2026-11-22T20:15:17Z"
 
 
@@ -61,9 +60,8 @@ class Bench:
         """Copy a sealed store into the vectors, with what a reader must find in it."""
         place = PLACE / store.path.name
         shutil.copytree(store.path, place / "store")
-        (place / "vector.json").write_bytes(
-            canon.dump(found_in(store, about, self.device)) + b"\n"
-        )
+        told = promise.of_store(reopened(store), maps_of(store, OPERATOR), KEYS, OPERATOR)
+        (place / "vector.json").write_bytes(canon.dump({"about": about, **told}) + b"\n")
 
     def hostile(self, name: str, about: str, refused: str, make: Callable[[Store], None]) -> None:
         """A store made by a device that lies: sealed, and refused only with a key."""
@@ -85,50 +83,6 @@ class Bench:
             "refused": refused,
         }
         self.damaged.append({**vector, **more})
-
-
-def write_key(one: PrivateKey) -> Json:
-    return {
-        "fingerprint": one.recipient.fingerprint,
-        "name": one.recipient.name,
-        "role": one.recipient.role,
-        "seed": one.seed().hex(),
-    }
-
-
-def found_in(store: Store, about: str, device: Device) -> Json:
-    sealed = reopened(store)
-    disks: list[Json] = [
-        {
-            "blocks": len(one.manifest),
-            "complete": one.complete,
-            "content": digest(content(one, OPERATOR)).hex() if one.complete else None,
-            "disk": one.spec.disk,
-            "machine": one.spec.machine,
-            "manifest_root": one.manifest.root().hex(),
-            "point": one.spec.point,
-            "serial": one.spec.facts.serial,
-            "size": one.spec.facts.size,
-            "splices": [list(splice) for splice in one.packs.splices],
-            "unreadable": [list(bad) for bad in one.unreadable()],
-        }
-        for one in maps_of(store, OPERATOR)
-    ]
-    return {
-        "about": about,
-        "canary_codes": [canary.open_code(store.path, store.head, one) for one in KEYS],
-        "device": {"fingerprint": device.fingerprint, "public": device.public},
-        "disks": disks,
-        "head_digest": store.head.digest().hex(),
-        "keys": [write_key(one) for one in KEYS],
-        "packs": len(sealed.seal.packs),
-        "root": {
-            "hex": sealed.seal.root().hex(),
-            "text": text.grouped(sealed.seal.root()),
-            "words": text.words(sealed.seal.root()),
-        },
-        "sequence": sealed.seal.sequence,
-    }
 
 
 # --- good stores ---
@@ -377,21 +331,12 @@ def hostile(bench: Bench) -> None:
 def primitives() -> Json:
     secret, context = bytes(range(32)), bytes(range(32, 64))
     document: Json = {"b": ["\u20ac", "\n", 1 << 53], "a": None, "\u00fc": True}
-    return {
-        "canonical": canon.dump(document).hex(),
-        "grouped": text.grouped(context),
-        "key": write_key(STRANGER),
-        "key_public": STRANGER.recipient.key.hex(),
-        "pack_commitment": PackKeys(secret, context).commitment.hex(),
-        "pack_context": context.hex(),
-        "pack_secret": secret.hex(),
-        "words": text.words(context),
-    }
+    return promise.of_primitives(document, STRANGER, secret, context)
 
 
 def main() -> None:
-    for one in PLACE.iterdir():
-        if one.is_dir():
+    for name in ("good-*", "hostile-*", "attached"):
+        for one in PLACE.glob(name):
             shutil.rmtree(one)
     (PLACE / "attached").mkdir()
     with tempfile.TemporaryDirectory() as work:
