@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -111,12 +112,19 @@ def cuts() -> list[Cut]:
     return [cutter.cut(i, view[i * BLOCK : (i + 1) * BLOCK]) for i in range(18)]
 
 
-def put_all(writer: StoreWriter) -> None:
-    """Put every block, waiting each time for what is being read back."""
+def put_all(writer: StoreWriter, patch: pytest.MonkeyPatch) -> None:
+    """Put every block; each pack is read back before the next one opens."""
+    reader: ThreadPoolExecutor = vars(writer)["_reader"]
+    submit = reader.submit
+
+    def done(*work: object) -> Future[None]:
+        future: Future[None] = submit(*work)  # type: ignore[arg-type]
+        future.exception()
+        return future
+
+    patch.setattr(reader, "submit", done)
     for cut in cuts():
         writer.put(cut)
-        for one in list(vars(writer)["_read_backs"]):
-            one.exception()
 
 
 def test_after_a_failed_sync_the_store_can_be_sealed_as_it_is(
@@ -272,7 +280,7 @@ def test_an_early_bad_read_back_is_told_when_the_next_pack_opens(
             writer_module, "stream_past_cache", Failing(lambda: 0, 1, errno.EIO, lasting=True)
         )
         with pytest.raises(StoreWriteError, match="cannot be read back"):
-            put_all(writer)
+            put_all(writer, monkeypatch)
     assert len([one for one in told if isinstance(one, PackClosed)]) == 1
 
 

@@ -364,7 +364,7 @@ def test_without_room_for_the_contents_everything_stays_as_it_was(
         seal(store, device, {}, WAIVED)
     assert caught.value.safe_now == "Nothing was signed; every pack is as it was."
     assert "Make room" in caught.value.todo_now
-    assert sorted(one for one in store.path.rglob("*") if one.name != RESERVE) == before
+    assert sorted(store.path.rglob("*")) == before
     rest.unlink()
     assert seal(store, device, {}, WAIVED).sequence == 1
     assert problems(store.path, OPERATOR) == []
@@ -385,7 +385,7 @@ def test_without_room_for_the_signature_the_contents_go_again(
         patch.setattr(statement, "sign", overtaken)
         with pytest.raises(StoreFullError, match=r"no room for seal\.json"):
             seal(store, device, {}, WAIVED)
-    assert sorted(store.path.rglob("*")) == before
+    assert sorted(store.path.rglob("*")) == [one for one in before if one.name != RESERVE]
     filled[0].unlink()
     assert seal(store, device, {}, WAIVED).sequence == 2
     assert problems(store.path, OPERATOR) == []
@@ -406,6 +406,31 @@ def test_a_failed_seal_keeps_its_space_for_the_next(
             seal(store, device, {}, WAIVED)
     assert free_space(store.path) == free
     Bench.fill(store.path.parent)  # others cannot take it
+    seal(store, device, {}, WAIVED)
+    assert problems(store.path, OPERATOR) == []
+
+
+def test_the_space_that_a_killed_sealing_gave_up_is_kept_again_by_the_next_writer(
+    small: tuple[Store, Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, device = small
+
+    def pull(*_: object) -> None:
+        raise PowerCutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealing, "write_durably", pull)
+        with pytest.raises(PowerCutError):
+            seal(store, device, {}, WAIVED)
+    assert not (store.path / RESERVE).exists()
+    other = replace(SPEC, disk=DiskId("22" * 16))
+    rest = Bench.fill(store.path.parent)
+    with pytest.raises(StoreFullError):
+        put_blocks(store, DATA, other)
+    assert not (store.path / RESERVE).exists()
+    rest.unlink()
+    put_blocks(store, DATA, other)
+    Bench.fill(store.path.parent)
     seal(store, device, {}, WAIVED)
     assert problems(store.path, OPERATOR) == []
 

@@ -163,8 +163,9 @@ class Store:
             (self.path / RESERVE).unlink(missing_ok=True)
 
     def take_reserve(self) -> None:
-        """Keep that space again; raises OSError when others have taken it."""
-        _take_reserve(self.path)
+        """Keep that space again where it is not; raises OSError when others have taken it."""
+        if not (self.path / RESERVE).exists():
+            _take_reserve(self.path)
 
     def names(self) -> Iterator[str]:
         """What lies in packs/; anything that is no pack is refused, since nobody could vouch
@@ -242,8 +243,12 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _take_reserve(path: Path) -> None:
-    with opened(path / RESERVE, os.O_RDWR | os.O_CREAT, 0o644) as fd:
-        reserve(fd, RESERVE_SIZE)
+    with opened(path / RESERVE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644) as fd:
+        try:
+            reserve(fd, RESERVE_SIZE)
+        except OSError:
+            (path / RESERVE).unlink()
+            raise
 
 
 @contextmanager

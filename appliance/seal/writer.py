@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -141,6 +142,8 @@ class StoreWriter:
         self._point, self._witness = point, witness
         self._blocks = block_count(point.facts.size, self._store.head.block_size)
         self._store.mend(point.disk)
+        with suppress(OSError):  # a sealing that died had given it up
+            self._store.take_reserve()
         wanted = (point.disk, point.point)
         found = [one for one in by_point(self._store.infos()) if (one.disk, one.point) == wanted]
         if found:
