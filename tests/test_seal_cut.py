@@ -46,12 +46,52 @@ def test_a_block_whose_sample_shrinks_but_not_the_whole_is_stored_as_it_is() -> 
     assert Cutter().cut(0, memoryview(data)).codec is Codec.RAW
 
 
+def mixed(size: int, noise: int, pieces: int = 8) -> memoryview:
+    """Words, but for so many random bytes at the front of each piece of the block."""
+    data = bytearray(WORDS[:size])
+    step = size // pieces
+    for at in range(0, pieces * step, step):
+        data[at : at + noise] = os.urandom(noise)
+    return memoryview(data)
+
+
+def test_a_block_is_judged_by_eight_pages_spread_over_it() -> None:
+    """A whole block takes thirty times as long to try."""
+    cutter = Cutter()
+    assert cutter.cut(0, mixed(SIZE, 4096)).codec is Codec.RAW
+    assert cutter.cut(0, mixed(SIZE, 4096, pieces=1)).codec is Codec.ZSTD
+    assert cutter.cut(0, mixed(SIZE, 2048)).codec is Codec.ZSTD
+
+
+def test_a_small_block_is_tried_as_a_whole() -> None:
+    cutter = Cutter()
+    assert cutter.cut(0, mixed(1 << 17, 4096)).codec is Codec.ZSTD
+    assert cutter.cut(0, mixed((1 << 17) + 8, 4096)).codec is Codec.RAW
+
+
+def test_compressed_is_what_shrinks_by_a_sixteenth() -> None:
+    size = 1 << 17
+    enough = Cutter().cut(0, mixed(size, size // 8 - size // 96))  # a twelfth is words
+    assert enough.codec is Codec.ZSTD
+    assert enough.payload is not None
+    assert size * 14 // 16 < len(enough.payload) < size * 15 // 16
+    too_little = Cutter().cut(0, mixed(size, size // 8 - size // 200))  # a twenty-fifth
+    assert too_little.codec is Codec.RAW
+
+
+def test_a_frame_carries_no_checksum_of_its_own() -> None:
+    payload = Cutter().cut(0, memoryview(WORDS)).payload
+    assert payload is not None
+    assert not zstandard.get_frame_parameters(payload).has_checksum
+
+
 def test_unreadable_bytes_travel_with_a_block_of_zeros() -> None:
     bad = (Extent(512, 512),)
     cut = Cutter().cut(3, memoryview(bytes(4096)), bad)
     assert (cut.payload, cut.bad) == (None, bad)
     run = zero_run(7, 9)
     assert (run.index, run.count, run.payload, run.bad) == (7, 9, None, ())
+    assert (run.length, run.digest, run.codec) == (0, bytes(32), Codec.RAW)
 
 
 @pytest.mark.parametrize(
