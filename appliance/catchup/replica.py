@@ -196,7 +196,9 @@ class Replica:
             self._spare.append(buffer)
             return None
         state = State.UNREADABLE if patch.bad else self._state(patch.index, found)
-        return Staged(patch.index, buffer, tuple(_runs(patch.codes, length)), found, state)
+        # Where bytes could not be read, those of the volume stand in the buffer: none is a zero.
+        codes = patch.codes.replace(b"\2", b"\1") if patch.bad else patch.codes
+        return Staged(patch.index, buffer, tuple(_runs(codes, length)), found, state)
 
     def _refuse_odd(self, patch: Patch) -> None:
         if patch.index >= self.manifest.blocks:

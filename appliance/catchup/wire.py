@@ -20,6 +20,7 @@ from appliance.model import (
     Extent,
     block_count,
 )
+from appliance.seal.canon import MAX_INT
 from appliance.seal.layout import MAX_BLOCKS
 from appliance.seal.manifest import PAGE_ENTRIES, State
 from appliance.seal.papers import MAX_SIZE, MAX_TEXT
@@ -181,7 +182,7 @@ class Point:
     @classmethod
     def read(cls, fields: _Reader) -> Self:
         nonce, form = fields.bytes(16), Form(fields.number(1, 0, 2))
-        taken = fields.number(8)
+        taken = fields.number(8, 0, MAX_INT)
         count = fields.number(2, 1, MOST_REPLICAS)
         disks = tuple(DiskId(fields.bytes(16).hex()) for _ in range(count))
         if list(disks) != sorted(set(disks)):

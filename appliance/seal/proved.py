@@ -7,7 +7,7 @@ disks: the base of every check and every replica.
 from pathlib import Path
 
 from appliance.model import PointSpec
-from appliance.seal.kept import load, save
+from appliance.seal.kept import kept, load, save
 from appliance.seal.manifest import Manifest
 from appliance.seal.papers import parse_disk_head, write_disk_head
 
@@ -21,7 +21,8 @@ class Proved:
     def keep(self, spec: PointSpec, manifest: Manifest) -> None:
         """The manifest comes last: where it is, all is."""
         path = self._path(manifest.disk, manifest.point)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with kept(path):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         save(path.with_suffix(".json"), write_disk_head(spec))
         manifest.save(path)
 
