@@ -1,6 +1,6 @@
 """The nouns of MotionGear and the contracts between its rooms.
 
-Read this first, then jobs.py. Sizes and offsets are bytes; an index counts blocks of the store's
+Read this first, then jobs. Sizes and offsets are bytes; an index counts blocks of the store's
 block size. Everything here is immutable and free of I/O.
 """
 

@@ -1,0 +1,68 @@
+"""What each kind of job does: a row of stage calls in the operator's order, a module a kind.
+Nothing here starts processes.
+
+A job is described by a spec, kept in the state database as JSON; running it again goes on where it
+stopped, because each stage derives anew what is done: from packs, tags and seals, not from the
+database.
+"""
+
+from collections.abc import Callable, Mapping
+
+from appliance.jobs.checking import check
+from appliance.jobs.desk import Desk
+from appliance.jobs.ingesting import ingest
+from appliance.jobs.plugins import source_for, target_for
+from appliance.jobs.restoring import plan_figures, restore
+from appliance.jobs.sealing import names_disk, seal, unfinished_disk
+from appliance.jobs.spec import (
+    CheckSpec,
+    IngestSpec,
+    RestoreSpec,
+    SealSpec,
+    Spec,
+    VerifySpec,
+    dump_spec,
+    parse_spec,
+)
+from appliance.jobs.verifying import disk_figures, verify_store
+from appliance.state import JobRow
+
+__all__ = [
+    "CheckSpec",
+    "Desk",
+    "IngestSpec",
+    "RestoreSpec",
+    "SealSpec",
+    "Spec",
+    "VerifySpec",
+    "check",
+    "disk_figures",
+    "dump_spec",
+    "load_spec",
+    "names_disk",
+    "plan_figures",
+    "restore",
+    "run",
+    "seal",
+    "source_for",
+    "target_for",
+    "unfinished_disk",
+    "verify_store",
+]
+
+KINDS: Mapping[str, tuple[Callable[..., Spec], Callable[..., None]]] = {
+    "ingest": (IngestSpec, ingest),
+    "seal": (SealSpec, seal),
+    "verify": (VerifySpec, verify_store),
+    "restore": (RestoreSpec, restore),
+    "check": (CheckSpec, check),
+}
+
+
+def run(row: JobRow, desk: Desk) -> None:
+    """Carry out a job to its end; raises what it ends with."""
+    KINDS[row.kind][1](load_spec(row), desk)
+
+
+def load_spec(row: JobRow) -> Spec:
+    return parse_spec(KINDS[row.kind][0], row)

@@ -1,0 +1,27 @@
+"""The desk a job works at: its number, its home, whom it tells, and when to stop."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.errors import BadInputError
+from appliance.events import Emit
+from appliance.model import JobId, Stop
+from appliance.seal.keys import PrivateKey
+from appliance.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a job works with. ``key`` only for kinds that open packs; it lives in memory alone."""
+
+    job: JobId
+    home: Path
+    state: State
+    emit: Emit
+    stop: Stop
+    key: PrivateKey | None
+
+    def need_key(self) -> PrivateKey:
+        if self.key is None:
+            raise BadInputError("This needs a private key", todo="Give --key.")
+        return self.key

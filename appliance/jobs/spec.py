@@ -1,0 +1,89 @@
+"""What each kind of job is told to do: a spec, kept in the state database as JSON."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import cast
+
+from appliance.errors import BadInputError
+from appliance.state import JobRow
+
+
+@dataclass(frozen=True, slots=True)
+class IngestSpec:
+    """Read one disk into a store. ``limits`` as the operator wrote them; sizes are bytes."""
+
+    store: str
+    source: str
+    machine: str
+    disk: str
+    level: int
+    limits: tuple[str, ...]
+    pack_size: int
+    checkpoint_bytes: int
+    checkpoint_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SealSpec:
+    """Seal a store. ``accept`` are jobs whose disks may travel incomplete, or such disks."""
+
+    store: str
+    accept: tuple[str, ...]
+    waiver: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifySpec:
+    """Verify a sealed store; with a key when the job is given one."""
+
+    store: str
+    device: str
+    root: str
+    recipients: tuple[str, ...]
+    keyed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreSpec:
+    """Restore disks onto volumes and check them. ``volumes`` maps disks to volume names; empty:
+    all disks.
+    """
+
+    store: str
+    target: str
+    place: str
+    volumes: tuple[tuple[str, str], ...]
+    device: str
+    root: str
+    recipients: tuple[str, ...]
+    limits: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """Check restored volumes once more; ``keyed`` where the manifests are not known here yet."""
+
+    store: str
+    target: str
+    place: str
+    keyed: bool
+
+
+Spec = IngestSpec | SealSpec | VerifySpec | RestoreSpec | CheckSpec
+
+
+def dump_spec(spec: Spec) -> str:
+    return json.dumps(asdict(spec))
+
+
+def parse_spec(kind: Callable[..., Spec], row: JobRow) -> Spec:
+    """The spec of a job row; tuples come back as tuples."""
+    found = cast("dict[str, object]", json.loads(row.spec))
+    if not found:
+        raise BadInputError(f"Job {row.id} is over: its shipment was sealed")
+    return kind(**{name: _tupled(one) for name, one in found.items()})
+
+
+def _tupled(found: object) -> object:
+    return tuple(_tupled(one) for one in found) if isinstance(found, list) else found
