@@ -9,8 +9,17 @@ from blake3 import blake3
 
 from appliance.errors import PackDamagedError, RecordDamagedError, WrongKeyError
 from appliance.model import DiskId, PackId, ShipmentId
+from appliance.seal import envelope
 from appliance.seal.envelope import PackKeys, unwrap, wrap
-from appliance.seal.layout import FRAME_HEAD, TAG, PackHead, parse_pack_head
+from appliance.seal.layout import (
+    FRAME_HEAD,
+    INDEX,
+    TAG,
+    PackHead,
+    frame_bytes,
+    parse_frame,
+    parse_pack_head,
+)
 from tests.forge import pack_head
 from tests.support import OPERATOR, RECOVERY, STRANGER, new_store
 
@@ -38,6 +47,25 @@ def test_every_recipient_opens_what_the_writer_sealed(tmp_path: Path) -> None:
             mine.open_record(4, memoryview(frame), memoryview(back))
         with pytest.raises(PackDamagedError, match="index"):
             mine.open_index(index, 4)
+
+
+def test_an_index_says_how_long_it_is(tmp_path: Path) -> None:
+    _, keys, _, _ = created(tmp_path)
+    index = keys.seal_index(PLAIN, 3)
+    assert parse_frame(index) == (INDEX, len(PLAIN) + TAG)
+    with pytest.raises(PackDamagedError, match="index"):
+        keys.open_index(frame_bytes(INDEX, len(PLAIN)) + index[FRAME_HEAD:], 3)
+
+
+def test_an_index_that_was_bound_to_another_length_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, keys, _, _ = created(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(envelope, "TAG", 0)
+        lie = keys.seal_index(PLAIN, 3)
+    with pytest.raises(PackDamagedError, match="index"):
+        keys.open_index(lie, 3)
 
 
 def test_a_stranger_opens_nothing(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Disk heads, point ends, contents: they come back, and lies in them are refused."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,18 @@ SPECS = st.builds(
     PointSpec, disk=IDS.map(DiskId), point=st.integers(0, 99), machine=TEXT, facts=FACTS
 )
 SPEC = point(b"x" * 1000)
+LONGEST = "x" * 512
+PART: Json = {
+    "fs": "",
+    "fs_label": "",
+    "fs_uuid": "",
+    "name": LONGEST,
+    "number": 1,
+    "size": 1,
+    "start": 0,
+    "type": "",
+    "uuid": "",
+}
 
 
 @given(SPECS)
@@ -49,14 +62,16 @@ def test_a_disk_head_comes_back(spec: PointSpec) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"bus": "x" * 1025},
+        {"bus": LONGEST + "x"},
         {"disk": "AB" * 16},
         {"firmware_hint": "arm"},
         {"logical_sector": 0},
+        {"logical_sector": (1 << 20) + 1},
         {"machine": 1},
-        {"parts": [{}] * 1025},
+        {"parts": [PART] * 129},
         {"parts": [{"fs": ""}]},
         {"parts": {}},
+        {"physical_sector": 0},
         {"physical_sector": (1 << 24) + 1},
         {"point": 1 << 32},
         {"size": 0},
@@ -73,10 +88,36 @@ def test_a_disk_head_that_lies_is_refused(fields: dict[str, Json]) -> None:
         papers.read_disk_head(payload, BLOCK)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"machine": LONGEST, "source": "\U0001f4be" * 512},
+        {"parts": [PART] * 128},
+        {"logical_sector": 1, "physical_sector": 1},
+        {"logical_sector": 1 << 20, "physical_sector": 1 << 24},
+        {"point": (1 << 32) - 1},
+        {"size": 1},
+    ],
+    ids=lambda fields: str(fields)[:30],
+)
+def test_a_disk_head_may_go_to_its_limits(fields: dict[str, Json]) -> None:
+    document: Json = {**papers.write_disk_head(SPEC), **fields}
+    spec = papers.read_disk_head(canon.dump(document), BLOCK)
+    assert papers.write_disk_head(spec) == document
+
+
 def test_the_largest_disk_is_taken() -> None:
     largest = replace(SPEC, facts=replace(SPEC.facts, size=1 << 42))
     payload = canon.dump(papers.write_disk_head(largest))
     assert papers.read_disk_head(payload, BLOCK) == largest
+
+
+def test_no_disk_has_a_petabyte() -> None:
+    """The largest blocks would allow one byte more."""
+    for size, refused in (((1 << 50) - 1, False), (1 << 50, True)):
+        payload = canon.dump({**papers.write_disk_head(SPEC), "size": size})
+        with pytest.raises(RecordDamagedError) if refused else nullcontext():
+            assert papers.read_disk_head(payload, 1 << 24).facts.size == size
 
 
 @given(
@@ -94,7 +135,11 @@ def test_a_point_end_comes_back(end: PointEnd) -> None:
     assert papers.read_point_end(canon.dump(papers.write_point_end(end))) == end
 
 
-@pytest.mark.parametrize("fields", [{"blocks": 0}, {"packs": ["x"]}, {"packs": 1}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [{"blocks": 0}, {"blocks": (1 << 26) + 1}, {"packs": ["x"]}, {"packs": 1}],
+    ids=str,
+)
 def test_a_point_end_that_lies_is_refused(fields: dict[str, Json]) -> None:
     written = papers.write_point_end(PointEnd(1, (), 0, 0, 0, 0))
     assert isinstance(written, dict)

@@ -104,7 +104,11 @@ class PackKeys:
         return header + self._index.encrypt(bytes(12), bytes(plain), bound)
 
     def open_index(self, frame: bytes, records: int) -> bytes:
-        bound = frame[:FRAME_HEAD] + records.to_bytes(4, "little")
+        """The index's plaintext, from its whole frame."""
+        header = frame_bytes(INDEX, len(frame) - FRAME_HEAD)
+        if frame[:FRAME_HEAD] != header:
+            raise PackDamagedError("The index of the pack has another length than it says")
+        bound = header + records.to_bytes(4, "little")
         try:
             return self._index.decrypt(bytes(12), frame[FRAME_HEAD:], bound)
         except InvalidTag as exc:
