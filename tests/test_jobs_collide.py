@@ -3,15 +3,16 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from appliance import jobs
-from appliance.cloud.local import LocalTarget
+from appliance.cloud.local import LocalTarget, LocalVolume
 from appliance.errors import VolumeBusyError
-from appliance.model import JobId, VolumeState
+from appliance.events import Emit, Event, Result, silent
+from appliance.model import JobId, VolumeSpec, VolumeState
 from appliance.state import JobState
 from tests.support import BLOCK, OPERATOR
 from tests.technician import PASSPHRASE, Keys, Sent, Shell, noise, sealed_disks, until
@@ -78,3 +79,27 @@ def test_a_check_of_a_volume_that_another_has_is_refused_and_calls_nothing_bad(
         operator.typed(*check).refused(VolumeBusyError)
     assert list(target.volumes()) == [info]
     operator.typed(*check).fine()
+
+
+def test_a_volume_that_another_job_finished_meanwhile_is_not_written_again(
+    operator: Shell, tmp_path: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal, attach, told = tmp_path / "volumes", LocalTarget.attach, list[Event]()
+
+    def restore(emit: Emit) -> None:
+        with operator.state() as state:
+            desk = jobs.Desk(JobId(1), operator.home, state, emit, lambda: False, OPERATOR)
+            jobs.restore(spec(sent, goal), desk)
+
+    def overtaken(target: LocalTarget, wanted: VolumeSpec) -> AbstractContextManager[LocalVolume]:
+        monkeypatch.setattr(LocalTarget, "attach", attach)
+        restore(silent)
+        return attach(target, wanted)
+
+    monkeypatch.setattr(LocalTarget, "attach", overtaken)
+    restore(told.append)
+    (replayed,) = [one for one in told if isinstance(one, Result) and one.step == "restore"]
+    assert replayed.figures["packs"] == 0
+    (info,) = LocalTarget(str(goal)).volumes()
+    assert info.state is VolumeState.CHECKED
+    assert Path(info.location).read_bytes() == sent.disks["web01"]

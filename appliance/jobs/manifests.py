@@ -14,9 +14,7 @@ def path_of(home: Path, root: str, disk: DiskId, point: int) -> Path:
 
 def save(home: Path, root: str, found: PointMap) -> None:
     """Keep a manifest that was proved by reading every pack it was made of."""
-    path = path_of(home, root, found.spec.disk, found.spec.point)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found.manifest.save(path)
+    found.manifest.save(path_of(home, root, found.spec.disk, found.spec.point))
 
 
 def known(home: Path, info: VolumeInfo) -> Manifest:

@@ -74,8 +74,8 @@ def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> None:
         idents: dict[DiskId, str] = {}
         done: set[PackId] = set()
         for one in plan.disks:
-            info = target.ensure_volume(one.volume)
             volumes[one.volume.disk] = attached.enter_context(target.attach(one.volume))
+            info = target.ensure_volume(one.volume)  # as it is now that no other job has it
             idents[one.volume.disk] = info.id
             if info.state is VolumeState.PARTIAL:
                 done |= _replayed(desk.state, info, one)
