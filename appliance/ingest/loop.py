@@ -8,8 +8,9 @@ one ascending stream.
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 from appliance.block import aligned_buffer
@@ -121,6 +122,37 @@ class _Line:
         return cutter.cut(index, data, tuple(bad))
 
 
+def cuts(
+    source: SourceDisk,
+    wanted: Iterator[Wanted],
+    block_size: int,
+    how: How,
+    stop: Stop,
+    throttle: Throttle,
+) -> Generator[Cut]:
+    """The wanted blocks of a disk, read and cut, in order; each is valid until the next is taken.
+
+    Raises StoppedError when the operator wants to stop. Close it, as a generator, when not all is
+    taken.
+    """
+    line = _Line(source, block_size, how)
+    try:
+        for one in wanted:
+            if stop():
+                raise StoppedError("The job was stopped")
+            if one.hole:
+                yield from line.results(0)
+                yield zero_run(one.index, one.count)
+                continue
+            if line.full:
+                yield from line.results(2 * how.workers - 1)
+            throttle.take(block_size, stop)
+            line.ask(one.index)
+        yield from line.results(0)
+    finally:
+        line.close()
+
+
 class Ingest:
     """One disk's point going from a source into a sink. ``run`` returns when the point is
     ended.
@@ -146,37 +178,25 @@ class Ingest:
     def run(self) -> None:
         """Raises StoppedError or SourceGoneError with everything put so far made durable."""
         start = self._sink.begin(self._point, self._witness)
-        line = _Line(self._source, self._block_size, self._how)
         try:
-            self._read(line, start)
+            self._read(start)
         except (StoppedError, SourceGoneError):
             self._sink.checkpoint()
             raise
         finally:
-            line.close()
             self._tell_bad()
         self._source.confirm()
         self._sink.commit()
 
-    def _read(self, line: _Line, start: int) -> None:
-        blocks = block_count(self._size, self._block_size)
-        extents = self._source.extents(start * self._block_size) if start < blocks else iter(())
-        for wanted in wanted_blocks(extents, start, blocks, self._block_size):
-            if self._stop():
-                raise StoppedError("The job was stopped")
-            if wanted.hole:
-                self._put_all(line, 0)
-                self._put(zero_run(wanted.index, wanted.count))
-                continue
-            if line.full:
-                self._put_all(line, 2 * self._how.workers - 1)
-            self._throttle.take(self._block_size, self._stop)
-            line.ask(wanted.index)
-        self._put_all(line, 0)
-
-    def _put_all(self, line: _Line, left: int) -> None:
-        for cut in line.results(left):
-            self._put(cut)
+    def _read(self, start: int) -> None:
+        size = self._block_size
+        blocks = block_count(self._size, size)
+        extents = self._source.extents(start * size) if start < blocks else iter(())
+        wanted = wanted_blocks(extents, start, blocks, size)
+        flow = cuts(self._source, wanted, size, self._how, self._stop, self._throttle)
+        with closing(flow):
+            for cut in flow:
+                self._put(cut)
 
     def _put(self, cut: Cut) -> None:
         self._witness.note(cut)
