@@ -17,12 +17,20 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database, Migrations
 
-from appliance import state as state_module
 from appliance.block import opened
 from appliance.errors import JobRunningError, StateError, UnknownNameError
 from appliance.events import Failed, Progress, Result, Step, Unreadable
 from appliance.model import DiskId, JobId, PackId, ShipmentId
-from appliance.state import BALLAST, BALLAST_SIZE, FILE, JobState, SourceRow, State
+from appliance.state import (
+    BALLAST,
+    BALLAST_SIZE,
+    FILE,
+    JobState,
+    SourceRow,
+    State,
+    database,
+    schema,
+)
 from tests.media import Bench
 
 SHIPMENT, OTHER = ShipmentId("11" * 16), ShipmentId("22" * 16)
@@ -296,13 +304,13 @@ def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.Monk
     with State(home) as state:
         job = add(state)
     later = Migrations("motiongear")
-    later()(state_module.first)
+    later()(schema.first)
 
     @later()
     def second(db: Database) -> None:
         db.execute("alter table jobs add column colour text not null default 'red'")
 
-    monkeypatch.setattr(state_module, "migrations", later)
+    monkeypatch.setattr(schema, "migrations", later)
     for _ in range(2):
         with State(home) as state:
             assert state.job(job).title == "web01"
@@ -320,8 +328,8 @@ def test_tables_are_made_by_one_process_at_a_time(
             super().apply(db, stop_before=stop_before)
 
     looking = Looking("motiongear")
-    looking()(state_module.first)
-    monkeypatch.setattr(state_module, "migrations", looking)
+    looking()(schema.first)
+    monkeypatch.setattr(schema, "migrations", looking)
     with State(home) as state:
         assert add(state)
 
@@ -528,7 +536,7 @@ def test_a_disk_that_reserves_nothing_does_without(
     def refuse(*_: object) -> None:
         raise OSError("Disk quota exceeded")
 
-    monkeypatch.setattr(state_module, "reserve", refuse)
+    monkeypatch.setattr(database, "reserve", refuse)
     with State(home) as state:
         assert add(state)
     assert not (home / BALLAST).exists()

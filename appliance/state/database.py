@@ -1,0 +1,132 @@
+"""The database file and its ballast: opened once at a time, changed whole or not at all, with room
+even on a full disk.
+"""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlite_utils import Database
+
+from appliance.block import free_space, opened, reserve
+from appliance.errors import StateError
+from appliance.state import schema
+
+FILE = "state.db"
+BALLAST = "state.ballast"
+BALLAST_SIZE = 8 << 20
+_WAIT_SECONDS = 30.0
+_FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+T = TypeVar("T")
+
+
+class Tables:
+    """The database under ``home``, opened. May be used by several threads."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._lock = threading.RLock()
+        path = home / FILE
+        try:
+            with self._excluded():
+                self._db = self._given_room(lambda: _connected(path))
+                self._keep_ballast()
+        except (OSError, sqlite3.Error) as exc:
+            raise StateError(
+                f"The state database {path} cannot be used ({exc})",
+                todo="If it is damaged, move it away: history is lost, no data.",
+            ) from exc
+
+    def close(self) -> None:
+        self._db.close()
+
+    def truncate_log(self) -> None:
+        with self._said(), self._lock:
+            self._db.execute("pragma wal_checkpoint(truncate)")
+
+    def read(self, sql: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with self._said(), self._lock:
+            return self._db.execute(sql, args).fetchall()
+
+    def write(self, sql: str, args: tuple[object, ...]) -> int:
+        return self.write_all((sql, args))
+
+    def write_all(self, *changes: tuple[str, tuple[object, ...]]) -> int:
+        """All changes or none; returns the row id of the last."""
+
+        def change() -> int:
+            last = 0
+            with self._db.atomic():
+                for sql, args in changes:
+                    last = self._db.execute(sql, tuple(map(_storable, args))).lastrowid or 0
+            return last
+
+        with self._said(), self._lock:
+            return self._given_room(change)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise StateError(f"The state database refuses ({exc})") from exc
+
+    def _given_room(self, action: Callable[[], T]) -> T:
+        """Where the disk is full, the ballast is given up and the action done once more."""
+        try:
+            return action()
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode not in _FULL or not self._drop_ballast():
+                raise
+        return action()
+
+    @contextmanager
+    def _excluded(self) -> Iterator[None]:
+        """One process at a time opens the database: it may have to make or change the tables."""
+        with opened(self._home / "state.lock", os.O_RDWR | os.O_CREAT) as fd:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+
+    def _keep_ballast(self) -> None:
+        """Taken while there is ample room, and not again as soon as it was given up."""
+        path = self._home / BALLAST
+        if not path.exists() and free_space(self._home) > 2 * BALLAST_SIZE:
+            try:
+                with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+                    reserve(fd, BALLAST_SIZE)
+            except OSError:
+                path.unlink(missing_ok=True)
+
+    def _drop_ballast(self) -> bool:
+        path = self._home / BALLAST
+        if not path.exists():
+            return False
+        path.unlink()
+        return True
+
+
+def _connected(path: Path) -> Database:
+    with opened(path, os.O_RDWR | os.O_CREAT):
+        pass  # made with the rights that SQLite gives its other files too
+    connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
+    try:
+        db = Database(connection)
+        db.enable_wal()
+        connection.execute("pragma secure_delete = on")
+        connection.execute("pragma synchronous = full")
+        schema.migrations.apply(db)
+    except BaseException:
+        connection.close()
+        raise
+    return db
+
+
+def _storable(found: object) -> object:
+    """Foreign text may hold half a character, which SQLite refuses."""
+    return found.encode(errors="backslashreplace").decode() if isinstance(found, str) else found

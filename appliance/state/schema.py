@@ -1,0 +1,39 @@
+"""The tables, as migrations apply them: one function a step, in order, never changed later."""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("motiongear")
+
+
+@migrations()
+def first(db: Database) -> None:
+    """Jobs, what they said, and what is known of shipments and disks."""
+    db.executescript(
+        """create table shipments(id text primary key, path text, label text, root text not null
+        default '', canary_by text not null default '', canary_at text not null default '');
+        create table jobs(id integer primary key autoincrement, kind text not null, shipment
+        text not null, disk text not null default '', title text not null, spec text not null,
+        state text not null, created text not null, ended text not null default '', error text
+        not null default '', code integer not null default 0, what text not null default '',
+        safe text not null default '', todo text not null default '', resolved integer not null
+        default 0); create table progress(job integer primary key, step text, done integer,
+        total integer, stored integer, at real); create table events(id integer primary key
+        autoincrement, job integer not null, at text not null, kind text not null, body text not
+        null); create index events_job on events(job, id); create table sources(disk text, point
+        integer, shipment text, facts text not null, guard_key blob not null, primary key(disk,
+        point)); create table verified(root text, pack text, primary key(root, pack)); create
+        table replayed(volume text, pack text, primary key(volume, pack));
+        """
+    )
+
+
+# What is known of a shipment's disks, wherever it stands.
+FORGET = (
+    "delete from sources where shipment = ?",
+    """delete from events where job in
+    (select id from jobs where shipment = ? and kind = 'ingest')""",
+    """delete from events where kind = 'failed'
+    and job in (select id from jobs where shipment = ?)""",
+    """update jobs set spec = '{}', title = kind where shipment = ? and kind = 'ingest'""",
+    "update jobs set what = '' where shipment = ?",
+)
