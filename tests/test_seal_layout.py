@@ -96,7 +96,21 @@ def test_a_pack_of_a_later_version_is_named_as_such() -> None:
     assert caught.value.name == "unknown-format"
 
 
-@pytest.mark.parametrize("head", [BLOCK_HEAD, REFERENCE, RUN, UNREADABLE, PAPER], ids=str)
+LARGEST = [
+    replace(BLOCK_HEAD, index=(1 << 63) - 2),
+    replace(BLOCK_HEAD, plain=1, stored=1),
+    replace(BLOCK_HEAD, codec=Codec.ZSTD, stored=1),
+    replace(REFERENCE, target_number=(1 << 18) - 1),
+    replace(REFERENCE, plain=BLOCK),
+    replace(RUN, index=1, count=(1 << 63) - 2),
+    replace(UNREADABLE, plain=16 * 65536, stored=16 * 65536),
+    replace(PAPER, plain=1 << 24),
+]
+
+
+@pytest.mark.parametrize(
+    "head", [BLOCK_HEAD, REFERENCE, RUN, UNREADABLE, PAPER, *LARGEST], ids=str
+)
 def test_a_record_head_comes_back(head: RecordHead) -> None:
     assert layout.parse_record_head(head.encode(), BLOCK) == head
 
@@ -296,6 +310,15 @@ def test_a_trailer_that_points_elsewhere_is_refused(state: PackState) -> None:
             layout.parse_trailer(wrong.encode(), HEAD, size)
     with pytest.raises(PackDamagedError):
         layout.parse_trailer(trailer.encode(), HEAD, size + PAGE)
+
+
+def test_a_torn_pack_has_no_more_records_than_others() -> None:
+    """Only its trailer counts them: it has no index whose size would show it."""
+    most, size = ending(PackState.TORN, layout.MAX_RECORDS)
+    assert layout.parse_trailer(most.encode(), HEAD, size) == most
+    more = replace(most, records=layout.MAX_RECORDS + 1)
+    with pytest.raises(PackDamagedError, match="contradicts itself"):
+        layout.parse_trailer(more.encode(), HEAD, size)
 
 
 def test_a_checkpoint_inside_the_head_is_refused() -> None:
