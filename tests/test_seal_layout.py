@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.block import PAGE
@@ -61,6 +61,8 @@ def front(head: PackHead) -> bytes:
 
 
 @given(HEADS)
+@example(replace(HEAD, block_size=1 << 16, recipients=1))
+@example(replace(HEAD, block_size=1 << 24, recipients=16))
 def test_a_pack_head_comes_back(head: PackHead) -> None:
     data = front(head)
     assert len(data) == head.size <= MOST_HEAD
@@ -103,6 +105,7 @@ LARGEST = [
     replace(REFERENCE, target_number=(1 << 18) - 1),
     replace(REFERENCE, plain=BLOCK),
     replace(RUN, index=1, count=(1 << 63) - 2),
+    replace(UNREADABLE, plain=16, stored=16),
     replace(UNREADABLE, plain=16 * 65536, stored=16 * 65536),
     replace(PAPER, plain=1 << 24),
 ]

@@ -178,6 +178,27 @@ def test_contents_that_list_a_disk_twice_or_out_of_order_are_refused() -> None:
             papers.read_contents(payload)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"blocks": (1 << 26) + 1}, {"point": 1 << 32}, {"state": "torn"}, {"packs": ["x"]}],
+    ids=str,
+)
+def test_contents_that_lie_are_refused(fields: dict[str, Json]) -> None:
+    one: Json = {
+        "blocks": 1 << 26,
+        "disk": "11" * 16,
+        "facts": None,
+        "packs": ["22" * 16],
+        "point": (1 << 32) - 1,
+        "state": "incomplete",
+    }
+    assert isinstance(one, dict)
+    whole: Json = {"disks": [one], "shipment": "00" * 16}
+    assert papers.write_contents(papers.read_contents(canon.dump(whole))) == whole
+    with pytest.raises(RecordDamagedError, match="contents"):
+        papers.read_contents(canon.dump({"disks": [{**one, **fields}], "shipment": "00" * 16}))
+
+
 def test_the_same_disk_is_known_again_by_what_does_not_change() -> None:
     facts = SPEC.facts
     assert facts.same_disk(replace(facts, source="/dev/sdz", bus="sata", table="gpt"))
