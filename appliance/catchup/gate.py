@@ -219,16 +219,20 @@ class Session:
     def _points(self, known: Known) -> None:
         """Points of the machine until the sender hangs up."""
         course = Course(self._desk.home, known.machine)
+        leg: Leg | None = None
         while True:
             try:
-                asked = self._channel.receive(wire.Point)
-            except LinkCutError:
+                said = self._either(*((wire.Disk, wire.EndPoint) if leg else (wire.Point,)))
+            except LinkCutError:  # between two disks: all that was begun was ended
                 return
-            leg = self._begin(known, course, asked)
-            self._channel.send(wire.PointIs(leg.point))
-            while isinstance(said := self._either(wire.Disk, wire.EndPoint), wire.Disk):
+            if isinstance(said, wire.Point):
+                leg = self._begin(known, course, said)
+                self._channel.send(wire.PointIs(leg.point))
+            elif leg is not None and isinstance(said, wire.Disk):
                 self._disk(known, leg, said.replica)
-            self._end(known, course, leg)
+            elif leg is not None:
+                self._end(known, course, leg)
+                leg = None
 
     def _either(self, *kinds: type[wire.Message]) -> wire.Message:
         self._channel.accepts = kinds
@@ -277,7 +281,7 @@ class Session:
         if kept:
             for disk in leg.disks:
                 with self._desk.alone_with(disk):
-                    cast("Snapshots", self._desk.target).snapshot(_snapshot(held[disk], leg))
+                    cast("Snapshots", self._desk.target).snapshot(_snapshot(held, disk, leg))
         course.end(leg)
         self._channel.send(wire.PointDone(leg.point, kept))
         self._desk.emit(Result("point", point_figures(leg, kept=kept)))
@@ -288,15 +292,15 @@ def point_figures(leg: Leg, *, kept: bool) -> dict[str, Json]:
     return {**told, "disks": list(leg.disks), "form": leg.form.name.lower(), "kept": kept}
 
 
-def _snapshot(held: Held, leg: Leg) -> SnapshotSpec:
+def _snapshot(held: Mapping[DiskId, Held], disk: DiskId, leg: Leg) -> SnapshotSpec:
     return SnapshotSpec(
-        volume=held.about.volume,
+        volume=held[disk].about.volume,
         machine=leg.machine,
         point=leg.point,
         form=leg.form,
         taken=leg.taken,
-        root=held.root().hex(),
         disks=leg.disks,
+        roots=tuple(held[one].root().hex() for one in leg.disks),
     )
 
 

@@ -114,6 +114,12 @@ class Manifest:
             found.update(page)
         return found.digest()
 
+    def copy(self) -> "Manifest":
+        """The same blocks, in memory of its own."""
+        data = mmap.mmap(-1, len(self._data))
+        data[:] = self._data[:]
+        return Manifest(self.disk, self.point, self.block_size, self.size, data)
+
     def move_to(self, point: int) -> None:
         """From now on the manifest is that of another point."""
         self.point = point
