@@ -14,7 +14,7 @@ from tests.technician import Keys, Shell
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     if os.geteuid():
-        pytest.skip("loop devices and mounts are root's")
+        pytest.skip("Only root may attach loop devices and mount file systems.")
     with ExitStack() as ends:
         yield Bench(tmp_path, ends)
 

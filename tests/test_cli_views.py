@@ -145,6 +145,7 @@ def test_refusals_are_json_too(operator: Shell, sent: Sent, tmp_path: Path) -> N
     assert early.lines[-1]["error"] == "not-a-store"
 
 
+@pytest.mark.usefixtures("bench")
 def test_loop_devices_are_told_in_both_ways(
     operator: Shell, keyring: Keys, sent: Sent, tmp_path: Path
 ) -> None:

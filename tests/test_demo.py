@@ -56,7 +56,7 @@ def read_by_a_stranger(place: Path, out: Path) -> list[Path]:
     return [sizes[one] for one in sorted(sizes)]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the demo mounts file systems, which root may do")
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount file systems.")
 def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
     tmp_path: Path, operator: Shell
 ) -> None:
@@ -129,7 +129,7 @@ def test_files_that_come_by_again_are_edited(tmp_path: Path) -> None:
     assert found[2].read_bytes().startswith(b"edited 2 times\n")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="loop devices and mounts are root's")
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may attach loop devices.")
 def test_a_demo_whose_file_system_cannot_be_made_leaves_no_loop_device(
     tmp_path: Path, operator: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_private_key_is_not_taken_for_a_public_one(tmp_path: Path) -> None:
         {"extra": 1},
         {"kdf": {"name": "scrypt"}},
         {"name": ""},
+        {"name": "x" * 129},
         {"nonce": ""},
         {"public": ""},
         {"role": "king"},
@@ -115,6 +116,53 @@ def test_a_key_file_cannot_ask_for_any_effort_it_likes(
     change(path, kdf=kdf)
     with pytest.raises(KeyFileError, match=field):
         keys.unlock(path, "pass")
+
+
+@pytest.mark.parametrize(
+    "kdf",
+    [
+        {"iterations": 1, "lanes": 1},
+        {"iterations": 16, "lanes": 16},
+        {"memory_kib": 8192},
+        {"memory_kib": 1 << 20},
+    ],
+    ids=str,
+)
+def test_a_key_file_may_ask_for_the_least_and_the_most(
+    tmp_path: Path, kdf: dict[str, Json]
+) -> None:
+    path = pair(tmp_path)
+    change(path, kdf={**json.loads(path.read_bytes())["kdf"], **kdf})
+    assert keys.read_recipient(path) == OPERATOR.recipient
+
+
+@pytest.mark.parametrize("name", ["x", "x" * 128], ids=len)
+def test_a_name_has_up_to_128_characters(tmp_path: Path, name: str) -> None:
+    path = pair(tmp_path, PrivateKey(name, "operator", OPERATOR.seed()))
+    assert keys.read_recipient(path).name == name
+    assert keys.read_public(path.with_name("me.key.pub")).name == name
+    for one in (path, path.with_name("me.key.pub")):
+        for wrong in ("", name + "x" * 128):
+            change(one, name=wrong)
+            with pytest.raises(KeyFileError, match="name"):
+                keys.read_recipient(one)
+
+
+def test_a_new_key_costs_a_guesser_as_much_as_is_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times the memory of RFC 9106's second choice; only the figures, not the work."""
+    monkeypatch.setattr(keys, "Argon2id", lambda **_: FakeKdf())
+    keys.write_pair(OPERATOR, tmp_path / "me.key", "pass")
+    kdf = json.loads((tmp_path / "me.key").read_bytes())["kdf"]
+    assert (kdf["memory_kib"], kdf["iterations"], kdf["lanes"]) == (262_144, 3, 4)
+
+
+class FakeKdf:
+    """A key derivation that costs nothing."""
+
+    def derive(self, passphrase: bytes) -> bytes:
+        return passphrase.ljust(32)
 
 
 def test_every_field_of_a_key_file_is_bound_to_its_secret(tmp_path: Path) -> None:

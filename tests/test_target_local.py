@@ -316,7 +316,12 @@ def waits(lock: Path) -> bool:
     return any("->" in one and f":{lock.stat().st_ino} " in one for one in listed)
 
 
-@pytest.mark.parametrize("act", ["ensure_volume", "tag", "attach", "loop"])
+ROOT_ALONE = pytest.mark.skipif(os.geteuid() != 0, reason="Only root may attach loop devices.")
+
+
+@pytest.mark.parametrize(
+    "act", ["ensure_volume", "tag", "attach", pytest.param("loop", marks=ROOT_ALONE)]
+)
 def test_names_and_tags_change_one_after_the_other(
     tmp_path: Path, looped: tuple[LocalTarget, VolumeInfo], act: str
 ) -> None:
@@ -337,6 +342,7 @@ def test_names_and_tags_change_one_after_the_other(
 # --- loop devices --------------------
 
 
+@ROOT_ALONE
 def test_a_volume_becomes_a_loop_device_of_the_sector_size_asked_for(
     looped: tuple[LocalTarget, VolumeInfo],
 ) -> None:
@@ -346,6 +352,7 @@ def test_a_volume_becomes_a_loop_device_of_the_sector_size_asked_for(
     assert said["loopdevices"][0]["log-sec"] == 4096
 
 
+@ROOT_ALONE
 def test_a_volume_has_one_loop_device_however_often_it_is_asked_for(
     looped: tuple[LocalTarget, VolumeInfo],
 ) -> None:
@@ -356,6 +363,7 @@ def test_a_volume_has_one_loop_device_however_often_it_is_asked_for(
     assert len(nodes) == 1
 
 
+@ROOT_ALONE
 @pytest.mark.parametrize("how", [(), ("--read-only",), ("--offset", "4096")])
 def test_a_loop_device_of_another_kind_is_named_and_left(
     looped: tuple[LocalTarget, VolumeInfo], how: tuple[str, ...]
