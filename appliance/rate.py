@@ -3,6 +3,7 @@ them.
 """
 
 import re
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,9 @@ def _minute(text: str) -> int:
 
 
 class Throttle:
-    """Keeps a stream of bytes within limits; the first limit whose window holds now counts."""
+    """Keeps streams of bytes, of several threads together, within limits; the first limit whose
+    window holds now counts.
+    """
 
     def __init__(
         self,
@@ -72,7 +75,8 @@ class Throttle:
         # Windows first: a limit without one is what holds else.
         self._limits = sorted(limits, key=lambda one: (one.start, one.end) == (0, _DAY))
         self._clock, self._sleep, self._local = clock, sleep, local
-        self._free_at = clock()
+        self._lock = threading.Lock()
+        self._free_at, self._free_of = clock(), self.rate()
 
     def rate(self) -> float | None:
         """Bytes a second allowed now; None: no limit."""
@@ -80,13 +84,29 @@ class Throttle:
         minute = now.hour * 60 + now.minute
         return next((one.rate for one in self._limits if one.holds(minute)), None)
 
-    def take(self, size: int, stop: Callable[[], bool]) -> None:
-        """Wait until ``size`` more bytes may pass, or until ``stop`` says so."""
-        if not self._limits:
-            return
+    @property
+    def paused(self) -> bool:
+        """Whether nothing at all may pass now."""
+        return self.rate() == 0
+
+    def take(self, size: int, stop: Callable[[], bool]) -> bool:
+        """Wait until ``size`` more bytes may pass; False when ``stop`` has said so before."""
         while not stop():
+            nap = self._judge(size)
+            if not nap:
+                return True
+            self._sleep(nap)
+        return False
+
+    def _judge(self, size: int) -> float:
+        """Let the bytes pass and return 0, or the seconds to wait before asking again."""
+        with self._lock:
             rate, now = self.rate(), self._clock()
-            if rate is None or (rate and now >= self._free_at):
-                self._free_at = max(now, self._free_at) + (size / rate if rate else 0)
-                return
-            self._sleep(min(_NAP, max(self._free_at - now, 0.001)) if rate else _NAP)
+            if rate != self._free_of:  # what is owed under one limit is not owed under the next
+                self._free_at, self._free_of = now, rate
+            if rate == 0:
+                return _NAP
+            if now < self._free_at:
+                return min(_NAP, max(self._free_at - now, 0.001))
+            self._free_at = now + (size / rate if rate else 0)
+            return 0

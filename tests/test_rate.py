@@ -1,5 +1,8 @@
 """Speed limits as operators write them, and the throttle that keeps to them."""
 
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import pytest
@@ -154,12 +157,64 @@ def test_inside_a_window_of_0_everything_waits_for_its_end() -> None:
     assert clock.passed == pytest.approx(4 * 60, abs=0.2)
 
 
+@pytest.mark.parametrize("after", ["", "1M@08:00-18:00"])
+def test_what_a_slow_window_is_owed_ends_with_it(after: str) -> None:
+    clock = Clock(minute=7 * 60 + 58)
+    throttle = clock.throttle("1K@06:00-08:00", *filter(None, [after]))
+    for _ in range(2):
+        throttle.take(1 << 30, never)  # 12 days at that rate
+    assert clock.passed == pytest.approx(120, abs=0.2)
+
+
+def test_a_slow_window_is_not_paid_for_what_passed_before_it() -> None:
+    clock = Clock(minute=7 * 60 + 59)
+    throttle = clock.throttle("1M", "1@08:00-18:00")
+    throttle.take(60_000_000, never)
+    clock.now += 59.9
+    throttle.take(1, never)
+    assert clock.passed == pytest.approx(60, abs=0.2)
+
+
+def test_a_limit_of_0_is_a_pause() -> None:
+    clock = Clock(minute=59)
+    throttle = clock.throttle("1K", "0@01:00-02:00")
+    paused = [throttle.paused]
+    for _ in range(2):
+        clock.now += 60 * 60
+        paused.append(throttle.paused)
+    assert paused == [False, True, False]
+
+
 def test_who_waits_can_be_stopped() -> None:
     clock = Clock()
     throttle = clock.throttle("1")
-    throttle.take(1 << 20, never)
-    throttle.take(1 << 20, lambda: len(clock.naps) == 7)
+    assert throttle.take(1 << 20, never)
+    assert not throttle.take(1 << 20, lambda: len(clock.naps) == 7)
     assert len(clock.naps) == 7
+
+
+class Watched(int):
+    """A size during whose judgement other threads get their turn."""
+
+    def __truediv__(self, rate: float) -> float:
+        for _ in range(20):
+            os.sched_yield()
+        return int(self) / rate
+
+
+def test_threads_share_one_rate() -> None:
+    clock = Clock()
+    turn = threading.Lock()
+
+    def sleep(seconds: float) -> None:
+        with turn:
+            clock.now += seconds
+
+    throttle = Throttle([Limit(1000)], lambda: clock.now, sleep, clock.local)
+    with ThreadPoolExecutor(8) as pool:
+        for one in [pool.submit(throttle.take, Watched(1000), never) for _ in range(200)]:
+            assert one.result()
+    assert clock.passed >= 199 - 0.01
 
 
 def test_the_real_clock_needs_no_help() -> None:
