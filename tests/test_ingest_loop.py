@@ -4,6 +4,7 @@ import os
 import resource
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -365,7 +366,7 @@ def test_an_image_written_to_meanwhile_never_gets_a_point_end(tmp_path: Path, ch
 
 
 class Clock:
-    """Time that passes only while the throttle sleeps."""
+    """Time that passes only while the throttle sleeps; it begins at midnight."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -374,7 +375,10 @@ class Clock:
         self.now += seconds
 
     def throttle(self, *limits: Limit) -> Throttle:
-        return Throttle(limits, lambda: self.now, self.sleep)
+        return Throttle(limits, lambda: self.now, self.sleep, self.local)
+
+    def local(self) -> datetime:
+        return datetime(2026, 11, 22) + timedelta(seconds=self.now)  # noqa: DTZ001 - local by design
 
 
 def test_the_speed_limit_is_kept() -> None:
@@ -400,7 +404,52 @@ def test_a_job_that_waits_for_its_window_can_be_stopped() -> None:
             throttle=clock.throttle(Limit(0)),
         )
     assert clock.now > 60
-    assert sink.said == ["begin web01", "checkpoint"]
+    assert sink.said == ["begin web01", "checkpoint", "checkpoint"]
+
+
+class SafeSink(ListSink):
+    """Notes what each checkpoint covers, and when it came."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.safe: list[tuple[int, int]] = []
+
+    def checkpoint(self) -> None:
+        self.safe.append((int(self.clock.now), len(self.cuts)))
+
+
+PAUSE = Limit(0, 1, 60)
+
+
+@pytest.mark.parametrize(
+    ("rate", "read"),
+    [(SIZE / 10, 6), (SIZE / 45, 2), (SIZE / 1000, 1)],
+    ids=["on the minute", "while a block waits", "while a block waits for long"],
+)
+def test_what_was_read_before_a_pause_is_safe_when_it_begins(rate: float, read: int) -> None:
+    clock = Clock()
+    sink, throttle = SafeSink(clock), clock.throttle(Limit(rate), PAUSE)
+    data = os.urandom(9 * SIZE)
+    ingest(MemoryDisk(data), sink, throttle=throttle)
+    assert sink.safe == [(60, read)]
+    assert clock.now >= 3600
+    assert sink.disk(len(data), SIZE) == data
+    assert sink.said[-1] == "commit"
+
+
+def test_who_stops_the_job_in_a_pause_loses_nothing() -> None:
+    clock = Clock()
+    sink, throttle = SafeSink(clock), clock.throttle(Limit(SIZE / 10), PAUSE)
+    with pytest.raises(StoppedError):
+        ingest(
+            MemoryDisk(os.urandom(9 * SIZE)),
+            sink,
+            stop=lambda: clock.now > 1000,
+            throttle=throttle,
+        )
+    assert sink.safe == [(60, 6), (1000, 6)]
+    assert len(sink.cuts) == 6
 
 
 # --- into a store and back --------------------

@@ -8,7 +8,7 @@ one ascending stream.
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -129,11 +129,13 @@ def cuts(
     how: How,
     stop: Stop,
     throttle: Throttle,
+    pausing: Callable[[], None] = lambda: None,
 ) -> Generator[Cut]:
     """The wanted blocks of a disk, read and cut, in order; each is valid until the next is taken.
 
-    Raises StoppedError when the operator wants to stop. Close it, as a generator, when not all is
-    taken.
+    ``pausing`` is called when the throttle lets nothing pass any more, perhaps for hours, and all
+    that was read has been taken. Raises StoppedError when the operator wants to stop. Close it, as
+    a generator, when not all is taken.
     """
     line = _Line(source, block_size, how)
     try:
@@ -146,7 +148,12 @@ def cuts(
                 continue
             if line.full:
                 yield from line.results(2 * how.workers - 1)
-            throttle.take(block_size, stop)
+            if not throttle.take(block_size, lambda: stop() or throttle.paused):
+                if not stop():
+                    yield from line.results(0)
+                    pausing()
+                if not throttle.take(block_size, stop):
+                    raise StoppedError("The job was stopped")
             line.ask(one.index)
         yield from line.results(0)
     finally:
@@ -193,7 +200,15 @@ class Ingest:
         blocks = block_count(self._size, size)
         extents = self._source.extents(start * size) if start < blocks else iter(())
         wanted = wanted_blocks(extents, start, blocks, size)
-        flow = cuts(self._source, wanted, size, self._how, self._stop, self._throttle)
+        flow = cuts(
+            self._source,
+            wanted,
+            size,
+            self._how,
+            self._stop,
+            self._throttle,
+            self._sink.checkpoint,
+        )
         with closing(flow):
             for cut in flow:
                 self._put(cut)
