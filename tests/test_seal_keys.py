@@ -21,7 +21,8 @@ LIGHT = 8192  # the least memory that a key file may ask for: fast
 
 
 def pair(place: Path, key: PrivateKey = OPERATOR) -> Path:
-    keys.write_pair(key, place / "me.key", "pass", LIGHT)
+    public = keys.write_pair(key, place / "me.key", "pass", LIGHT)
+    assert public == place / "me.key.pub"
     return place / "me.key"
 
 

@@ -69,6 +69,7 @@ def test_a_pack_head_comes_back(head: PackHead) -> None:
     found, commitment, wraps = layout.parse_pack_head(data + b"records behind it")
     assert (found, commitment) == (head, b"c" * 32)
     assert wraps == [bytes([place + 1]) * WRAP for place in range(head.recipients)]
+    assert layout.parse_pack_head(data)[0] == head
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,7 @@ def check_mended(store: Store, image: bytes, length: int) -> None:
     """
     good = [end for end in checkpoints(image) if not any(image[length:end])]
     names = list(store.names())
+    assert not (store.path / torn.DAMAGED).exists()  # the disk has lost nothing
     if not good:
         assert names == []
         return

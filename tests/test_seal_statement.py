@@ -1,0 +1,78 @@
+"""The seal as a document: what it may say, signed or not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import SealDamagedError
+from appliance.model import PackId, ShipmentId
+from appliance.seal import statement
+from appliance.seal.identity import Device
+from appliance.seal.statement import Seal, SealedCanary, SealedPack
+from tests.support import OPERATOR
+
+PACK = SealedPack(PackId("22" * 16), 20480, 1, "33" * 32, torn=False)
+WHO = OPERATOR.recipient.fingerprint
+WHEN = "2026-11-22T20:15:17Z"
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    return Device.of(tmp_path)
+
+
+def least(device: Device) -> Seal:
+    """The shortest seal there can be."""
+    return Seal(
+        shipment=ShipmentId("11" * 16),
+        device=device.public,
+        created=WHEN,
+        sequence=1,
+        previous="",
+        head="44" * 32,
+        recipients=(WHO,),
+        contents=PACK.pack,
+        packs=(PACK,),
+        canary=None,
+        waiver="",
+        accepted=(),
+    )
+
+
+def test_a_seal_comes_back(device: Device) -> None:
+    most = replace(
+        least(device),
+        sequence=1 << 53,
+        previous="55" * 32,
+        recipients=(WHO,) * 16,
+        packs=(PACK, replace(PACK, pack=PackId("66" * 16), size=1 << 53, torn=True)),
+        canary=SealedCanary("77" * 32, WHO, WHEN),
+        waiver="why",
+        accepted=("one", "two"),
+    )
+    for one in (least(device), most):
+        assert statement.parse(statement.sign(one, device).encode()) == one
+
+
+LIES = [
+    {"sequence": 0},
+    {"packs": ()},
+    {"packs": (PACK, PACK)},
+    {"packs": (replace(PACK, digest=""),)},
+    {"recipients": (WHO,) * 17},
+    {"recipients": (WHO + "A",)},
+    {"canary": SealedCanary("77" * 32, WHO + "A", WHEN)},
+    {"canary": SealedCanary("", WHO, WHEN)},
+    {"head": ""},
+    {"created": ""},
+]
+
+
+@pytest.mark.parametrize("fields", LIES, ids=range(len(LIES)))
+def test_a_seal_that_may_not_be_is_refused_though_it_is_signed(
+    device: Device, fields: dict[str, object]
+) -> None:
+    lie = replace(least(device), **fields)  # type: ignore[arg-type]
+    with pytest.raises(SealDamagedError):
+        statement.parse(statement.sign(lie, device).encode())
