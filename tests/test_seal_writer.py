@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import AlreadySealedError
-from appliance.events import Checkpointed, Event, PackClosed, Spliced
-from appliance.model import Extent, block_count
+from appliance.errors import AlreadySealedError, StoppedError
+from appliance.events import Checkpointed, Event, PackClosed, Progress, Spliced, Step
+from appliance.model import Extent, PointSpec, block_count
 from appliance.seal.cut import Cutter, zero_run
 from appliance.seal.layout import Kind, PackState
 from appliance.seal.manifest import State
 from appliance.seal.pack import PackWriter
 from appliance.seal.scan import PackReader, examine
-from appliance.seal.store import by_point
+from appliance.seal.store import Store, by_point
 from appliance.seal.writer import Pace, Repeats, StoreWriter
 from tests.forge import pack_head
 from tests.readout import content, maps_of, sole_content
@@ -263,6 +263,39 @@ def test_a_point_that_has_ended_is_not_written_again(tmp_path: Path) -> None:
         assert writer.begin(point(data), FakeWitness()) == blocks
         writer.commit()
     assert sorted(store.names()) == before
+
+
+def ended(tmp_path: Path) -> tuple[Store, PointSpec]:
+    """A store in which a disk of several packs has come to its end."""
+    store, _ = new_store(tmp_path)
+    data = os.urandom(20 * BLOCK)
+    spec = point(data)
+    put_blocks(store, data, spec, pace=Pace(pack_size=10 * BLOCK))
+    assert len(store.infos()) > 2
+    return store, spec
+
+
+def test_reading_an_ended_point_back_again_tells_how_far_it_is(tmp_path: Path) -> None:
+    store, spec = ended(tmp_path)
+    told: list[Event] = []
+    with StoreWriter(store, told.append) as writer:
+        writer.begin(spec, FakeWitness())
+    infos = store.infos()
+    assert told.pop(0) == Step("read-back", f"{len(infos)} packs")
+    far = [one for one in told if isinstance(one, Progress)]
+    assert far == told
+    assert [one.done for one in far] == sorted(one.done for one in far)
+    assert {one.total for one in far} == {far[-1].done} == {sum(one.size for one in infos)}
+
+
+def test_reading_an_ended_point_back_again_can_be_stopped(tmp_path: Path) -> None:
+    store, spec = ended(tmp_path)
+    told: list[Event] = []
+    writer = StoreWriter(store, told.append, stop=lambda: len(told) > 1)
+    with writer, pytest.raises(StoppedError):
+        writer.begin(spec, FakeWitness())
+    assert len(told) == 2
+    assert put_blocks(store, b"", spec).bytes_written == 0
 
 
 def test_a_sealed_shipment_takes_no_writer(tmp_path: Path) -> None:

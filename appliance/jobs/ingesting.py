@@ -31,7 +31,7 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
     with (
         store.lock(alone=False),
         source.open(spec.source) as disk,
-        StoreWriter(store, desk.emit, pace) as sink,
+        StoreWriter(store, desk.emit, pace, stop=desk.stop) as sink,
     ):
         point = PointSpec(DiskId(spec.disk), 0, spec.machine, disk.facts)
         witness = SampleWitness(disk, _guard_key(desk, store, point), store.head.block_size)

@@ -7,7 +7,7 @@ What a checkpoint has covered survives any death. Nothing that is written can be
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from blake3 import blake3
 
 from appliance.block import PAGE, aligned_buffer, free_space, stream_past_cache
 from appliance.errors import StoreFullError, StoreWriteError
-from appliance.events import Checkpointed, Emit, PackClosed, Spliced, silent
-from appliance.model import Codec, Cut, Digest, PackId, PointSpec, Witness, block_count
+from appliance.events import Checkpointed, Emit, PackClosed, Spliced, Step, silent
+from appliance.model import Codec, Cut, Digest, PackId, PointSpec, Stop, Witness, block_count
 from appliance.seal import canon
 from appliance.seal.cut import digest
 from appliance.seal.layout import (
@@ -34,7 +34,7 @@ from appliance.seal.layout import (
 )
 from appliance.seal.pack import ClosedPack, PackWriter, closed_name, tail_size, writing
 from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
-from appliance.seal.readback import digest_file
+from appliance.seal.readback import Tally, digest_file
 from appliance.seal.scan import PackInfo
 from appliance.seal.store import PointPacks, Store, by_point
 
@@ -110,12 +110,13 @@ class StoreWriter:
         emit: Emit = silent,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
+        stop: Stop = lambda: False,
     ) -> None:
         store.refuse_sealed()
         self.counts = Counts()
         self.bytes_written = 0
         self._store = store
-        self._emit = emit
+        self._emit, self._stop = emit, stop
         self._pace = pace or Pace()
         self._clock = clock
         self._pack: PackWriter | None = None
@@ -155,8 +156,7 @@ class StoreWriter:
     def _resume(self, earlier: PointPacks) -> None:
         self._session = earlier.last.head.session + 1
         if earlier.complete:
-            for one in earlier.packs:
-                _read_back_again(one)
+            _read_back_again(earlier.packs, self._emit, self._stop)
             self._cursor = self._blocks
             return
         last = earlier.last.checkpoint
@@ -349,11 +349,14 @@ def read_back(path: Path, closed: ClosedPack) -> None:
         raise _reads_otherwise(path)
 
 
-def _read_back_again(info: PackInfo) -> None:
-    """Read a pack of an earlier session, whose own reading back may have failed or never ended."""
-    found = digest_file(info.path, info.size, lambda _: None, lambda: False)
-    if found.size != info.size or found.body != info.trailer.digest:
-        raise _reads_otherwise(info.path)
+def _read_back_again(infos: Sequence[PackInfo], emit: Emit, stop: Stop) -> None:
+    """Read packs of earlier sessions, whose own reading back may have failed or never ended."""
+    emit(Step("read-back", f"{len(infos)} packs"))
+    tally = Tally("read-back", sum(one.size for one in infos), emit)
+    for one in infos:
+        found = digest_file(one.path, one.size, tally.moved, stop)
+        if found.size != one.size or found.body != one.trailer.digest:
+            raise _reads_otherwise(one.path)
 
 
 def _reads_otherwise(path: Path) -> StoreWriteError:
