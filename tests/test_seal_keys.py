@@ -44,6 +44,14 @@ def test_a_locked_key_opens_with_its_passphrase(tmp_path: Path) -> None:
     assert RECOVERY.seed() not in path.read_bytes() + public.read_bytes()
 
 
+def test_a_new_key_is_32_random_bytes(tmp_path: Path) -> None:
+    one, other = PrivateKey.generate("a"), PrivateKey.generate("a")
+    assert len(one.seed()) == len(other.seed()) == 32
+    assert one.seed() != other.seed()
+    cipher = json.loads(pair(tmp_path, one).read_bytes())["cipher"]
+    assert len(cipher) == 64  # 48 bytes in base64: the seed and a tag
+
+
 def test_a_wrong_passphrase_is_told_apart_from_a_damaged_file(tmp_path: Path) -> None:
     path = pair(tmp_path)
     with pytest.raises(WrongPassphraseError):

@@ -197,6 +197,25 @@ def test_a_record_of_an_unknown_kind_or_codec_is_refused(change: tuple[int, int]
         layout.parse_record_head(bytes(data), BLOCK)
 
 
+def test_a_record_fills_its_pages_to_the_last_byte() -> None:
+    least = 8 + RECORD_HEAD + 16
+    assert layout.record_frame_size(0) == layout.record_frame_size(PAGE - least) == PAGE
+    assert layout.record_frame_size(PAGE - least + 1) == 2 * PAGE
+
+
+def test_the_digest_of_an_index_depends_on_all_it_says() -> None:
+    first, second = (layout.Entry(place, place * PAGE, BLOCK_HEAD) for place in (1, 2))
+    told = [
+        [],
+        [first],
+        [second],
+        [first, second],
+        [replace(first, offset=0)],
+        [replace(first, head=REFERENCE)],
+    ]
+    assert len({layout.entries_digest(one) for one in told}) == len(told)
+
+
 def test_an_index_comes_back() -> None:
     listed = [(BLOCK_HEAD.encode(), HEAD.size), (RUN.encode(), HEAD.size + PAGE * 20)]
     plain = layout.index_bytes(listed)
