@@ -81,6 +81,11 @@ def test_a_field_that_no_writer_writes_is_refused(tmp_path: Path, fields: dict[s
         head.parse(changed(tmp_path, **fields))
 
 
+@pytest.mark.parametrize("label", ["x", "x" * 128], ids=len)
+def test_a_label_has_up_to_128_characters(tmp_path: Path, label: str) -> None:
+    assert head.parse(changed(tmp_path, label=label)).label == label
+
+
 def test_one_key_under_two_names_is_refused(tmp_path: Path) -> None:
     document = json.loads(changed(tmp_path))
     twin = {**document["recipients"][0], "name": "another"}
