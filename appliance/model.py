@@ -252,8 +252,9 @@ class Volume(Protocol):
 @dataclass(frozen=True, slots=True)
 class SnapshotSpec:
     """What a replica held at a point of its machine. ``form`` is how the disks were read (wire-
-    format.md, section 5), ``taken`` is in seconds since 1970 by the source's clock, ``root`` is
-    its manifest's in hex; ``disks`` are all that make up the point.
+    format.md, section 5), ``taken`` is in seconds since 1970 by the source's clock; ``disks`` are
+    all that make up the point, ``roots`` their manifests' in hex, in the same order: disks of two
+    readings never make a point together.
     """
 
     volume: VolumeSpec
@@ -261,33 +262,67 @@ class SnapshotSpec:
     point: int
     form: int
     taken: int
-    root: str
     disks: tuple[DiskId, ...]
+    roots: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """A snapshot as a target has it. ``how`` is the target's word for how it was made."""
+    """A snapshot as a target has it. ``how`` is the target's word for how it was made; of a
+    machine's points the one with the highest ``chosen`` is the operator's choice, 0 is none.
+    """
 
     spec: SnapshotSpec
     location: str
     how: str
+    chosen: int
 
 
 @runtime_checkable
 class Snapshots(Protocol):
-    """Capability of a target: keep what a volume holds now, and make volumes of it."""
+    """Capability of a target: keep what a replica holds now."""
 
     def snapshot(self, spec: SnapshotSpec) -> SnapshotInfo:
-        """Keep the volume as it is; made once, found again after. The volume is not attached."""
+        """Keep the replica as it is; made once, found again after. Another reading of the same
+        point takes the place of the first. Raises VolumeBusyError while the volume is attached.
+        """
 
     def snapshots(self) -> Sequence[SnapshotInfo]: ...
 
-    def clone(self, spec: SnapshotSpec, name: str) -> str:
-        """A volume of its own that may be changed, under a new name; returns where it lies."""
+    def mark(self, spec: SnapshotSpec, chosen: int) -> SnapshotInfo:
+        """Write ``chosen`` on the snapshot itself."""
 
     def discard(self, spec: SnapshotSpec) -> None:
-        """Remove the snapshot; nothing when it is gone already. Clones stay."""
+        """Remove the snapshot; nothing when it is gone already. Clones stay: raises
+        VolumeBusyError while one of them reads from it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class CloneInfo:
+    """A volume made of a snapshot, to be changed and booted. ``format`` is raw or qcow2; one that
+    ``depends`` reads from its snapshot for as long as it lives.
+    """
+
+    name: str
+    of: SnapshotSpec
+    location: str
+    format: str
+    how: str
+    depends: bool
+
+
+@runtime_checkable
+class Clones(Protocol):
+    """Capability of a target that has Snapshots: volumes made of them."""
+
+    def clone(self, spec: SnapshotSpec, name: str) -> CloneInfo:
+        """A volume of its own under a new name, which is safe as a file name."""
+
+    def clones(self) -> Sequence[CloneInfo]: ...
+
+    def remove(self, name: str) -> None:
+        """Remove the clone; nothing when it is gone already."""
 
 
 @runtime_checkable
@@ -308,7 +343,9 @@ class Target(Protocol):
         """What the target is called in words."""
 
     def check(self, wanted: Sequence[VolumeSpec]) -> None:
-        """Refuse, before any write, what cannot succeed: space, rights, names taken by others."""
+        """Refuse, before any write, what cannot succeed or must not: space, rights, names taken
+        by others, replicas, which only rounds change.
+        """
 
     def volumes(self) -> Sequence[VolumeInfo]: ...
 
