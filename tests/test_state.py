@@ -8,9 +8,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -383,6 +384,40 @@ def test_the_seal_makes_it_forget_the_disks(home: Path) -> None:
         assert console.sources(OTHER)
         assert console.job(other).title == "kept title"
         assert console.shipments()[0].root == "ab" * 32
+
+
+@pytest.mark.parametrize("when", ["opened", "closed"])
+def test_what_a_reader_kept_in_the_log_goes_when_the_database_is_next(
+    home: Path, when: str
+) -> None:
+    guard = os.urandom(32)
+    state = State(home)
+    with opened_database(home) as reader:
+        state.note_source(SHIPMENT, SourceRow(DiskId("33" * 16), 0, "SECRET-SERIAL", guard))
+        reader.execute("begin")
+        assert reader.execute("select count(*) from sources").fetchall() == [(1,)]
+        state.note_sealed(SHIPMENT, "ab" * 32)
+        assert guard in everything(home)
+        reader.execute("commit")
+        if when == "closed":
+            state.close()
+        with State(home) if when == "opened" else nullcontext():
+            assert guard not in everything(home)
+            assert b"SECRET-SERIAL" not in everything(home)
+    state.close()
+
+
+def test_a_reader_who_stays_keeps_nobody_waiting(home: Path) -> None:
+    with State(home) as state, opened_database(home) as reader:
+        add(state)
+        reader.execute("begin")
+        reader.execute("select count(*) from jobs").fetchall()
+        add(state)
+        began = time.monotonic()
+        state.note_sealed(SHIPMENT, "ab" * 32)
+        with State(home) as console:
+            assert len(console.jobs()) == 2
+        assert time.monotonic() - began < 10
 
 
 def test_a_seal_that_was_refused_before_is_forgotten_too(home: Path) -> None:

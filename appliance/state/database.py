@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ class Tables:
             with self._excluded():
                 self._db = self._given_room(lambda: _connected(path))
                 self._keep_ballast()
+            self.empty_log()
         except (OSError, sqlite3.Error) as exc:
             raise StateError(
                 f"The state database {path} cannot be used ({exc})",
@@ -44,11 +45,18 @@ class Tables:
             ) from exc
 
     def close(self) -> None:
+        self.empty_log()
         self._db.close()
 
-    def truncate_log(self) -> None:
-        with self._said(), self._lock:
+    def empty_log(self) -> None:
+        """What was deleted goes from the write-ahead log as well.
+
+        Not while somebody is reading, nor on a full disk: so opening and closing try it again.
+        """
+        with self._lock, suppress(sqlite3.Error):
+            self._db.execute("pragma busy_timeout = 0")
             self._db.execute("pragma wal_checkpoint(truncate)")
+            self._db.execute(f"pragma busy_timeout = {_WAIT_SECONDS * 1000:.0f}")
 
     def read(self, sql: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._said(), self._lock:

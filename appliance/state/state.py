@@ -55,7 +55,9 @@ class State:
         )
 
     def note_sealed(self, shipment: ShipmentId, root: str) -> None:
-        """Remember the seal, and forget all facts about the shipment's disks."""
+        """Remember the seal, and forget all facts about the shipment's disks; from the database's
+        log, where somebody is reading it just now, when it is opened or closed the next time.
+        """
         self._tables.write_all(
             ("update shipments set root = ? where id = ?", (root, shipment)),
             *((forget, (shipment,)) for forget in FORGET),
@@ -63,7 +65,7 @@ class State:
         for row in self.jobs(shipment):
             if row.kind == "ingest":
                 self.job_file(row.id, "log").unlink(missing_ok=True)
-        self._tables.truncate_log()
+        self._tables.empty_log()
 
     def shipments(self) -> list[ShipmentRow]:
         rows = self._tables.read(
