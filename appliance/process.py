@@ -26,6 +26,7 @@ from appliance.errors import (
     MotionGearError,
     StateError,
     StoppedError,
+    ToolFailedError,
     all_errors,
 )
 from appliance.events import Event, Failed, Json, Progress
@@ -40,17 +41,33 @@ log = logging.getLogger("motiongear")
 
 
 def start(state: State, job: JobId, key: PrivateKey | None = None) -> None:
-    """Start the job's process, in a session of its own, with ``key`` going through its standard
-    input.
-
-    -P and a directory of our own: a store may hold an ``appliance/`` that somebody put there.
-    """
-    log_file = state.job_file(job, "log")
+    """Start the job's process, with ``key`` going through its standard input."""
     if state.process_of(job):
         raise JobRunningError(f"Job {job} runs already")
     state.queue_job(job, now())
+    try:
+        child = _spawned(state, job)
+    except OSError as exc:
+        error = ToolFailedError(
+            f"The process of job {job} cannot be started ({exc.strerror})",
+            safe="Nothing was changed.",
+            todo=f"Make room in memory and on the disk of {state.home}; then resume the job.",
+        )
+        state.end_job(job, JobState.FAILED, now(), failed(error))
+        raise error from exc
+    with suppress(BrokenPipeError), child.stdin as pipe:  # type: ignore[union-attr]
+        if key is not None:
+            pipe.write(_secret(key))
+    threading.Thread(target=child.wait, daemon=True).start()
+
+
+def _spawned(state: State, job: JobId) -> "subprocess.Popen[bytes]":
+    """A session of its own; -P and a directory of our own, since a store may hold an
+    ``appliance/`` that somebody put there.
+    """
+    log_file = state.job_file(job, "log")
     with opened(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as out:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "appliance", "job", str(job)],
             stdin=subprocess.PIPE,
             stdout=out,
@@ -59,10 +76,6 @@ def start(state: State, job: JobId, key: PrivateKey | None = None) -> None:
             cwd=state.home,
             env={**os.environ, "MOTIONGEAR_HOME": str(state.home)},
         )
-    with suppress(BrokenPipeError), child.stdin as pipe:  # type: ignore[union-attr]
-        if key is not None:
-            pipe.write(_secret(key))
-    threading.Thread(target=child.wait, daemon=True).start()
 
 
 def _secret(key: PrivateKey) -> bytes:

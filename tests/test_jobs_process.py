@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance import process
-from appliance.errors import JobRunningError, MotionGearError, StoreFullError, all_errors
+from appliance import jobs, process
+from appliance.errors import (
+    JobRunningError,
+    MotionGearError,
+    StoreFullError,
+    ToolFailedError,
+    all_errors,
+)
 from appliance.model import JobId
 from appliance.seal.canon import now
 from appliance.state import JobState
@@ -116,6 +122,26 @@ def test_a_job_runs_once_at_a_time(tmp_path: Path, device: Shell) -> None:
         process.start(opened, job)
     device.run("job", job).refused(JobRunningError)
     assert device.job(job).state is JobState.RUNNING
+
+
+def test_a_job_whose_process_cannot_be_started_has_failed_and_says_so(
+    tmp_path: Path, device: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = begun(device, tmp_path / "store")
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(BLOCK))
+    spec = jobs.dump_spec(ingest_spec(store.path, image))
+    with device.state() as opened:
+        job = opened.add_job("ingest", store.head.shipment, "a job", spec, now())
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(tmp_path / "gone"))
+            with pytest.raises(ToolFailedError, match="No such file"):
+                process.start(opened, job)
+        row = opened.job(job)
+        assert (row.state, row.error) == (JobState.FAILED, "tool-failed")
+        assert f"job {job} cannot be started (No such file or directory)" in row.what
+    device.typed("jobs", "follow", job).refused(ToolFailedError)
+    device.typed("jobs", "resume", job).fine()
 
 
 def test_what_nobody_expected_ends_the_job_with_a_trace_in_its_log(
