@@ -8,7 +8,12 @@ from appliance.errors import ToolFailedError, ToolMissingError
 
 # Where sfdisk, blkid and losetup are; not in every user's PATH.
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-_PACKAGES = {"blkid": "util-linux", "losetup": "mount", "sfdisk": "fdisk"}
+_PACKAGES = {
+    "blkid": "util-linux",
+    "losetup": "mount",
+    "qemu-img": "qemu-utils",
+    "sfdisk": "fdisk",
+}
 _MOST_OUTPUT = 1 << 22
 
 

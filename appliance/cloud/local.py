@@ -5,7 +5,8 @@ A volume is ``<name>.img`` with its tag beside it, ``<name>.json``. While it is 
 when it is bad, it is called ``<name>.img.partial``: what is not whole is not taken for whole.
 
 A volume is one job's while it is attached: the lock lies on its file and ends with the process.
-Names and tags are changed under the lock of the directory, held for a moment only.
+Names and tags are changed under the lock of the directory, held for a moment only. Snapshots and
+clones lie in directories of their own below.
 """
 
 import errno
@@ -31,6 +32,8 @@ from appliance.block import (
     sync_directory,
     write_durably,
 )
+from appliance.cloud.local_clones import LocalClones
+from appliance.cloud.local_snapshots import LocalSnapshots
 from appliance.errors import (
     MotionGearError,
     TargetFullError,
@@ -40,7 +43,15 @@ from appliance.errors import (
     VolumeMissingError,
     VolumeTooSmallError,
 )
-from appliance.model import DiskId, VolumeInfo, VolumeSpec, VolumeState
+from appliance.model import (
+    CloneInfo,
+    DiskId,
+    SnapshotInfo,
+    SnapshotSpec,
+    VolumeInfo,
+    VolumeSpec,
+    VolumeState,
+)
 from appliance.run import run
 
 _ZEROS = aligned_buffer(1 << 20)
@@ -127,6 +138,10 @@ class LocalTarget:
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory).absolute()
+        self._clones = LocalClones(self._directory, self._alone)
+        self._snapshots = LocalSnapshots(
+            self._directory, self._replica, self._alone, self._clones.refuse_needed
+        )
 
     @property
     def name(self) -> str:
@@ -153,6 +168,12 @@ class LocalTarget:
         known = self._known(spec)
         if known is None:
             return spec.content
+        if known.state is VolumeState.REPLICA:
+            raise VolumeForeignError(
+                f"Volume {spec.name} in {self._directory} follows its source: a restore would "
+                "undo the rounds it has received",
+                todo="Restore to another place or under another name (--map).",
+            )
         if known.spec.size < spec.size:
             raise VolumeTooSmallError(
                 f"Volume {spec.name} has {known.spec.size} bytes, the disk {spec.size}"
@@ -207,15 +228,32 @@ class LocalTarget:
     @contextmanager
     def attach(self, spec: VolumeSpec) -> Iterator[LocalVolume]:
         """The volume, for this job alone; VolumeBusyError while another has it."""
+        with self._taken(spec) as (known, writer), ExitStack() as stack:
+            path = Path(known.location)
+            with _named(path):
+                reader = stack.enter_context(opened_past_cache(path))
+            yield LocalVolume(path, writer, reader)
+
+    @contextmanager
+    def _taken(self, spec: VolumeSpec) -> Iterator[tuple[VolumeInfo, int]]:
+        """The volume and its file, open for writing, for this job alone."""
         self._there(spec)
         with ExitStack() as stack:
             with self._alone(spec.name):
                 known = self._there(spec)
-                path = Path(known.location)
-                writer = stack.enter_context(self._held(known))
-                with _named(path):
-                    reader = stack.enter_context(opened_past_cache(path))
-            yield LocalVolume(path, writer, reader)
+                fd = stack.enter_context(self._held(known))
+            yield known, fd
+
+    @contextmanager
+    def _replica(self, spec: VolumeSpec) -> Iterator[int]:
+        """The file of a volume that follows its source, for this job alone."""
+        with self._taken(spec) as (known, fd):
+            if known.state is not VolumeState.REPLICA:
+                raise VolumeForeignError(
+                    f"Volume {spec.name} is {known.state}, not a replica",
+                    todo="Bring it to a point of its machine by a round first.",
+                )
+            yield fd
 
     def tag(self, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
         """Not while it is attached: who has it says at the end how far it has come."""
@@ -238,8 +276,13 @@ class LocalTarget:
 
     def loop(self, info: VolumeInfo, sector: int) -> str:
         """Attach a restored volume to a loop device with that sector size; returns the device:
-        the one it has already, when it has.
+        the one it has already, when it has. Not a replica: whoever has the device could write.
         """
+        if info.state is VolumeState.REPLICA:
+            raise VolumeForeignError(
+                f"Volume {info.spec.name} follows its source: only rounds may change it",
+                todo="Clone one of its recovery points: `motiongear points clone`.",
+            )
         with self._alone(info.spec.name):
             for node, *how in _loops_over(info.location):
                 if how == [str(sector), "0", "0", "0"]:
@@ -252,6 +295,27 @@ class LocalTarget:
                 )
             args = ("--find", "--show", "--sector-size", str(sector), info.location)
             return run("losetup", *args).strip()
+
+    def snapshot(self, spec: SnapshotSpec) -> SnapshotInfo:
+        return self._snapshots.snapshot(spec)
+
+    def snapshots(self) -> Sequence[SnapshotInfo]:
+        return self._snapshots.snapshots()
+
+    def mark(self, spec: SnapshotSpec, chosen: int) -> SnapshotInfo:
+        return self._snapshots.mark(spec, chosen)
+
+    def discard(self, spec: SnapshotSpec) -> None:
+        self._snapshots.discard(spec)
+
+    def clone(self, spec: SnapshotSpec, name: str) -> CloneInfo:
+        return self._clones.clone(self._snapshots, spec, name)
+
+    def clones(self) -> Sequence[CloneInfo]:
+        return self._clones.clones()
+
+    def remove(self, name: str) -> None:
+        self._clones.remove(name)
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
