@@ -83,6 +83,10 @@ class Known:
     def key(self) -> bytes:
         return key_of(self.certificate)
 
+    @property
+    def fingerprint(self) -> str:
+        return text.grouped(self.key)
+
 
 def _write_invitation(one: Invitation) -> Json:
     return {"expires": one.expires, "machine": one.machine, "new_disks": one.new_disks}

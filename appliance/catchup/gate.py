@@ -27,6 +27,7 @@ from appliance.catchup.link import (
     refusal_of,
     tend,
 )
+from appliance.catchup.pairing import refuse_another
 from appliance.catchup.replica import BATCH_BLOCKS, BATCH_BYTES, Replica, Staged
 from appliance.catchup.replicas import Held, Replicas
 from appliance.catchup.wire import Form
@@ -36,7 +37,6 @@ from appliance.errors import (
     OtherShipmentError,
     PointRefusedError,
     ReplicaUnknownError,
-    SourceChangedError,
     StateError,
     StoppedError,
     WireViolationError,
@@ -62,10 +62,12 @@ class _Open:
 
 
 class Desk:
-    """What all connections of a gate share."""
+    """What all connections of a gate share. ``keep`` is how many recovery points of a machine
+    stay.
+    """
 
-    def __init__(self, home: Path, target: Target, emit: Emit) -> None:
-        self.home, self.target, self.emit = home, target, emit
+    def __init__(self, home: Path, target: Target, emit: Emit, keep: int) -> None:
+        self.home, self.target, self.emit, self.keep = home, target, emit, keep
         self.identity = identity_of(home)
         self.registry = Registry(home)
         self.replicas = Replicas(home, target)
@@ -103,8 +105,8 @@ class Desk:
 class Gate:
     """Listens, and serves each connection until ``stop``."""
 
-    def __init__(self, home: Path, target: Target, emit: Emit, stop: Stop) -> None:
-        self._desk, self._emit, self._stop = Desk(home, target, emit), emit, stop
+    def __init__(self, home: Path, target: Target, emit: Emit, stop: Stop, keep: int = 8) -> None:
+        self._desk, self._emit, self._stop = Desk(home, target, emit, keep), emit, stop
         self._lines: set[threading.Thread] = set()
 
     def serve(self, address: Address, ready: Callable[[int], object] = lambda _: None) -> None:
@@ -302,25 +304,6 @@ def _snapshot(held: Mapping[DiskId, Held], disk: DiskId, leg: Leg) -> SnapshotSp
         disks=leg.disks,
         roots=tuple(held[one].root().hex() for one in leg.disks),
     )
-
-
-def refuse_another(mine: wire.Replica, theirs: wire.Replica) -> None:
-    """Refuse a disk that has grown, or stands where another stood."""
-    if theirs.origin != mine.origin:
-        raise OtherShipmentError(f"Disk {mine.disk} was restored from another shipment")
-    if theirs.size != mine.size:
-        raise SourceChangedError(
-            f"Disk {mine.disk} has {theirs.size} bytes now, its replica {mine.size}",
-            safe="The replica is as it was.",
-            todo="A disk that was resized is ingested or sent anew, as a new disk.",
-        )
-    for name in ("block_size", "sector", "serial", "model", "table_id"):
-        if getattr(theirs, name) != getattr(mine, name):
-            raise SourceChangedError(
-                f"Disk {mine.disk} is another: its {name.replace('_', ' ')} is "
-                f"{getattr(theirs, name)!r}, its replica's {getattr(mine, name)!r}",
-                safe="The replica is as it was.",
-            )
 
 
 _Said = wire.Pages | wire.Entries | wire.Ask | wire.Patch | wire.EndDisk

@@ -83,6 +83,11 @@ class Replicas:
                 )
         return mine
 
+    def kept(self, info: VolumeInfo) -> Held | None:
+        """The volume as a replica, if it has become one."""
+        place = self._home / "replicas" / info.id
+        return Held(read_about(place), info, place) if (place / ABOUT).exists() else None
+
     def _held(self, info: VolumeInfo) -> Held | None:
         place = self._home / "replicas" / info.id
         if not (place / ABOUT).exists():

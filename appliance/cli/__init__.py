@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from appliance.cli import demo, flow, keys, manage, show
+from appliance.cli import catching_up, demo, flow, keys, manage, show
 from appliance.errors import MotionGearError
 from appliance.process import failed
 
@@ -20,7 +20,8 @@ def motiongear() -> None:
 
     \b
     On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal
-    At the destination:   verify, manifest, restore, check, recover
+    At the destination:   verify, manifest, restore, check, recover, gate, points
+    At the source:        enrol, catch-up
     To see all of it:     demo
     """
 
@@ -40,6 +41,9 @@ for command in (
     manage.canary,
     manage.jobs,
     manage.job,
+    catching_up.gate,
+    catching_up.enrol,
+    catching_up.catch_up,
 ):
     motiongear.add_command(command)
 

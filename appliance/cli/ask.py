@@ -9,13 +9,14 @@ from typing import TypeVar
 
 import click
 
+from appliance.block import keep_in_memory
 from appliance.errors import BadInputError
 from appliance.seal import keys
 from appliance.seal.keys import PrivateKey
 from appliance.seal.verify import Pins
 
 F = TypeVar("F", bound=Callable[..., object])
-_MOST_PASSPHRASE = 1024
+_MOST_SECRET = 1024
 
 store = click.option(
     "--store",
@@ -71,28 +72,31 @@ def checked_pins(device: str, root: str, recipients: tuple[str, ...]) -> Pins:
     return found
 
 
-def passphrase(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
-    """The passphrase: the first line of ``fd``, or what is typed unseen."""
+def secret(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
+    """A secret: the first line of ``fd``, or what is typed unseen. From here on the process
+    holds secrets, and keeps itself out of swap and core dumps.
+    """
+    keep_in_memory()
     if fd is None:
         return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
     data = b""
     try:
-        while b"\n" not in data and len(data) <= _MOST_PASSPHRASE:
-            got = os.read(fd, _MOST_PASSPHRASE)
+        while b"\n" not in data and len(data) <= _MOST_SECRET:
+            got = os.read(fd, _MOST_SECRET)
             if not got:
                 break
             data += got
     except OSError as exc:
         raise BadInputError(f"Descriptor {fd} cannot be read ({exc.strerror})") from exc
     line = data.partition(b"\n")[0]
-    if len(line) > _MOST_PASSPHRASE:  # to be cut would make it another
-        raise BadInputError(f"The passphrase's line is longer than {_MOST_PASSPHRASE} bytes")
+    if len(line) > _MOST_SECRET:  # to be cut would make it another
+        raise BadInputError(f"{prompt}: the line is longer than {_MOST_SECRET} bytes")
     try:
         found = line.decode()
     except UnicodeDecodeError as exc:
-        raise BadInputError("The passphrase is not UTF-8 text") from exc
+        raise BadInputError(f"{prompt}: it is not UTF-8 text") from exc
     if not found:
-        raise BadInputError("The passphrase is empty")
+        raise BadInputError(f"{prompt}: it is empty")
     return found
 
 
@@ -101,4 +105,4 @@ def unlock(path: Path | None, fd: int | None) -> PrivateKey | None:
     if path is None:
         return None
     keys.read_recipient(path)  # a wrong file is refused before anybody types
-    return keys.unlock(path, passphrase(fd, f"Passphrase of {path.name}"))
+    return keys.unlock(path, secret(fd, f"Passphrase of {path.name}"))

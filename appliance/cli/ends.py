@@ -8,7 +8,17 @@ import click
 
 from appliance.cli import show, work
 from appliance.events import Json
-from appliance.jobs import CheckSpec, IngestSpec, RestoreSpec, SealSpec, Spec, VerifySpec
+from appliance.jobs import (
+    CatchUpSpec,
+    CheckSpec,
+    GateSpec,
+    IngestSpec,
+    ReplicaCheckSpec,
+    RestoreSpec,
+    SealSpec,
+    Spec,
+    VerifySpec,
+)
 from appliance.model import JobId
 from appliance.seal import statement, text
 from appliance.seal.store import Store
@@ -25,22 +35,28 @@ def tell(opened: State, job: JobId, spec: Spec, *, as_lines: bool, qr: bool = Tr
     """What came of a finished job, in words unless its events were told as JSON; exits when a
     verification found a store consistent only.
     """
+    if not as_lines:
+        _show(opened, job, spec, qr=qr)
+    if isinstance(spec, VerifySpec):
+        told = work.figures(opened, job, "verify")
+        if told["trust"] != Trust.AUTHENTIC:
+            sys.exit(CONSISTENT_ONLY)
+
+
+def _show(opened: State, job: JobId, spec: Spec, *, qr: bool) -> None:
     match spec:
         case IngestSpec():
-            if not as_lines:
-                _show_ingest(work.figures(opened, job, "ingest"))
+            _show_ingest(work.figures(opened, job, "ingest"))
         case SealSpec():
-            if not as_lines:
-                _show_label(Store(Path(spec.store)), qr=qr)
+            _show_label(Store(Path(spec.store)), qr=qr)
         case VerifySpec():
-            told = work.figures(opened, job, "verify")
-            if not as_lines:
-                _show_verified(told)
-            if told["trust"] != Trust.AUTHENTIC:
-                sys.exit(CONSISTENT_ONLY)
-        case RestoreSpec() | CheckSpec():
-            if not as_lines:
-                _show_checked(_last_run(work.results_of(opened, job, "check")))
+            _show_verified(work.figures(opened, job, "verify"))
+        case RestoreSpec() | CheckSpec() | ReplicaCheckSpec():
+            _show_checked(_last_run(work.results_of(opened, job, "check")))
+        case CatchUpSpec():
+            _show_rounds(opened, job)
+        case GateSpec():
+            pass
         case _:
             assert_never(spec)
 
@@ -130,4 +146,29 @@ def _show_checked(found: list[dict[str, Json]]) -> None:
         show.line(
             f"Checked: {one['blocks']} blocks of {one['location']} "
             f"are those of the manifest {one['root']}"
+        )
+
+
+def _show_rounds(opened: State, job: JobId) -> None:
+    told = work.results_of(opened, job, "round")
+    body = [
+        (
+            one["point"],
+            one["form"],
+            show.duration(cast("float", one["seconds"])),
+            show.size(cast("int", one["changed"])),
+            show.size(cast("int", one["sent"])),
+            "kept" if one["kept"] else "",
+        )
+        for one in told
+    ]
+    show.table(("POINT", "READ", "TIME", "CHANGED", "SENT", ""), body)
+    for one in work.results_of(opened, job, "outlook")[-1:]:
+        show.line(
+            f"The next round would take {show.duration(cast('float', one['next_seconds']))}."
+        )
+    for one in work.results_of(opened, job, "final"):
+        show.line(
+            f"Point {one['point']}: both ends have the same roots. The source stood still for "
+            f"{cast('float', one['downtime']):.1f} s."
         )

@@ -52,7 +52,7 @@ def new(name: str, out: Path, role: recipients.Role, passphrase_fd: int | None) 
     Do this where the operator is, never on the device: the device only needs the .pub file.
     """
     _refuse_device_state(out)
-    secret = ask.passphrase(passphrase_fd, "New passphrase", confirm=True)
+    secret = ask.secret(passphrase_fd, "New passphrase", confirm=True)
     key = recipients.PrivateKey.generate(name, role)
     try:
         public = recipients.write_pair(key, out, secret)

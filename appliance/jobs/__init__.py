@@ -8,15 +8,19 @@ database.
 
 from collections.abc import Callable, Mapping
 
-from appliance.jobs.checking import check
+from appliance.jobs.catching_up import catch_up, gate
+from appliance.jobs.checking import check, check_replicas
 from appliance.jobs.desk import Desk
 from appliance.jobs.ingesting import ingest
 from appliance.jobs.plugins import source_for, target_for
 from appliance.jobs.restoring import plan_figures, restore
 from appliance.jobs.sealing import names_disk, seal, unfinished_disk
 from appliance.jobs.spec import (
+    CatchUpSpec,
     CheckSpec,
+    GateSpec,
     IngestSpec,
+    ReplicaCheckSpec,
     RestoreSpec,
     SealSpec,
     Spec,
@@ -28,9 +32,12 @@ from appliance.jobs.verifying import disk_figures, verify_store
 from appliance.state import JobRow
 
 __all__ = [
+    "CatchUpSpec",
     "CheckSpec",
     "Desk",
+    "GateSpec",
     "IngestSpec",
+    "ReplicaCheckSpec",
     "RestoreSpec",
     "SealSpec",
     "Spec",
@@ -56,6 +63,9 @@ KINDS: Mapping[str, tuple[Callable[..., Spec], Callable[..., None]]] = {
     "verify": (VerifySpec, verify_store),
     "restore": (RestoreSpec, restore),
     "check": (CheckSpec, check),
+    "gate": (GateSpec, gate),
+    "gate-check": (ReplicaCheckSpec, check_replicas),
+    "catch-up": (CatchUpSpec, catch_up),
 }
 
 

@@ -5,17 +5,25 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from appliance.errors import CheckFailedError, MotionGearError, StoppedError, VolumeMissingError
+from appliance.catchup.replica import MANIFEST
+from appliance.catchup.replicas import Held, Replicas
+from appliance.errors import (
+    BadInputError,
+    CheckFailedError,
+    MotionGearError,
+    StoppedError,
+    VolumeMissingError,
+)
 from appliance.events import Json, Result
-from appliance.jobs import manifests
 from appliance.jobs.desk import Desk
 from appliance.jobs.plugins import target_for
-from appliance.jobs.spec import CheckSpec, VerifySpec
+from appliance.jobs.spec import CheckSpec, ReplicaCheckSpec, VerifySpec
 from appliance.jobs.verifying import verify_store
-from appliance.model import Target, VolumeInfo, VolumeSpec, VolumeState
-from appliance.restore.check import Check, byte_ranges, refuse_wrong
+from appliance.model import Digest, Target, VolumeInfo, VolumeSpec, VolumeState
+from appliance.restore.check import Check, Checked, byte_ranges, refuse_wrong
 from appliance.seal import verify
-from appliance.seal.manifest import Manifest
+from appliance.seal.manifest import Manifest, State
+from appliance.seal.proved import Proved
 
 
 def check(spec: CheckSpec, desk: Desk) -> None:
@@ -31,21 +39,62 @@ def check(spec: CheckSpec, desk: Desk) -> None:
     all_checked(partial(_check_known, desk, target, one) for one in found)
 
 
+def check_replicas(spec: ReplicaCheckSpec, desk: Desk) -> None:
+    """Check what follows a machine's disks, each against what its last round has left."""
+    target = target_for(spec.target, spec.place)
+    found = Replicas(desk.home, target).of(spec.machine)
+    if not found:
+        raise VolumeMissingError(f"{spec.place} holds no replica of {spec.machine}")
+    all_checked(partial(_check_replica, desk, target, one) for one in found)
+
+
+def _check_replica(desk: Desk, target: Target, held: Held) -> None:
+    """A block that is wrong is unknown from now on: the next round sends it."""
+    manifest = Manifest.load(held.place / MANIFEST, writing=True)
+    checked = _compare(desk, target, manifest, held.about.volume)
+    if checked.wrong:
+        for first, count in checked.wrong:
+            for index in range(first, first + count):
+                manifest.set(index, Digest(bytes(32)), State.UNKNOWN)
+        manifest.flush()
+        target.tag(held.about.volume, VolumeState.BAD)
+    _tell(desk, checked, manifest, held.about.volume, held.info.location)
+
+
 def _check_known(desk: Desk, target: Target, info: VolumeInfo) -> None:
-    manifest = manifests.known(desk.home, info)
-    if info.state is VolumeState.PARTIAL:
+    if info.state in {VolumeState.PARTIAL, VolumeState.HURT}:
         raise CheckFailedError(f"Volume {info.spec.name} was not restored to its end")
-    check_volume(desk, target, manifest, info.spec)
+    held = Replicas(desk.home, target).kept(info)
+    if held is not None:
+        _check_replica(desk, target, held)
+        return
+    proved = Proved(desk.home, info.spec.origin)
+    if not proved.has(info.spec.disk, info.spec.point):
+        raise BadInputError(
+            f"The manifest of disk {info.spec.disk} is not known here",
+            todo="Give --key: it is then derived from the store.",
+        )
+    check_volume(desk, target, proved.manifest(info.spec.disk, info.spec.point), info.spec)
 
 
 def check_volume(desk: Desk, target: Target, manifest: Manifest, spec: VolumeSpec) -> None:
-    with target.attach(spec) as volume:
-        checked = Check(volume, manifest, desk.emit, desk.stop).run()
+    checked = _compare(desk, target, manifest, spec)
     info = target.tag(spec, VolumeState.BAD if checked.wrong else VolumeState.CHECKED)
+    _tell(desk, checked, manifest, spec, info.location)
+
+
+def _compare(desk: Desk, target: Target, manifest: Manifest, spec: VolumeSpec) -> Checked:
+    with target.attach(spec) as volume:
+        return Check(volume, manifest, desk.emit, desk.stop).run()
+
+
+def _tell(
+    desk: Desk, checked: Checked, manifest: Manifest, spec: VolumeSpec, location: str
+) -> None:
     ranges = [list(one) for one in byte_ranges(checked, manifest)]
     figures: Mapping[str, Json] = {
         "volume": spec.name,
-        "location": info.location,
+        "location": location,
         "disk": manifest.disk,
         "size": manifest.size,
         "blocks": checked.blocks,

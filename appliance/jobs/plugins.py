@@ -15,6 +15,13 @@ def source_for(name: str, own: tuple[Path, ...]) -> Source:
     return plugin(own)
 
 
+def live_source_for(name: str, home: Path) -> Source:
+    """The source plug-in that reads ``name`` while its machine goes on living."""
+    kind = "live" if Path(name).is_block_device() else "image"
+    plugin = cast("Callable[[tuple[Path, ...]], Source]", config.plugin("sources", kind))
+    return plugin((home,))
+
+
 def target_for(kind: str, place: str) -> Target:
     plugin = cast("Callable[[str], Target]", config.plugin("targets", kind))
     return plugin(place)

@@ -8,7 +8,6 @@ from typing import cast
 
 from appliance.errors import StoreRefusedError
 from appliance.events import Json, Result, Step
-from appliance.jobs import manifests
 from appliance.jobs.checking import all_checked, check_volume
 from appliance.jobs.desk import Desk
 from appliance.jobs.plugins import target_for
@@ -19,7 +18,7 @@ from appliance.restore.plan import Plan, PlannedDisk, make
 from appliance.restore.replay import Replay
 from appliance.seal import verify
 from appliance.seal.accepted import Accepted
-from appliance.seal.manifest import Manifest
+from appliance.seal.proved import Proved
 from appliance.state import State
 
 
@@ -39,7 +38,7 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
             target.tag(one.volume, VolumeState.PARTIAL)
     _replay(spec, desk, plan, target)
     for one in plan.disks:
-        manifests.save(desk.home, sealed.seal.root().hex(), one.map)
+        Proved(desk.home, one.volume.origin).keep(one.map.spec, one.map.manifest)
     all_checked(
         partial(check_volume, desk, target, one.map.manifest, one.volume) for one in plan.disks
     )
@@ -49,9 +48,9 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
 
 def _proved(home: Path, found: PlannedDisk) -> bool:
     """Whether the manifest was proved here before: an index alone proves nothing."""
-    path = manifests.path_of(home, found.volume.origin, found.volume.disk, found.volume.point)
     with suppress(StoreRefusedError):
-        return Manifest.load(path).root() == found.map.manifest.root()
+        kept = Proved(home, found.volume.origin).manifest(found.volume.disk, found.volume.point)
+        return kept.root() == found.map.manifest.root()
     return False
 
 

@@ -70,7 +70,53 @@ class CheckSpec:
     keyed: bool
 
 
-Spec = IngestSpec | SealSpec | VerifySpec | RestoreSpec | CheckSpec
+@dataclass(frozen=True, slots=True)
+class ReplicaCheckSpec:
+    """Check the replicas of a machine."""
+
+    target: str
+    place: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class GateSpec:
+    """Take rounds into the replicas at ``place`` until stopped."""
+
+    target: str
+    place: str
+    listen: str
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUpSpec:
+    """Send rounds. ``disks`` are pairs of a source and the disk it is; an empty disk: whichever
+    the gate knows by that serial number. ``rounds`` are at most so many; ``short_seconds`` is what
+    counts as a short one. ``final``: one round, frozen, or ``stopped``, as the operator says.
+    """
+
+    gate: str
+    disks: tuple[tuple[str, str], ...]
+    limits: tuple[str, ...]
+    rounds: int
+    short_seconds: float
+    final: bool
+    stopped: bool
+    freeze_seconds: float
+    patience_seconds: float
+
+
+Spec = (
+    IngestSpec
+    | SealSpec
+    | VerifySpec
+    | RestoreSpec
+    | CheckSpec
+    | ReplicaCheckSpec
+    | GateSpec
+    | CatchUpSpec
+)
 
 
 def dump_spec(spec: Spec) -> str:

@@ -5,13 +5,13 @@ from typing import cast
 
 from appliance.errors import WrongKeyError
 from appliance.events import Json, Result
-from appliance.jobs import manifests
 from appliance.jobs.desk import Desk
 from appliance.jobs.spec import VerifySpec
 from appliance.seal import verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.opening import open_all
 from appliance.seal.pointmap import PointMap
+from appliance.seal.proved import Proved
 
 
 def verify_store(spec: VerifySpec, desk: Desk) -> None:
@@ -29,7 +29,7 @@ def verify_store(spec: VerifySpec, desk: Desk) -> None:
     if key is not None:
 
         def proved(found: PointMap) -> None:
-            manifests.save(desk.home, root, found)
+            Proved(desk.home, root).keep(found.spec, found.manifest)
             disks.append(disk_figures(found))
 
         try:  # told beside what the packs' bytes have shown already

@@ -1,0 +1,83 @@
+"""Pairing: which disk at the source is which replica at the gate, and whether it still is it.
+Pure.
+"""
+
+from collections.abc import Sequence
+
+from appliance.catchup.wire import Replica
+from appliance.errors import OtherShipmentError, ReplicaUnknownError, SourceChangedError
+from appliance.model import BLOCK_SIZE, DiskFacts, DiskId
+
+
+def as_replica(facts: DiskFacts, like: Replica) -> Replica:
+    """The disk as it is found now, under the name and origin of its replica."""
+    return Replica(
+        disk=like.disk,
+        origin=like.origin,
+        size=facts.size,
+        block_size=like.block_size,
+        sector=facts.logical_sector,
+        serial=facts.serial,
+        model=facts.model,
+        table_id=facts.table_id,
+    )
+
+
+def new_replica(facts: DiskFacts, disk: DiskId) -> Replica:
+    """A disk that comes by the line alone."""
+    blank = Replica(disk, bytes(32), facts.size, BLOCK_SIZE, facts.logical_sector, "", "", "")
+    return as_replica(facts, blank)
+
+
+def same_disk(one: Replica, other: Replica) -> bool:
+    """Whether both are one disk. A partition table's own id goes with the disk, also from a USB
+    dock into a server; serial number and model may be told otherwise there, and count where a
+    table has no id.
+    """
+    if one.table_id and other.table_id:
+        return one.table_id == other.table_id
+    return (one.serial, one.model) == (other.serial, other.model)
+
+
+def refuse_another(mine: Replica, theirs: Replica) -> None:
+    """Refuse a disk that has grown, or stands where another stood."""
+    if theirs.origin != mine.origin:
+        raise OtherShipmentError(f"Disk {mine.disk} was restored from another shipment")
+    if (theirs.size, theirs.block_size) != (mine.size, mine.block_size):
+        raise SourceChangedError(
+            f"Disk {mine.disk} has {theirs.size} bytes in blocks of {theirs.block_size}, its "
+            f"replica {mine.size} in blocks of {mine.block_size}",
+            safe="The replica is as it was.",
+            todo="A disk that was resized is ingested or sent anew, as a new disk.",
+        )
+    if not same_disk(mine, theirs):
+        raise SourceChangedError(
+            f"Disk {mine.disk} is another now: table {theirs.table_id!r}, {theirs.model!r} serial "
+            f"{theirs.serial!r}; its replica is of table {mine.table_id!r}, {mine.model!r} serial "
+            f"{mine.serial!r}",
+            safe="The replica is as it was.",
+            todo="See that the right disk is named, with --disk SOURCE=DISK.",
+        )
+
+
+def paired(facts: DiskFacts, asked: str, replicas: Sequence[Replica]) -> Replica:
+    """The replica of a disk: the one whose id begins with ``asked``, or else the only one that
+    is of this size and identity.
+    """
+    if asked:
+        hits = [one for one in replicas if one.disk.startswith(asked.lower())]
+    else:
+        hits = [
+            one
+            for one in replicas
+            if one.size == facts.size and same_disk(one, as_replica(facts, one))
+        ]
+    if len(hits) != 1:
+        told = ", ".join(f"{one.disk} ({one.model!r} {one.serial!r})" for one in replicas)
+        raise ReplicaUnknownError(
+            f"{len(hits)} replicas at the gate are of {facts.source}; exactly one must be",
+            todo=f"Name it with --disk {facts.source}=DISK. The gate has: {told or 'none'}.",
+        )
+    found = as_replica(facts, hits[0])
+    refuse_another(hits[0], found)
+    return found

@@ -1,0 +1,238 @@
+"""``motiongear gate``, ``enrol`` and ``catch-up``: the two ends of the line."""
+
+from datetime import timedelta
+
+import click
+
+from appliance.catchup import rounds
+from appliance.catchup.enrol import Code, Gates, Registry
+from appliance.catchup.gate import identity_of
+from appliance.catchup.link import DEFAULT_PORT, Address
+from appliance.catchup.replicas import Replicas
+from appliance.cli import ask, ends, show, work
+from appliance.config import ensure_home
+from appliance.errors import BadInputError, UnknownNameError
+from appliance.jobs import CatchUpSpec, GateSpec, ReplicaCheckSpec, target_for
+from appliance.model import ShipmentId
+from appliance.rate import parse_limit
+
+_NOBODYS = ShipmentId("")  # a job that belongs to no shipment
+_place = click.option("--to", "place", required=True, help="Where the replicas are.")
+_target = click.option("--target", default="local", show_default=True, help="The kind of target.")
+_machine = click.option("--machine", "-m", required=True, help="The machine's name.")
+
+
+@click.group()
+def gate() -> None:
+    """At the destination: let machines in, and take their rounds into the replicas."""
+
+
+@gate.command()
+@_machine
+@click.option(
+    "--hours", default=24.0, show_default=True, help="How long the code can be used, once."
+)
+@click.option(
+    "--new-disks", is_flag=True, help="The machine may bring disks that were never restored here."
+)
+@ask.as_records
+def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
+    """Make an enrolment code for a machine. It travels like a password."""
+    if not 0 < hours <= 24 * 365:
+        raise BadInputError(f"{hours} hours is no time a code can last")
+    home = ensure_home()
+    code, made = Registry(home).invite(
+        identity_of(home).key, machine, timedelta(hours=hours), new_disks=new_disks
+    )
+    if as_lines:
+        show.record({"code": str(code), "machine": machine, "expires": made.expires})
+        return
+    show.line(f"Enrolment code for {machine!r}, to be used once before {made.expires}:")
+    show.line(f"  {code}")
+    show.line("At the machine: motiongear enrol --gate ADDRESS, then type the code.")
+
+
+@gate.command()
+@_place
+@_target
+@click.option(
+    "--listen",
+    default=f"0.0.0.0:{DEFAULT_PORT}",
+    show_default=True,
+    help="Address and port.",
+)
+@click.option("--keep", default=8, show_default=True, help="Recovery points kept of each machine.")
+@ask.as_json
+def serve(place: str, target: str, listen: str, keep: int, as_lines: bool) -> None:
+    """Take rounds until stopped (motiongear jobs stop)."""
+    Address.parse(listen)
+    if keep < 1:
+        raise BadInputError("At least one recovery point is kept")
+    spec = GateSpec(target, place, listen, keep)
+    with work.state() as opened:
+        job = work.begin(opened, "gate", _NOBODYS, f"gate {listen}", spec)
+        work.stay(opened, job, as_lines=as_lines)
+
+
+@gate.command("machines")
+@ask.as_records
+def list_machines(as_lines: bool) -> None:
+    """The machines that are enrolled here, and the keys they are known by."""
+    home = ensure_home()
+    known = list(Registry(home).machines())
+    if as_lines:
+        for one in known:
+            show.record({"machine": one.machine, "key": one.fingerprint, "since": one.enrolled})
+        return
+    show.rows([("this gate's key", identity_of(home).fingerprint)])
+    body = [(one.machine, one.fingerprint, one.enrolled) for one in known]
+    show.table(("MACHINE", "KEY", "ENROLLED"), body)
+
+
+@gate.command()
+@_machine
+def forget(machine: str) -> None:
+    """Refuse a machine's key from now on."""
+    if not Registry(ensure_home()).forget(machine):
+        raise UnknownNameError(f"No machine {machine!r} is enrolled here")
+    show.line(f"{machine!r} is refused from now on, until it enrols again.")
+
+
+@gate.command()
+@_place
+@_target
+@_machine
+@ask.as_records
+def replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
+    """The replicas of a machine: which volume follows which disk, and how far it is."""
+    found = Replicas(ensure_home(), target_for(target, place)).of(machine)
+    if as_lines:
+        for one in found:
+            show.record(
+                {
+                    "disk": one.disk,
+                    "point": one.point(),
+                    "location": one.info.location,
+                    "state": one.info.state,
+                    "root": one.root().hex(),
+                }
+            )
+        return
+    body = [(one.disk, one.point(), one.info.state, one.info.location) for one in found]
+    show.table(("DISK", "POINT", "STATE", "VOLUME"), body)
+
+
+@gate.command("check")
+@_place
+@_target
+@_machine
+@ask.as_json
+def check_replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
+    """Read every block of a machine's replicas back. The next round sends what is wrong."""
+    spec = ReplicaCheckSpec(target, place, machine)
+    with work.state() as opened:
+        job = work.begin(opened, "gate-check", _NOBODYS, f"check {machine}", spec)
+        work.stay(opened, job, as_lines=as_lines)
+        ends.tell(opened, job, spec, as_lines=as_lines)
+
+
+@click.command()
+@click.option("--gate", "address", required=True, help="The gate's address, host:port.")
+@click.option("--code-fd", type=int, help="Read the code from this open descriptor.")
+@ask.as_records
+def enrol(address: str, code_fd: int | None, as_lines: bool) -> None:
+    """Have this machine's key known to a gate, with the code its operator made."""
+    at = Address.parse(address)
+    code = Code.parse(ask.secret(code_fd, "Enrolment code"))
+    home = ensure_home()
+    enrolled = rounds.enrol(home, at, code)
+    Gates(home).note(enrolled)
+    if as_lines:
+        show.record({"gate": enrolled.address, "machine": enrolled.machine})
+        return
+    show.line(f"This machine is {enrolled.machine!r} to the gate at {enrolled.address}.")
+
+
+@click.command("catch-up")
+@click.option("--gate", "address", required=True, help="The gate's address, host:port.")
+@click.option(
+    "--disk",
+    "-d",
+    "disks",
+    multiple=True,
+    required=True,
+    metavar="SOURCE[=DISK]",
+    help="A disk of this machine (all of them make one point), and if need be which disk of the "
+    "shipment it is; =new sends one that was never shipped.",
+)
+@click.option("--rounds", "most", default=20, show_default=True, help="At most so many rounds.")
+@click.option(
+    "--short",
+    "short_seconds",
+    default=60.0,
+    show_default=True,
+    help="Stop when the next round would take no longer, in seconds.",
+)
+@click.option("--final", is_flag=True, help="One last round, from a frozen source.")
+@click.option("--stopped", is_flag=True, help="With --final: the machine is stopped; I say so.")
+@click.option(
+    "--freeze-seconds",
+    default=300.0,
+    show_default=True,
+    help="With --final: thaw after that long, come what may.",
+)
+@click.option(
+    "--patience-seconds",
+    default=120.0,
+    show_default=True,
+    help="How long a line that was cut is waited for.",
+)
+@ask.limit
+@ask.as_json
+def catch_up(
+    address: str,
+    disks: tuple[str, ...],
+    most: int,
+    short_seconds: float,
+    final: bool,
+    stopped: bool,
+    freeze_seconds: float,
+    patience_seconds: float,
+    limits: tuple[str, ...],
+    as_lines: bool,
+) -> None:
+    """Send what has changed on this machine's disks, round after round, until the next would be
+    short; then, with --final, one last round from a frozen source.
+
+    Run again after any interruption: it goes on.
+    """
+    for one in limits:
+        parse_limit(one)
+    if stopped and not final:
+        raise BadInputError("--stopped belongs to --final")
+    if most < 1 or freeze_seconds <= 0 or patience_seconds < 0:
+        raise BadInputError("Rounds and seconds must be more than none")
+    spec = CatchUpSpec(
+        gate=str(Address.parse(address)),
+        disks=tuple(_disk(one) for one in disks),
+        limits=limits,
+        rounds=most,
+        short_seconds=short_seconds,
+        final=final,
+        stopped=stopped,
+        freeze_seconds=freeze_seconds,
+        patience_seconds=patience_seconds,
+    )
+    with work.state() as opened:
+        title = f"catch up with {spec.gate}"
+        job = work.begin(opened, "catch-up", _NOBODYS, title, spec)
+        work.stay(opened, job, as_lines=as_lines)
+        ends.tell(opened, job, spec, as_lines=as_lines)
+
+
+def _disk(given: str) -> tuple[str, str]:
+    """A source and which disk it is; a path may hold a = of its own."""
+    source, _, disk = given.rpartition("=")
+    if source and (disk == "new" or all(one in "0123456789abcdefABCDEF" for one in disk)):
+        return source, disk
+    return given, ""
