@@ -214,6 +214,19 @@ def test_a_volume_smaller_than_its_disk_is_refused_before_any_write(target: Targ
         target.check([replace(SPEC, size=SPEC.size + 1)])
 
 
+def test_a_replica_is_not_restored_to(target: Target) -> None:
+    target.ensure_volume(SPEC)
+    target.tag(SPEC, VolumeState.REPLICA)
+    with pytest.raises(VolumeForeignError, match="follows its source") as refused:
+        target.check([SPEC])
+    assert refused.value.safe_now == "Nothing was written."
+    assert [one.state for one in target.volumes()] == [VolumeState.REPLICA]
+    with target.attach(SPEC) as volume:  # but a round may write to it
+        volume.pwrite(0, memoryview(b"round"))
+        volume.flush()
+    assert read(target, 0, 5) == b"round"
+
+
 def test_a_target_without_room_says_so_before_any_write(target: Target) -> None:
     with pytest.raises(TargetFullError) as refused:
         target.check([GIANT, volume_spec("other", disk="55" * 16)])
