@@ -21,6 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 from appliance import cli, jobs, process
+from appliance.cli import ask
 from appliance.errors import MotionGearError
 from appliance.model import DiskId, JobId
 from appliance.seal import keys, text
@@ -151,6 +152,7 @@ class Shell:
         with ExitStack() as stack:
             for fd in fds:
                 stack.callback(os.close, fd)
+            stack.enter_context(patch.object(ask, "keep_in_memory"))  # that is for good
             stack.enter_context(patch.object(sys, "argv", ["motiongear", *given]))
             stack.enter_context(patch.dict(os.environ, MOTIONGEAR_HOME=str(self.home)))
             stack.enter_context(redirect_stdout(out))

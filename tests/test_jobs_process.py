@@ -101,9 +101,35 @@ def crash(pid: int) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root may lock as much memory as it likes.")
 def test_a_job_is_not_swapped_out(tmp_path: Path, device: Shell) -> None:
     job = slow_job(device, tmp_path)
-    lines = Path(f"/proc/{pid_of(device, job)}/status").read_text().splitlines()
-    locked = next(int(one.split()[1]) for one in lines if one.startswith("VmLck:"))
-    assert locked > 0
+    assert locked_memory(pid_of(device, job)) > 0
+
+
+def locked_memory(pid: int) -> int:
+    """In KiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(one.split()[1]) for one in lines if one.startswith("VmLck:"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may lock as much memory as it likes.")
+@pytest.mark.parametrize("verb", ["keys new", "manifest"])
+def test_a_console_that_is_told_a_passphrase_is_not_swapped_out(
+    tmp_path: Path, operator: Shell, keyring: Keys, verb: str
+) -> None:
+    command = ["keys", "new", "alice", "-o", f"{tmp_path / 'alice'}"]
+    if verb == "manifest":
+        sent = sealed_disks(tmp_path, web01=noise(BLOCK))
+        command = ["manifest", "-s", f"{sent.path}", "--key", f"{keyring.operator}"]
+    ours, theirs = os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "appliance", *command, "--passphrase-fd", f"{ours}"],
+        env=operator.environment,
+        pass_fds=(ours,),
+    ) as console:
+        os.close(ours)
+        until(lambda: locked_memory(console.pid) > 0)
+        os.write(theirs, f"{PASSPHRASE}\n".encode())
+        os.close(theirs)
+    assert console.returncode == 0
 
 
 def test_a_job_is_a_session_of_its_own_and_deaf_to_ctrl_c(tmp_path: Path, device: Shell) -> None:
