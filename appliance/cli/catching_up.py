@@ -1,6 +1,7 @@
 """``motiongear gate``, ``enrol`` and ``catch-up``: the two ends of the line."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import click
 
@@ -17,7 +18,13 @@ from appliance.model import ShipmentId
 from appliance.rate import parse_limit
 
 _NOBODYS = ShipmentId("")  # a job that belongs to no shipment
-_place = click.option("--to", "place", required=True, help="Where the replicas are.")
+_place = click.option(
+    "--to",
+    "place",
+    required=True,
+    callback=lambda _, __, given: str(Path(given).absolute()),  # a job works elsewhere
+    help="Where the replicas are.",
+)
 _target = click.option("--target", default="local", show_default=True, help="The kind of target.")
 _machine = click.option("--machine", "-m", required=True, help="The machine's name.")
 
@@ -234,5 +241,5 @@ def _disk(given: str) -> tuple[str, str]:
     """A source and which disk it is; a path may hold a = of its own."""
     source, _, disk = given.rpartition("=")
     if source and (disk == "new" or all(one in "0123456789abcdefABCDEF" for one in disk)):
-        return source, disk
-    return given, ""
+        return str(Path(source).absolute()), disk
+    return str(Path(given).absolute()), ""
