@@ -54,6 +54,36 @@ def test_a_resumed_verification_of_an_unknown_signer_ends_with_code_3(
     assert root in said.out
 
 
+def test_who_follows_a_verification_is_told_what_its_verb_tells(
+    operator: Shell, sent: Sent
+) -> None:
+    by_verb = operator.typed("verify", "-s", sent.path).fine(3).out
+    for json in ((), ("--json",)):
+        said = operator.typed("jobs", "follow", 1, *json).fine(3)
+        assert ("signer not confirmed" in said.out) != bool(json)
+    followed = operator.typed("jobs", "follow", 1).fine(3).out
+    assert followed == f"Job 1 is finished.\n{by_verb}"
+    pins = ("--device", sent.seal.device_fingerprint, "--seal", text.grouped(sent.seal.root()))
+    operator.typed("verify", "-s", sent.path, *pins).fine()
+    assert "AUTHENTIC" in operator.typed("jobs", "follow", 2).fine().out
+
+
+def test_who_follows_a_job_of_the_device_is_told_what_is_still_known(
+    tmp_path: Path, device: Shell
+) -> None:
+    store, image = begun(device, tmp_path / "store"), tmp_path / "disk.img"
+    image.write_bytes(sample_bytes())
+    device.typed("ingest", image, "-s", store.path, "--machine", "web01").fine()
+    assert "Ingested: " in device.typed("jobs", "follow", 1).fine().out
+    label = device.typed("seal", "-s", store.path, "--waive", "a test").fine().out
+    assert label in device.typed("jobs", "follow", 2).fine().out
+    assert device.typed("jobs", "follow", 1).fine().out == "Job 1 is finished.\n"
+    store.path.rename(tmp_path / "shipped")
+    said = device.typed("jobs", "follow", 2).fine().out
+    assert said == f"Job 2 is finished.\nThe store is no longer at {store.path}.\n"
+    assert device.typed("jobs", "follow", 2, "--json").fine().lines
+
+
 def test_resumed_jobs_of_the_device_show_what_came_of_them(tmp_path: Path, device: Shell) -> None:
     store, image = begun(device, tmp_path / "store"), tmp_path / "disk.img"
     image.write_bytes(sample_bytes())

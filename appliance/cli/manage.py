@@ -11,14 +11,14 @@ from appliance.block import free_space
 from appliance.cli import ask, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
 from appliance.events import Json, Progress
-from appliance.jobs import IngestSpec, dump_spec, load_spec, names_disk, unfinished_disk
+from appliance.jobs import IngestSpec, SealSpec, dump_spec, load_spec, names_disk, unfinished_disk
 from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
 from appliance.seal import head, statement, text
 from appliance.seal.canon import now
 from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
-from appliance.seal.store import PointPacks, Store, by_point
+from appliance.seal.store import SEAL, PointPacks, Store, by_point
 from appliance.state import ENDED, JobRow, JobState, State
 
 
@@ -220,9 +220,25 @@ def _job_figures(row: JobRow, told: Progress | None) -> Json:
 @click.argument("job", type=int)
 @ask.as_json
 def follow(job: int, as_lines: bool) -> None:
-    """Show a job until it ends."""
+    """Show a job until it ends; ends as its own verb would have."""
     with work.state() as opened:
         work.stay(opened, JobId(job), as_lines=as_lines)
+        _tell_end(opened, JobId(job), as_lines=as_lines)
+
+
+def _tell_end(opened: State, job: JobId, *, as_lines: bool) -> None:
+    """What came of a finished job, as far as it is still known here."""
+    row = opened.job(job)
+    if not as_lines:
+        show.line(f"Job {job} is finished.")
+    if row.forgotten:
+        return
+    spec = load_spec(row)
+    if isinstance(spec, SealSpec) and not Path(spec.store, SEAL).exists():
+        if not as_lines:
+            show.line(f"The store is no longer at {spec.store}.")
+        return
+    ends.tell(opened, job, spec, as_lines=as_lines)
 
 
 @jobs.command("stop")
@@ -270,9 +286,7 @@ def resume(
         after = work.last_event(opened.events(row.id))
         process.start(opened, row.id, key)
         work.stay(opened, row.id, as_lines=as_lines, after=after)
-        if not as_lines:
-            show.line(f"Job {job} is finished.")
-        ends.tell(opened, row.id, spec, as_lines=as_lines)
+        _tell_end(opened, row.id, as_lines=as_lines)
 
 
 @jobs.command("discard")

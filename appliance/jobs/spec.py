@@ -125,9 +125,9 @@ def dump_spec(spec: Spec) -> str:
 
 def parse_spec(kind: Callable[..., Spec], row: JobRow) -> Spec:
     """The spec of a job row; tuples come back as tuples."""
-    found = cast("dict[str, object]", json.loads(row.spec))
-    if not found:
+    if row.forgotten:
         raise BadInputError(f"Job {row.id} is over: its shipment was sealed")
+    found = cast("dict[str, object]", json.loads(row.spec))
     return kind(**{name: _tupled(one) for name, one in found.items()})
 
 

@@ -43,6 +43,11 @@ class JobRow:
     todo: str
     resolved: bool
 
+    @property
+    def forgotten(self) -> bool:
+        """Whether what it was told to do is forgotten, since its shipment was sealed."""
+        return self.spec == "{}"
+
 
 @dataclass(frozen=True, slots=True)
 class ShipmentRow:
