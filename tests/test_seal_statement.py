@@ -9,6 +9,7 @@ from appliance.errors import SealDamagedError
 from appliance.model import PackId, ShipmentId
 from appliance.seal import statement
 from appliance.seal.identity import Device
+from appliance.seal.papers import MAX_DISKS
 from appliance.seal.statement import Seal, SealedCanary, SealedPack
 from tests.support import OPERATOR
 
@@ -49,7 +50,7 @@ def test_a_seal_comes_back(device: Device) -> None:
         packs=(PACK, replace(PACK, pack=PackId("66" * 16), size=1 << 53, torn=True)),
         canary=SealedCanary("77" * 32, WHO, WHEN),
         waiver="why",
-        accepted=("one", "two"),
+        accepted=tuple(f"Disk {one:032x} travels incomplete" for one in range(MAX_DISKS)),
     )
     for one in (least(device), most):
         assert statement.parse(statement.sign(one, device).encode()) == one

@@ -13,6 +13,7 @@ from appliance.events import Json
 from appliance.model import PackId, ShipmentId
 from appliance.seal import canon
 from appliance.seal.identity import Device, device_fingerprint, signed_by
+from appliance.seal.papers import MAX_DISKS
 from appliance.seal.store import SEAL
 
 MAX_SEAL = 1 << 24
@@ -150,7 +151,7 @@ def _parse_body(fields: canon.Fields) -> Seal:
         packs=tuple(_parse_pack(one) for one in fields.objects("packs", MAX_PACKS, 1)),
         canary=_parse_canary(fields.object_or_none("canary")),
         waiver=fields.text("waiver"),
-        accepted=fields.strings("accepted", 1024, 1024),
+        accepted=fields.strings("accepted", MAX_DISKS, 1024),
     )
 
 
