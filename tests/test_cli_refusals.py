@@ -455,3 +455,27 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     shell = Shell(tmp_path / "home")
     shell.home = tmp_path / "file" / "home"
     assert str(shell.home) in shell.typed("shipment", "list").refused(StateError).err
+
+
+UNDECODED = "x\udcff\udcfey"  # how Python hands over bytes that are no UTF-8
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("shipment", "new", UNDECODED, "-s", "STORE", "-r", "a.pub"),
+        ("keys", "new", UNDECODED, "-o", "KEY"),
+        ("ingest", "disk.img", "-s", "STORE", "--machine", UNDECODED),
+        ("seal", "-s", "STORE", "--waive", UNDECODED),
+        ("seal", "-s", "STORE", "--accept", UNDECODED),
+        ("canary", "confirm", "-s", "STORE", UNDECODED),
+    ],
+    ids=["label", "key", "machine", "waiver", "accepted", "code"],
+)
+def test_bytes_that_are_no_text_are_refused(
+    tmp_path: Path, device: Shell, words: tuple[str, ...]
+) -> None:
+    places = {"STORE": f"{tmp_path / 'store'}", "KEY": f"{tmp_path / 'key'}"}
+    said = device.typed(*[places.get(one, one) for one in words]).refused(BadInputError)
+    assert "is not UTF-8 text" in said.err
+    assert list(tmp_path.iterdir()) == [device.home]

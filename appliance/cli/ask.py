@@ -18,6 +18,28 @@ from appliance.seal.verify import Pins
 F = TypeVar("F", bound=Callable[..., object])
 _MOST_SECRET = 1024
 
+
+class _Text(click.types.StringParamType):
+    """Text that ends up in documents, where bytes that are no UTF-8 have no place."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        return whole(str(super().convert(value, param, ctx)))
+
+
+TEXT = _Text()
+
+
+def whole(found: str) -> str:
+    """Refuses what a terminal or an argument held beside UTF-8 text."""
+    try:
+        found.encode()
+    except UnicodeEncodeError as exc:
+        raise BadInputError(f"{found!r} is not UTF-8 text", todo="Write it in UTF-8.") from exc
+    return found
+
+
 store = click.option(
     "--store",
     "-s",
@@ -78,17 +100,10 @@ def secret(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
     """
     keep_in_memory()
     if fd is None:
-        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
-    data = b""
-    try:
-        while b"\n" not in data and len(data) <= _MOST_SECRET:
-            got = os.read(fd, _MOST_SECRET)
-            if not got:
-                break
-            data += got
-    except OSError as exc:
-        raise BadInputError(f"Descriptor {fd} cannot be read ({exc.strerror})") from exc
-    line = data.partition(b"\n")[0]
+        typed = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+        line = str(typed).encode(errors="surrogateescape")
+    else:
+        line = _first_line(fd)
     if len(line) > _MOST_SECRET:  # to be cut would make it another
         raise BadInputError(f"{prompt}: the line is longer than {_MOST_SECRET} bytes")
     try:
@@ -98,6 +113,19 @@ def secret(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
     if not found:
         raise BadInputError(f"{prompt}: it is empty")
     return found
+
+
+def _first_line(fd: int) -> bytes:
+    data = b""
+    try:
+        while b"\n" not in data and len(data) <= _MOST_SECRET:
+            got = os.read(fd, _MOST_SECRET)
+            if not got:
+                break
+            data += got
+    except OSError as exc:
+        raise BadInputError(f"Descriptor {fd} cannot be read ({exc.strerror})") from exc
+    return data.partition(b"\n")[0]
 
 
 def unlock(path: Path | None, fd: int | None) -> PrivateKey | None:

@@ -58,7 +58,11 @@ def disks(as_lines: bool) -> None:
 @click.argument("source")
 @ask.store
 @click.option(
-    "--machine", "-m", required=True, help="The name of the machine the disk belongs to."
+    "--machine",
+    "-m",
+    required=True,
+    type=ask.TEXT,
+    help="The name of the machine the disk belongs to.",
 )
 @ask.limit
 @click.option(
@@ -129,10 +133,14 @@ def ingest(
     "--accept",
     multiple=True,
     metavar="JOB|DISK",
+    type=ask.TEXT,
     help="Job whose disk may travel incomplete, or the disk's id (its first 8 digits will do).",
 )
 @click.option(
-    "--waive", default="", help="Why it is sealed without two recipients or an opened canary."
+    "--waive",
+    default="",
+    type=ask.TEXT,
+    help="Why it is sealed without two recipients or an opened canary.",
 )
 @click.option("--qr/--no-qr", default=True, help="Draw the seal root as a QR code too.")
 @ask.as_json
@@ -221,7 +229,12 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
 )
 @click.option("--target", default="local", show_default=True, help="The kind of target.")
 @click.option(
-    "--map", "volumes", multiple=True, metavar="DISK=NAME", help="Only this disk, as that volume."
+    "--map",
+    "volumes",
+    multiple=True,
+    metavar="DISK=NAME",
+    type=ask.TEXT,
+    help="Only this disk, as that volume.",
 )
 @click.option("--plan", "plan_only", is_flag=True, help="Show what would be done, write nothing.")
 @click.option("--loop", is_flag=True, help="Attach the restored volumes to loop devices.")

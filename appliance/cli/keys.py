@@ -30,7 +30,7 @@ def _refuse_device_state(path: Path) -> None:
 
 
 @keys.command("new")
-@click.argument("name")
+@click.argument("name", type=ask.TEXT)
 @click.option(
     "--out",
     "-o",

@@ -28,7 +28,7 @@ def shipment() -> None:
 
 
 @shipment.command("new")
-@click.argument("label")
+@click.argument("label", type=ask.TEXT)
 @ask.store
 @click.option(
     "--recipient",
@@ -161,7 +161,7 @@ def open_canary(store: Path, key_file: Path, passphrase_fd: int | None) -> None:
 
 @canary.command("confirm")
 @ask.store
-@click.argument("code")
+@click.argument("code", type=ask.TEXT)
 def confirm_canary(store: Path, code: str) -> None:
     """On the device: enter the code that the operator has read out."""
     found = Store(store)
