@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from appliance.cli import catching_up, demo, flow, keys, manage, show
+from appliance.cli import catching_up, demo, flow, keys, manage, points, show
 from appliance.errors import MotionGearError
 from appliance.process import failed
 
@@ -44,6 +44,7 @@ for command in (
     catching_up.gate,
     catching_up.enrol,
     catching_up.catch_up,
+    points.points,
 ):
     motiongear.add_command(command)
 
