@@ -371,9 +371,9 @@ class _Disk:
     def _have(self, asked: wire.Ask) -> None:
         if not self._staged.keys().isdisjoint(asked.indexes):
             self._commit()
+        if (last := asked.indexes[-1]) >= self._replica.manifest.blocks:
+            raise WireViolationError(f"The disk has no block {last}")
         for index in asked.indexes:
-            if index >= self._replica.manifest.blocks:
-                raise WireViolationError(f"The disk has no block {index}")
             self._channel.send(wire.Have(index, self._replica.have(index)))
 
     def _pages(self, asked: wire.Pages) -> None:

@@ -306,13 +306,16 @@ class Channel:
     def _advance(self) -> None:
         if self._kind is None:
             if len(self._head) == HEAD.size:
-                length, self._kind = wire.limit(bytes(self._head), (*self.accepts, Refused))
+                length, self._kind = wire.limit(bytes(self._head), self._may_come())
                 self._body, self._at = bytearray(length), 0
                 self._head.clear()
             return
         if self._at == len(self._body):
             kind, self._kind = self._kind, None
             self._inbox.append(wire.parse(kind, memoryview(self._body).toreadonly()))
+
+    def _may_come(self) -> Sequence[type[Message]]:
+        return (*self.accepts, Refused) if self._answers else self.accepts
 
     # --- waiting and ending ---
 
