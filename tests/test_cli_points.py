@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from appliance.catchup.replicas import Replicas
 from appliance.cloud.local import LocalTarget
 from appliance.errors import (
     BadInputError,
@@ -174,3 +175,22 @@ def test_a_replica_is_not_restored_to(tmp_path: Path, operator: Shell, keyring: 
         assert "a restore would undo the rounds it has received" in said.err
     assert Path(info.location).read_bytes().startswith(b"a round was here")
     assert [one.state for one in target.volumes()] == [VolumeState.REPLICA]
+
+
+def test_a_replica_that_is_bad_is_mended_by_a_round_alone(
+    tmp_path: Path, operator: Shell, keyring: Keys
+) -> None:
+    sent, to = sealed_disks(tmp_path, web01=noise(6 * BLOCK)), tmp_path / "to"
+    restore = ("restore", "-s", sent.path, *sent.pins, "--key", keyring.operator, "--to", to)
+    operator.typed(*restore, passphrase=PASSPHRASE).fine()
+    target = LocalTarget(str(to))
+    (replica,) = Replicas(operator.home, target).of("web01")
+    for state in (VolumeState.HURT, VolumeState.BAD):
+        there = target.tag(replica.info.spec, state)
+        with target.attach(there.spec) as volume:
+            volume.pwrite(0, memoryview(b"a round was here"))
+            volume.flush()
+        said = operator.typed(*restore, passphrase=PASSPHRASE).refused(VolumeForeignError)
+        assert "Run a round: it sends the blocks that are wrong." in said.err
+        assert Path(there.location).read_bytes().startswith(b"a round was here")
+        assert list(target.volumes()) == [there]

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from appliance.errors import StoreRefusedError
+from appliance.catchup.replicas import Replicas
+from appliance.errors import StoreRefusedError, VolumeForeignError
 from appliance.events import Json, Result, Step
 from appliance.jobs.checking import all_checked, check_volume
 from appliance.jobs.desk import Desk
@@ -30,6 +31,7 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     sealed = verify.inspect(Path(spec.store), pins, accepted)
     plan = make(sealed, desk.need_key(), target, dict(spec.volumes))
     desk.emit(Result("plan", plan_figures(plan)))
+    _refuse_replicas(Replicas(desk.home, target), plan, target)
     for one in plan.disks:
         info = target.ensure_volume(one.volume)
         whole = info.state in {VolumeState.RESTORED, VolumeState.CHECKED}
@@ -44,6 +46,21 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     )
     if sealed.trust is verify.Trust.AUTHENTIC:
         accepted.accept(sealed.seal)
+
+
+def _refuse_replicas(replicas: Replicas, plan: Plan, target: Target) -> None:
+    """A replica that lacks blocks, or has wrong ones, is mended by a round: what is known of its
+    rounds would not be true of what a restore leaves.
+    """
+    wanted = {one.volume.name for one in plan.disks}
+    for info in target.volumes():
+        lacks = info.state in {VolumeState.BAD, VolumeState.HURT}
+        if info.spec.name in wanted and lacks and replicas.kept(info) is not None:
+            raise VolumeForeignError(
+                f"Volume {info.spec.name} follows its source: a restore would undo the rounds it "
+                "has received",
+                todo="Run a round: it sends the blocks that are wrong.",
+            )
 
 
 def _proved(home: Path, found: PlannedDisk) -> bool:
