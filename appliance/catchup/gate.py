@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
-from appliance.catchup import wire
+from appliance.catchup import points, wire
 from appliance.catchup.course import Course, Leg
 from appliance.catchup.enrol import Known, Registry
 from appliance.catchup.identity import LinkIdentity, key_of
@@ -42,7 +42,7 @@ from appliance.errors import (
     WireViolationError,
 )
 from appliance.events import Emit, Json, Result, Step
-from appliance.model import DiskId, Snapshots, SnapshotSpec, Stop, Target
+from appliance.model import Clones, DiskId, Snapshots, SnapshotSpec, Stop, Target
 
 _LOOK_SECONDS = 0.25
 _MOST_LINES = 128
@@ -72,6 +72,7 @@ class Desk:
         self.registry = Registry(home)
         self.replicas = Replicas(home, target)
         self._lock, self._making = threading.Lock(), threading.Lock()
+        self._retiring = threading.Lock()
         self._open: dict[DiskId, _Open] = {}
 
     @contextmanager
@@ -94,6 +95,19 @@ class Desk:
             with self._lock:
                 if self._open.get(disk) is mine:
                     del self._open[disk]
+
+    def retire(self, machine: str) -> None:
+        """Discard the points of a machine that need not be kept; one that is in use stays."""
+        if not isinstance(self.target, Snapshots) or not isinstance(self.target, Clones):
+            return
+        with self._retiring:
+            try:
+                gone = points.retain(cast("points.Keeps", self.target), machine, self.keep)
+            except MotionGearError as exc:  # the new point is kept; the old ones can wait
+                self.emit(Step("retain", exc.what))
+                return
+        for one in gone:
+            self.emit(Step("retain", f"point {one.point} of {machine} was discarded"))
 
     @contextmanager
     def making(self) -> Iterator[None]:
@@ -287,6 +301,8 @@ class Session:
         course.end(leg)
         self._channel.send(wire.PointDone(leg.point, kept))
         self._desk.emit(Result("point", point_figures(leg, kept=kept)))
+        if kept:
+            self._desk.retire(leg.machine)
 
 
 def point_figures(leg: Leg, *, kept: bool) -> dict[str, Json]:
