@@ -337,6 +337,18 @@ def test_a_replica_gets_no_loop_device(tmp_path: Path) -> None:
     assert not tool("losetup", "--associated", info.location)
 
 
+def test_what_has_a_loop_device_becomes_no_replica(tmp_path: Path, bench: Bench) -> None:
+    target = LocalTarget(str(tmp_path))
+    target.ensure_volume(SPEC)
+    info = target.tag(SPEC, VolumeState.CHECKED)
+    node = bench.loop(Path(info.location))
+    with pytest.raises(VolumeBusyError, match=f"attached as {node}, but rounds alone") as told:
+        target.tag(SPEC, VolumeState.REPLICA)
+    assert f"losetup --detach {node}" in told.value.todo_now
+    assert target.volumes() == [info]
+    assert target.tag(SPEC, VolumeState.BAD).state is VolumeState.BAD
+
+
 def test_points_go_while_a_round_is_on_its_way(tmp_path: Path) -> None:
     target = replica(tmp_path)
     target.snapshot(FIRST)

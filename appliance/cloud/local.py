@@ -33,6 +33,7 @@ from appliance.block import (
     write_durably,
 )
 from appliance.cloud.local_clones import LocalClones
+from appliance.cloud.local_loops import loop_over, refuse_looped
 from appliance.cloud.local_snapshots import LocalSnapshots
 from appliance.errors import (
     MotionGearError,
@@ -52,7 +53,6 @@ from appliance.model import (
     VolumeSpec,
     VolumeState,
 )
-from appliance.run import run
 
 _ZEROS = aligned_buffer(1 << 20)
 LOCK = ".motiongear.lock"
@@ -256,10 +256,14 @@ class LocalTarget:
             yield fd
 
     def tag(self, spec: VolumeSpec, state: VolumeState) -> VolumeInfo:
-        """Not while it is attached: who has it says at the end how far it has come."""
+        """Not while it is attached: who has it says at the end how far it has come. What has a
+        loop device becomes no replica: whoever has the device could write.
+        """
         self._there(spec)
         with self._alone(spec.name):
             known = self._there(spec)
+            if state is VolumeState.REPLICA:
+                refuse_looped(known.location)
             with self._held(known):
                 return self._retagged(known, spec, state)
 
@@ -284,17 +288,7 @@ class LocalTarget:
                 todo="Clone one of its recovery points: `motiongear points clone`.",
             )
         with self._alone(info.spec.name):
-            for node, *how in _loops_over(info.location):
-                if how == [str(sector), "0", "0", "0"]:
-                    return node
-                raise VolumeBusyError(
-                    f"{info.location} is attached as {node}, but not whole and writable with "
-                    f"sectors of {sector} bytes",
-                    safe="The volume is as it was.",
-                    todo=f"Detach it with `losetup --detach {node}`, then attach it again.",
-                )
-            args = ("--find", "--show", "--sector-size", str(sector), info.location)
-            return run("losetup", *args).strip()
+            return loop_over(info.location, sector)
 
     def snapshot(self, spec: SnapshotSpec) -> SnapshotInfo:
         return self._snapshots.snapshot(spec)
@@ -392,9 +386,3 @@ class LocalTarget:
     def _write_tag(self, spec: VolumeSpec, state: VolumeState, ident: str) -> None:
         tag = json.dumps({**asdict(spec), "state": state, "id": ident}, indent=1)
         write_durably(self._directory / f"{spec.name}.json", tag.encode())
-
-
-def _loops_over(path: str) -> list[list[str]]:
-    """Loop devices over a file: node, sector size, offset, size limit, 1 for read-only."""
-    args = ("--raw", "--noheadings", "--output", "NAME,LOG-SEC,OFFSET,SIZELIMIT,RO")
-    return [one.split() for one in run("losetup", *args, "--associated", path).splitlines()]
