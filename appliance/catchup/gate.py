@@ -260,7 +260,10 @@ class Session:
             raise ReplicaUnknownError(
                 f"{known.machine} has no replica of disk {min(strange)} here"
             )
-        return course.begin(asked, max((one.point() for one in held.values()), default=0))
+        target = self._desk.target  # it also remembers what a gate that was made anew does not
+        there = target.snapshots() if isinstance(target, Snapshots) else ()
+        kept = [one.spec.point for one in there if one.spec.machine == known.machine]
+        return course.begin(asked, max([0, *(one.point() for one in held.values()), *kept]))
 
     def _held(self, known: Known, asked: wire.Replica) -> Held:
         with self._desk.making():

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.block import aligned_buffer
 from appliance.catchup import wire
 from appliance.catchup.replica import ABOUT, MANIFEST, About, Replica, adopt, read_about
 from appliance.errors import ReplicaUnknownError
@@ -104,7 +105,7 @@ class Replicas:
     def _surveyed(self, spec: VolumeSpec, like: Manifest) -> Manifest:
         """The manifest of what the volume holds now."""
         found = Manifest(like.disk, like.point, like.block_size, like.size)
-        buffer = memoryview(bytearray(like.block_size))
+        buffer = aligned_buffer(like.block_size)
         with self._target.attach(spec) as volume:
             for index in range(found.blocks):
                 block = buffer[: found.length(index)]
