@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.catchup import points
+from appliance.catchup import points, wire
 from appliance.catchup.wire import Form
-from appliance.errors import VolumeBusyError
+from appliance.errors import PointRefusedError, VolumeBusyError
 from appliance.model import VolumeState
 from tests.line import TwoEnds, noise, part, two_ends
 from tests.media import tool
@@ -78,3 +78,18 @@ def test_what_somebody_could_write_to_follows_no_source(ends: TwoEnds) -> None:
         tool("losetup", "--detach", node)
     assert ends.invite().round(part(MemoryDisk(data), about)).blocks == 0
     assert ends.held().info.state is VolumeState.REPLICA
+
+
+def test_no_point_is_kept_of_disks_that_another_round_has_begun_to_change(ends: TwoEnds) -> None:
+    disk = MemoryDisk(noise(SIZE))
+    about = ends.restored(bytes(disk.data))
+    machine = ends.invite()
+    machine.round(part(disk, about))
+    with machine.channel() as channel, machine.channel() as other:
+        for line, name in ((channel, b"1"), (other, b"2")):
+            line.send(wire.Point(name * 16, Form.QUIESCED, 0, (about.disk,)))
+            line.receive(wire.PointIs)
+        channel.send(wire.EndPoint())
+        with pytest.raises(PointRefusedError, match="Another round was begun since"):
+            channel.receive(wire.PointDone)
+    assert list(ends.target.snapshots()) == []

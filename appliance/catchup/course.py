@@ -87,9 +87,13 @@ class Course:
     def end(self, leg: Leg) -> None:
         """The point is whole; refuses when another round was begun since."""
         with alone(self._path.with_suffix(".lock")):
-            if self.last() != leg:
-                raise PointRefusedError("Another round was begun since")
+            self.refuse_other(leg)
             save(self._path, _write(replace(leg, ended=True)))
+
+    def refuse_other(self, leg: Leg) -> None:
+        """Refuse when another round was begun since: it may have written to the replicas."""
+        if self.last() != leg:
+            raise PointRefusedError("Another round was begun since")
 
     def last(self) -> Leg | None:
         with kept(self._path):

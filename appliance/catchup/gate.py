@@ -292,16 +292,18 @@ class Session:
         self._given_up = None
 
     def _end(self, known: Known, course: Course, leg: Leg) -> None:
-        held = {one.disk: one for one in self._desk.replicas.of(known.machine)}
-        for disk in leg.disks:
-            if disk not in held or held[disk].point() != leg.point:
-                raise PointRefusedError(f"Disk {disk} has not come to point {leg.point}")
         kept = leg.form is not Form.FUZZY and isinstance(self._desk.target, Snapshots)
-        if kept:
+        with ExitStack() as alone:
+            for disk in leg.disks if kept else ():  # no other round writes to them meanwhile
+                alone.enter_context(self._desk.alone_with(disk))
+            course.refuse_other(leg)
+            held = {one.disk: one for one in self._desk.replicas.of(known.machine)}
             for disk in leg.disks:
-                with self._desk.alone_with(disk):
-                    cast("Snapshots", self._desk.target).snapshot(_snapshot(held, disk, leg))
-        course.end(leg)
+                if disk not in held or held[disk].point() != leg.point:
+                    raise PointRefusedError(f"Disk {disk} has not come to point {leg.point}")
+            for disk in leg.disks if kept else ():
+                cast("Snapshots", self._desk.target).snapshot(_snapshot(held, disk, leg))
+            course.end(leg)
         self._channel.send(wire.PointDone(leg.point, kept))
         self._desk.emit(Result("point", point_figures(leg, kept=kept)))
         if kept:
