@@ -149,7 +149,7 @@ class Registry:
                     raise EnrolmentCodeError("The enrolment code was used before") from exc
                 raise EnrolmentCodeError("The enrolment code was never given out here") from exc
         found = load(used, _parse_invitation, _write_invitation)
-        if found.expires < canon.now():
+        if found.expires <= canon.now():
             raise EnrolmentCodeError(f"The enrolment code has expired at {found.expires}")
         known = Known(found.machine, certificate, found.new_disks, canon.now())
         save(self._machine(found.machine), _write_known(known))

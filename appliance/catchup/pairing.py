@@ -29,14 +29,24 @@ def new_replica(facts: DiskFacts, disk: DiskId) -> Replica:
     return as_replica(facts, blank)
 
 
-def same_disk(one: Replica, other: Replica) -> bool:
-    """Whether both are one disk. A partition table's own id goes with the disk, also from a USB
-    dock into a server; serial number and model may be told otherwise there, and count where a
-    table has no id.
+def contradicts(one: Replica, other: Replica) -> bool:
+    """Whether both cannot be one disk. A partition table's own id goes with the disk, also from a
+    USB dock into a server, where serial number and model may be told otherwise: they count where
+    a table has no id. An image file has neither.
     """
     if one.table_id and other.table_id:
-        return one.table_id == other.table_id
-    return (one.serial, one.model) == (other.serial, other.model)
+        return one.table_id != other.table_id
+    if one.serial and other.serial:
+        return (one.serial, one.model) != (other.serial, other.model)
+    return False
+
+
+def recognised(one: Replica, other: Replica) -> bool:
+    """Whether one is known for the other without being told so."""
+    if contradicts(one, other) or one.size != other.size:
+        return False
+    named = (one.table_id and other.table_id) or (one.serial and other.serial)
+    return bool(named) or (one.serial, one.model) == (other.serial, other.model)
 
 
 def refuse_another(mine: Replica, theirs: Replica) -> None:
@@ -50,7 +60,7 @@ def refuse_another(mine: Replica, theirs: Replica) -> None:
             safe="The replica is as it was.",
             todo="A disk that was resized is ingested or sent anew, as a new disk.",
         )
-    if not same_disk(mine, theirs):
+    if contradicts(mine, theirs):
         raise SourceChangedError(
             f"Disk {mine.disk} is another now: table {theirs.table_id!r}, {theirs.model!r} serial "
             f"{theirs.serial!r}; its replica is of table {mine.table_id!r}, {mine.model!r} serial "
@@ -67,11 +77,7 @@ def paired(facts: DiskFacts, asked: str, replicas: Sequence[Replica]) -> Replica
     if asked:
         hits = [one for one in replicas if one.disk.startswith(asked.lower())]
     else:
-        hits = [
-            one
-            for one in replicas
-            if one.size == facts.size and same_disk(one, as_replica(facts, one))
-        ]
+        hits = [one for one in replicas if recognised(one, as_replica(facts, one))]
     if len(hits) != 1:
         told = ", ".join(f"{one.disk} ({one.model!r} {one.serial!r})" for one in replicas)
         raise ReplicaUnknownError(

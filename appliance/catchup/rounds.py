@@ -154,7 +154,12 @@ class Round:
         number = self._line.kept_up(lambda channel, _: self._begin(channel, asked), self._emit)
         senders = {
             one.about.disk: DiskSender(
-                one.source, one.about, self._kept(one.about.disk), self._emit, self._stop
+                one.source,
+                one.about,
+                self._kept(one.about.disk),
+                self._emit,
+                self._stop,
+                still=self._form is not Form.FUZZY,
             )
             for one in parts
         }

@@ -82,7 +82,7 @@ def _read(
 class DiskSender:
     """One disk of a round. ``known`` is what an earlier round ended with: where the replica still
     is that, blocks are sent as they are read; else all is read first, and compared from the root
-    down.
+    down. A disk that is ``still`` must not have changed while it was read.
     """
 
     def __init__(
@@ -92,8 +92,10 @@ class DiskSender:
         known: Manifest | None,
         emit: Emit,
         stop: Stop,
+        *,
+        still: bool = False,
     ) -> None:
-        self._source, self._about, self._known = source, about, known
+        self._source, self._about, self._known, self._still = source, about, known, still
         self._emit, self._stop = emit, stop
         self._surveyed: Manifest | None = None
         self._left: set[int] = set()  # what was found to differ and was not acknowledged yet
@@ -113,7 +115,8 @@ class DiskSender:
         else:
             agreed = self._compared(told)
         for _ in range(_TRIES):
-            self._source.confirm()
+            if self._still:
+                self._source.confirm()
             channel.send(wire.EndDisk(agreed.root(point)))
             if channel.receive(wire.DiskDone).same:
                 agreed.move_to(point)

@@ -13,11 +13,9 @@ from appliance.catchup.replicas import Replicas
 from appliance.cli import ask, ends, show, work
 from appliance.config import ensure_home
 from appliance.errors import BadInputError, UnknownNameError
-from appliance.jobs import CatchUpSpec, GateSpec, ReplicaCheckSpec, target_for
-from appliance.model import ShipmentId
+from appliance.jobs import NOBODYS, CatchUpSpec, GateSpec, ReplicaCheckSpec, target_for
 from appliance.rate import parse_limit
 
-_NOBODYS = ShipmentId("")  # a job that belongs to no shipment
 _place = click.option(
     "--to",
     "place",
@@ -77,7 +75,7 @@ def serve(place: str, target: str, listen: str, keep: int, as_lines: bool) -> No
         raise BadInputError("At least one recovery point is kept")
     spec = GateSpec(target, place, listen, keep)
     with work.state() as opened:
-        job = work.begin(opened, "gate", _NOBODYS, f"gate {listen}", spec)
+        job = work.begin(opened, "gate", NOBODYS, f"gate {listen}", spec)
         work.stay(opened, job, as_lines=as_lines)
 
 
@@ -138,7 +136,7 @@ def check_replicas(place: str, target: str, machine: str, as_lines: bool) -> Non
     """Read every block of a machine's replicas back. The next round sends what is wrong."""
     spec = ReplicaCheckSpec(target, place, machine)
     with work.state() as opened:
-        job = work.begin(opened, "gate-check", _NOBODYS, f"check {machine}", spec)
+        job = work.begin(opened, "gate-check", NOBODYS, f"check {machine}", spec)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 
@@ -232,7 +230,7 @@ def catch_up(
     )
     with work.state() as opened:
         title = f"catch up with {spec.gate}"
-        job = work.begin(opened, "catch-up", _NOBODYS, title, spec)
+        job = work.begin(opened, "catch-up", NOBODYS, title, spec)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 

@@ -16,6 +16,7 @@ from appliance.jobs.plugins import source_for, target_for
 from appliance.jobs.restoring import plan_figures, restore
 from appliance.jobs.sealing import names_disk, seal, unfinished_disk
 from appliance.jobs.spec import (
+    NOBODYS,
     CatchUpSpec,
     CheckSpec,
     GateSpec,
@@ -32,6 +33,7 @@ from appliance.jobs.verifying import disk_figures, verify_store
 from appliance.state import JobRow
 
 __all__ = [
+    "NOBODYS",
     "CatchUpSpec",
     "CheckSpec",
     "Desk",

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import cast
 
 from appliance.errors import BadInputError
+from appliance.model import ShipmentId
 from appliance.state import JobRow
+
+NOBODYS = ShipmentId("")  # the shipment of a job that belongs to none
 
 
 @dataclass(frozen=True, slots=True)
