@@ -1,6 +1,7 @@
 """Rounds over a real line: what is sent, what it makes of the replica, and what cuts do to it."""
 
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -204,6 +205,31 @@ def test_two_machines_do_not_disturb_each_other(ends: TwoEnds) -> None:
     assert db.round(part(disk, theirs)).point == 1
     assert web.round(part(MemoryDisk(data), mine)).blocks == 0
     assert ends.content("33" * 16, "db01") == disk.data
+
+
+def test_a_gate_that_forgot_its_replicas_looks_at_what_the_volume_holds(ends: TwoEnds) -> None:
+    """Half of a disk had come by the line alone: what is there is not taken for zeros."""
+    machine = ends.invite(new_disks=True)
+    disk = MemoryDisk(noise(SIZE))
+    with relay_to(ends) as relay:
+        relay.cut_after = SIZE // 2
+        with pytest.raises(LinkCutError):
+            machine.round(new_part(disk), port=relay.port, patience=0)
+    shutil.rmtree(ends.gate_home / "replicas")
+    disk.data[:] = bytes(SIZE)
+    told = machine.round(new_part(disk))
+    assert told.blocks > 0
+    assert ends.content("22" * 16) == disk.data
+    shutil.rmtree(ends.gate_home / "replicas")
+    assert machine.round(new_part(disk)).blocks == 0
+
+
+def test_no_machine_takes_over_what_came_from_another(ends: TwoEnds) -> None:
+    disk = MemoryDisk(noise(SIZE))
+    ends.invite(new_disks=True).round(new_part(disk))
+    thief = ends.invite("db01", new_disks=True)
+    with pytest.raises(ReplicaUnknownError, match="not one of db01's"):
+        thief.round(new_part(disk))
 
 
 # --- what is refused ---

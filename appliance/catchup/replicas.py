@@ -26,6 +26,7 @@ from appliance.model import (
 from appliance.restore.plan import safe_name
 from appliance.seal.cut import digest, zero_digest
 from appliance.seal.manifest import Manifest, State
+from appliance.seal.pointmap import refuse_larger_than_memory
 from appliance.seal.proved import Proved
 
 _WHOLE = frozenset({VolumeState.RESTORED, VolumeState.CHECKED, VolumeState.REPLICA})
@@ -107,6 +108,9 @@ class Replicas:
         found = Manifest(like.disk, like.point, like.block_size, like.size)
         buffer = aligned_buffer(like.block_size)
         with self._target.attach(spec) as volume:
+            if volume.fresh:
+                found.set_zero(0, found.blocks)
+                return found
             for index in range(found.blocks):
                 block = buffer[: found.length(index)]
                 volume.pread(index * found.block_size, block)
@@ -131,15 +135,26 @@ class Replicas:
             parts=(),
         )
         spec = PointSpec(new.disk, 0, machine, facts)
-        volume = VolumeSpec(safe_name(spec), new.size, 0, new.disk, 0, "")
-        self._target.check([volume])
-        info = self._target.ensure_volume(volume)
+        refuse_larger_than_memory(spec, new.block_size)
+        info = self._ensured(VolumeSpec(safe_name(spec), new.size, 0, new.disk, 0, ""))
         place = self._home / "replicas" / info.id
         if not (place / ABOUT).exists():
-            empty = Manifest(new.disk, 0, new.block_size, new.size)
-            empty.set_zero(0, empty.blocks)
-            adopt(place, About(spec, volume, new.block_size), empty)
-        return Held(read_about(place), info, place)
+            like = Manifest(new.disk, 0, new.block_size, new.size)
+            adopt(place, About(spec, info.spec, new.block_size), self._surveyed(info.spec, like))
+        found = Held(read_about(place), info, place)
+        if found.about.spec.machine != machine:
+            raise ReplicaUnknownError(f"Disk {new.disk} is not one of {machine}'s")
+        return found
+
+    def _ensured(self, wanted: VolumeSpec) -> VolumeInfo:
+        """The volume for a disk that comes by the line alone: made now, or found again by its tag,
+        also by a gate that has lost what it knew of it.
+        """
+        for one in self._target.volumes():
+            if (one.spec.disk, one.spec.size, one.spec.origin) == (wanted.disk, wanted.size, ""):
+                return one
+        self._target.check([wanted])
+        return self._target.ensure_volume(wanted)
 
     @contextmanager
     def open(self, held: Held) -> Iterator[Replica]:

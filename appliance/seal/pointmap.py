@@ -238,7 +238,7 @@ def _take_pack(
     if (spec.disk, spec.point) != (packs.disk, packs.point):
         raise ForeignPackError("its disk head names another disk than its public head")
     if found is None:
-        _refuse_larger_than_memory(spec, info.head.block_size)
+        refuse_larger_than_memory(spec, info.head.block_size)
         found = PointMap(packs, spec, info.head.block_size)
     if spec.facts.size != found.spec.facts.size:
         raise RecordDamagedError("its disk head tells of another size than the packs before it")
@@ -252,7 +252,8 @@ def _take_pack(
     return found
 
 
-def _refuse_larger_than_memory(spec: PointSpec, block_size: int) -> None:
+def refuse_larger_than_memory(spec: PointSpec, block_size: int) -> None:
+    """Refuse a disk whose map the machine has no memory for, before any of it is taken."""
     needed, free = _BLOCK_MEMORY * block_count(spec.facts.size, block_size), free_memory()
     if needed > free:
         raise MemoryShortError(
