@@ -146,8 +146,13 @@ class Round:
         self._lock = threading.Lock()
         self._sent = self._received = 0
 
-    def run(self, parts: Sequence[Part], taken: int) -> Figures:
-        """``taken`` is when the disks were frozen, or now; seconds since 1970."""
+    def run(
+        self, parts: Sequence[Part], taken: int, settled: Callable[[], object] = lambda: None
+    ) -> Figures:
+        """``taken`` is when the disks were frozen, or now; seconds since 1970. ``settled`` is
+        called when all disks are sent, before the point is ended: what it raises keeps the point
+        from being one.
+        """
         began = time.monotonic()
         ordered = tuple(sorted(one.about.disk for one in parts))
         asked = wire.Point(self._nonce, self._form, taken, ordered)
@@ -166,6 +171,7 @@ class Round:
         with ThreadPoolExecutor(len(parts), "disk") as pool:
             work = partial(self._disk, asked=asked)
             roots = dict(pool.map(work, senders.items()))
+        settled()
         done = self._line.kept_up(lambda channel, _: self._end(channel, asked), self._emit)
         told = [one.sent for one in senders.values()]
         return Figures(

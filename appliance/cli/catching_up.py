@@ -179,7 +179,11 @@ def enrol(address: str, code_fd: int | None, as_lines: bool) -> None:
     help="Stop when the next round would take no longer, in seconds.",
 )
 @click.option("--final", is_flag=True, help="One last round, from a frozen source.")
-@click.option("--stopped", is_flag=True, help="With --final: the machine is stopped; I say so.")
+@click.option(
+    "--stopped",
+    is_flag=True,
+    help="With --final: nothing writes to what cannot be frozen; I say so.",
+)
 @click.option(
     "--freeze-seconds",
     default=300.0,

@@ -3,7 +3,7 @@ round, read from one frozen point. And the gate that takes them.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import cast
@@ -17,10 +17,11 @@ from appliance.catchup.pace import Lap, outlook
 from appliance.catchup.rounds import Figures, Line, Part, Round, identity_of
 from appliance.catchup.wire import Form
 from appliance.errors import BadInputError, NotConvergingError
-from appliance.events import Json, Result
+from appliance.events import Json, Result, Step
 from appliance.jobs.desk import Desk
 from appliance.jobs.plugins import live_source_for, target_for
 from appliance.jobs.spec import CatchUpSpec, GateSpec
+from appliance.model import Freezes, Frozen
 from appliance.rate import Throttle, parse_limit
 
 
@@ -65,41 +66,68 @@ def _rounds(spec: CatchUpSpec, desk: Desk, line: Line) -> None:
             )
 
 
-def _round(desk: Desk, line: Line, parts: Sequence[Part], form: Form, taken: int) -> Figures:
+def _round(
+    desk: Desk,
+    line: Line,
+    parts: Sequence[Part],
+    form: Form,
+    taken: int,
+    settled: Callable[[], object] = lambda: None,
+) -> Figures:
     known = desk.home / "line" / "known"
-    told = Round(line, known, desk.emit, desk.stop, form).run(parts, taken)
+    told = Round(line, known, desk.emit, desk.stop, form).run(parts, taken, settled)
     figures = cast("dict[str, Json]", asdict(told))
     desk.emit(Result("round", {**figures, "form": form.name.lower()}))
     return told
 
 
 def _last_round(spec: CatchUpSpec, desk: Desk, line: Line) -> None:
-    """Every disk read while nothing is written to any of them."""
-    with ExitStack() as held:
-        parts = held.enter_context(_parts(spec, desk, line))
-        began = time.monotonic()
-        form, frozen = held.enter_context(_frozen(spec, desk))
-        told = _round(desk, line, parts, form, int(time.time()))
-        for one in parts:
-            one.source.confirm()
-    downtime = time.monotonic() - began
-    figures: dict[str, Json] = {"point": told.point, "kept": told.kept, "downtime": downtime}
-    desk.emit(Result("final", {**figures, "frozen": list(frozen)}))
+    """Every disk read while nothing is written to any of them. The point is one only if they
+    stood still to the end.
+    """
+    with _parts(spec, desk, line) as parts, ExitStack() as still:
+        frozen = still.enter_context(_frozen(spec, desk))
+        form = Form.CRASH_CONSISTENT if frozen is not None and frozen.loose else Form.QUIESCED
+        taken = int(time.time())
+        told = _round(desk, line, parts, form, taken, settled=still.close)
+    figures: dict[str, Json] = {
+        "point": told.point,
+        "kept": told.kept,
+        "downtime": frozen.seconds if frozen is not None else 0.0,
+        "frozen": list(frozen.mounts) if frozen is not None else [],
+        "loose": list(frozen.loose) if frozen is not None else [],
+    }
+    desk.emit(Result("final", figures))
 
 
 @contextmanager
-def _frozen(spec: CatchUpSpec, desk: Desk) -> Iterator[tuple[Form, tuple[str, ...]]]:
-    """One point over all disks: held by their source where it can, else by the operator, who has
-    stopped the machine.
+def _frozen(spec: CatchUpSpec, desk: Desk) -> Iterator[Frozen | None]:
+    """One point over all disks, held by their source where it can; what it cannot hold, the
+    operator has to vouch for. None: nothing had to be frozen.
     """
-    if spec.stopped:
-        yield Form.QUIESCED, ()
+    held: dict[str, Freezes] = {}
+    for name, _ in spec.disks:
+        source = live_source_for(name, desk.home)
+        if isinstance(source, Freezes):
+            held[name] = source
+    loose = [name for name, _ in spec.disks if name not in held]
+    if not held:
+        _refuse_unvouched(spec, loose)
+        yield None
         return
-    raise BadInputError(
-        f"{spec.disks[0][0]} cannot be frozen by this program",
-        safe="Nothing was sent.",
-        todo="Stop the machine, then run this again with --stopped.",
-    )
+    desk.emit(Step("freeze", ", ".join(held)))
+    with next(iter(held.values())).freeze(list(held), spec.freeze_seconds) as frozen:
+        _refuse_unvouched(spec, [*loose, *frozen.idle])
+        yield frozen
+
+
+def _refuse_unvouched(spec: CatchUpSpec, names: Sequence[str]) -> None:
+    if names and not spec.stopped:
+        raise BadInputError(
+            f"{', '.join(names)}: nothing that is mounted could be frozen there",
+            safe="Nothing was sent.",
+            todo="See that nothing writes to it any more, and say so with --stopped.",
+        )
 
 
 @contextmanager
