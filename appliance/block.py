@@ -156,6 +156,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
 
 
+def sync_file_system(fd: int) -> None:
+    """Write out what the file system that ``fd`` lies in has in memory, as far as it can."""
+    ctypes.CDLL(None).syncfs(fd)
+
+
 def write_durably(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
     """Write a file so that after a power cut it is there whole or not at all. Two writers do not
     disturb each other: one of the files stays. What a killed writer left behind is removed.

@@ -201,6 +201,24 @@ class SourceGoneError(MotionGearError):
     todo = "Attach the disk again and resume the job."
 
 
+class FreezeRefusedError(MotionGearError):
+    """The file systems of the source cannot be frozen, or must not be by this process."""
+
+    name = "freeze-refused"
+    code = 55
+    safe = "Nothing is frozen: the source machine goes on as before."
+    todo = "Set MOTIONGEAR_HOME to a directory on /run, send the output to a terminal or pipe."
+
+
+class FreezeLostError(MotionGearError):
+    """The file systems were thawed before everything was read: there is no point."""
+
+    name = "freeze-lost"
+    code = 56
+    safe = "The source goes on as before; what was read is no point and must not be kept."
+    todo = "Run more rounds first, so that the last one is shorter, or allow it more seconds."
+
+
 # --- space and targets --------------------
 
 

@@ -163,6 +163,48 @@ class Source(Protocol):
         """Open one disk read-only and alone; refuses, with the reason, what must not be read."""
 
 
+class Frozen(Protocol):
+    """One point over several disks, while it is held and after. Mounts and disks by name, in the
+    order in which they were looked at.
+    """
+
+    @property
+    def mounts(self) -> tuple[str, ...]:
+        """The file systems that were frozen."""
+
+    @property
+    def loose(self) -> tuple[str, ...]:
+        """Those that could not be: for them the point is only as after a power cut."""
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Disks with no file system mounted: that nothing writes to them, the operator says."""
+
+    @property
+    def quiesced(self) -> bool:
+        """Whether all that is on the disks was brought to rest; else the point is crash-
+        consistent at best.
+        """
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been held; once it is over, how long it was."""
+
+
+@runtime_checkable
+class Freezes(Protocol):
+    """Capability of a source: one point over all disks of a machine that goes on living."""
+
+    def freeze(
+        self, names: Sequence[str], at_most_seconds: float
+    ) -> AbstractContextManager[Frozen]:
+        """Nothing is written to these disks for as long as the context lasts, and no longer than
+        that many seconds, whatever becomes of this process. Refuses, before anything is frozen,
+        with FreezeRefusedError. Raises FreezeLostError at its end when it was thawed before:
+        what was read is no point.
+        """
+
+
 class Witness(Protocol):
     """Says later whether a source still is the one whose blocks were stored (no chimeras)."""
 

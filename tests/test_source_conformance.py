@@ -10,6 +10,7 @@ import pytest
 from appliance.block import aligned_buffer
 from appliance.ingest.attached import AttachedDisks
 from appliance.ingest.image import ImageFiles
+from appliance.ingest.live import LiveDisks
 from appliance.model import SourceDisk
 from tests.media import Bench
 from tests.support import BLOCK, MemoryDisk
@@ -23,6 +24,10 @@ def attached(bench: Bench, data: bytes) -> AbstractContextManager[SourceDisk]:
     return AttachedDisks([]).open(str(node))
 
 
+def live(bench: Bench, data: bytes) -> AbstractContextManager[SourceDisk]:
+    return LiveDisks([]).open(str(bench.loop(bench.image(data))))
+
+
 def image(bench: Bench, data: bytes) -> AbstractContextManager[SourceDisk]:
     return ImageFiles([]).open(str(bench.image(data)))
 
@@ -33,7 +38,12 @@ def memory(bench: Bench, data: bytes) -> Iterator[SourceDisk]:
     yield MemoryDisk(data)
 
 
-SOURCES: dict[str, Opened] = {"attached": attached, "image": image, "memory": memory}
+SOURCES: dict[str, Opened] = {
+    "attached": attached,
+    "image": image,
+    "live": live,
+    "memory": memory,
+}
 DATA = noise(3 * BLOCK) + bytes(4 * BLOCK) + noise(BLOCK) + noise(1536)
 
 

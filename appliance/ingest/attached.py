@@ -66,7 +66,7 @@ class AttachedDisks:
         self._own = [Path("/"), *own]
 
     def disks(self) -> Sequence[DiskFacts]:
-        return [_outside(one) for one in discovery.disks()]
+        return listed()
 
     def refusal(self, path: Path) -> str:
         """Why the disk may not be read; empty when it may."""
@@ -83,35 +83,43 @@ class AttachedDisks:
         one = discovery.disk_at(Path(name))
         guard.refuse_own_device(one.number, name, self._own)
         guard.refuse_busy_device(one.number, name)
-        with _opened(name) as fd:
-            if os.fstat(fd).st_rdev != one.number:
-                raise SourceChangedError(f"{name} became another disk while it was opened")
-            size = _addressable(fd)
-            if not size:
-                raise NotADiskError(f"{name} has no medium in it")
-            facts = inspection.facts(
-                source=name,
-                serial=one.serial,
-                model=one.model,
-                bus=one.bus,
-                size=size,
-                sectors=sector_sizes(fd),
-            )
-            yield DeviceDisk(fd, facts)
+        # O_EXCL: the kernel refuses while anything has the disk mounted or claimed, and refuses
+        # others while we read.
+        with opened_disk(one, name, os.O_EXCL) as disk:
+            yield disk
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[int]:
-    """O_EXCL: the kernel refuses while anything has the disk mounted or claimed, and refuses
-    others while we read.
-    """
+def opened_disk(one: discovery.Attached, name: str, flags: int) -> Iterator[DeviceDisk]:
+    """The disk that was found at ``name``, read-only and past the page cache."""
+    with _opened(name, flags) as fd:
+        if os.fstat(fd).st_rdev != one.number:
+            raise SourceChangedError(f"{name} became another disk while it was opened")
+        size = _addressable(fd)
+        if not size:
+            raise NotADiskError(f"{name} has no medium in it")
+        facts = inspection.facts(
+            source=name,
+            serial=one.serial,
+            model=one.model,
+            bus=one.bus,
+            size=size,
+            sectors=sector_sizes(fd),
+        )
+        yield DeviceDisk(fd, facts)
+
+
+@contextmanager
+def _opened(name: str, flags: int) -> Iterator[int]:
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_EXCL | os.O_DIRECT | os.O_CLOEXEC)
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC | flags)
     except PermissionError as exc:
         raise NeedRootError(f"{name} cannot be opened ({exc.strerror})") from exc
     except OSError as exc:
         if exc.errno == errno.EBUSY:
             raise SourceBusyError(f"{name} is in use by another program") from exc
+        if exc.errno == errno.EINVAL:
+            raise NotADiskError(f"{name} cannot be read past the page cache") from exc
         raise SourceGoneError(f"{name} cannot be opened ({exc.strerror})") from exc
     try:
         yield fd
@@ -123,6 +131,11 @@ def _addressable(fd: int) -> int:
     """Bytes in whole sectors: a remainder, as a loop device may have one, cannot be read."""
     size = device_size(fd)
     return size - size % sector_sizes(fd)[0]
+
+
+def listed() -> Sequence[DiskFacts]:
+    """The disks of this machine, without opening them."""
+    return [_outside(one) for one in discovery.disks()]
 
 
 def _outside(one: discovery.Attached) -> DiskFacts:

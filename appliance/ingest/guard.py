@@ -21,12 +21,16 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of mountinfo: its number, that of the device, where, and from what."""
+    """A line of mountinfo: its number, that of the device, where, and from what; the type of the
+    file system, and whether all of it is read-only.
+    """
 
     id: int
     number: int
     where: str
     source: str
+    type: str = ""
+    read_only: bool = False
 
 
 @dataclass(slots=True)
@@ -44,13 +48,21 @@ def _path(escaped: bytes) -> str:
     return os.fsdecode(_ESCAPE.sub(lambda found: bytes([int(found[1], 8)]), escaped))
 
 
-def mounts() -> Iterator[Mount]:
-    for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1]:
+def mounts(listed: Path = Path("/proc/self/mountinfo")) -> Iterator[Mount]:
+    for line in listed.read_bytes().split(b"\n")[:-1]:
         before, _, after = line.partition(b" - ")
         words = before.split(b" ")
         major, _, minor = words[2].partition(b":")
         number = os.makedev(int(major), int(minor))
-        yield Mount(int(words[0]), number, _path(words[4]), _path(after.split(b" ")[1]))
+        kind, source, options = after.split(b" ")[:3]
+        yield Mount(
+            id=int(words[0]),
+            number=number,
+            where=_path(words[4]),
+            source=_path(source),
+            type=os.fsdecode(kind),
+            read_only=b"ro" in options.split(b","),
+        )
 
 
 def _node(number: int) -> Path:
@@ -120,9 +132,9 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _mount_id(path: Path) -> int:
-    with opened(path, os.O_PATH) as fd:
-        words = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
+def mount_of(fd: int) -> int:
+    """The number of the mount that a descriptor was opened in."""
+    words = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
     return int(words[words.index("mnt_id:") + 1])
 
 
@@ -132,7 +144,8 @@ def _carriers(path: Path) -> list[int]:
     if os.major(number):
         return [number]
     # btrfs and overlay have numbers of their own: ask what was mounted
-    mount = _mount_id(path)
+    with opened(path, os.O_PATH) as fd:
+        mount = mount_of(fd)
     found = [_device_of(one.source) for one in mounts() if one.id == mount]
     return [one for one in found if one is not None]
 
@@ -142,6 +155,17 @@ def backing(path: Path) -> Backing:
     found = Backing()
     _add_path(found, path)
     return found
+
+
+def standing(mount: Mount) -> set[int]:
+    """The devices that a mounted file system stands on, down to the disks; none in memory or over
+    a network.
+    """
+    found = Backing()
+    number = mount.number if os.major(mount.number) else _device_of(mount.source)
+    if number is not None:
+        _add_device(found, number)
+    return found.devices
 
 
 def _add_path(found: Backing, path: Path) -> None:
