@@ -65,6 +65,16 @@ def test_a_disk_with_a_mounted_partition_is_refused(bench: Bench) -> None:
     refused(ImageFiles([]), image, SourceBusyError)
 
 
+def test_a_disk_that_is_mounted_through_a_loop_device_over_it_is_refused(bench: Bench) -> None:
+    image = bench.image(16 * MIB)
+    tool("mkfs.ext4", "-q", "-E", f"offset={MIB}", image, "14000")
+    device = bench.loop(image)
+    window = bench.loop(device, "--offset", str(MIB))
+    where = bench.mount(window, bench.place / "mnt")
+    assert f"mounted at {where}" in refused_disk(device)
+    refused(AttachedDisks([where]), device, OwnDiskError)
+
+
 def test_swap_is_refused(bench: Bench) -> None:
     device = bench.loop(bench.image(16 * MIB))
     bench.swap(device)

@@ -184,6 +184,9 @@ def _add_device(found: Backing, number: int) -> None:
     if file is not None:
         with suppress(OSError):
             found.files.add(_identity(file))
+            if stat.S_ISBLK((told := file.stat()).st_mode):
+                _add_device(found, told.st_rdev)
+                return
         _add_path(found, file)
 
 
@@ -220,7 +223,7 @@ def why_busy(number: int) -> str | None:
     """
     users = _users(number)
     for one in mounts():
-        if one.number in users or _device_of(one.source) in users:
+        if number in standing(one) or one.number in users or _device_of(one.source) in users:
             return f"it is mounted at {one.where}"
     for swap, name in _swaps():
         if swap in users:
