@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli import demo
-from appliance.cli.demo import Report, fill
+from appliance.cli import demo_sources
+from appliance.cli.demo_report import Report
+from appliance.cli.demo_sources import fill
 from appliance.errors import ExistsError, NeedRootError, ToolFailedError
 from appliance.run import run
 from tests.media import tool
@@ -25,6 +26,14 @@ STEPS = [
     "verify without a key",
     "restore and check by read-back",
     "compare byte by byte (cmp)",
+]
+LINE = [
+    "open the gate, enrol both servers",
+    "round 1, while both servers go on writing",
+    "round 2",
+    "freeze, round 3: a point that can be booted",
+    "servers stopped, last round",
+    "compare byte by byte again (cmp)",
 ]
 
 
@@ -65,7 +74,7 @@ def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
     said = operator.run("demo", "--json", "--dir", place).fine()
     try:
         steps = [one for one in said.lines if one["event"] == "demo"]
-        assert [one["step"] for one in steps] == STEPS
+        assert [one["step"] for one in steps] == STEPS + LINE
         sizes = {one["step"]: one["size"] for one in steps}
         assert sizes["make two source disks"] >= 560_000_000
         assert sizes["compare byte by byte (cmp)"] == 1600 << 20
@@ -73,7 +82,13 @@ def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
         assert 0 < sizes["verify without a key"] < sizes["ingest both disks at once"]
         results = {one["step"]: one["result"] for one in steps}
         assert results["verify without a key"] == "authentic"
-        assert results["compare byte by byte (cmp)"].startswith("equal")
+        assert results["compare byte by byte (cmp)"] == "equal"
+        assert results["compare byte by byte again (cmp)"] == "equal"
+        assert "2 points kept" in results["freeze, round 3: a point that can be booted"]
+        rounds = said.results("round")
+        assert sorted(one["point"] for one in rounds) == [1, 1, 2, 2, 3, 3, 4, 4]
+        assert all(one["changed"] > 0 for one in rounds if one["point"] in {1, 3, 4})
+        assert all(one["sent"] <= 1.2 * one["changed"] + 4096 for one in rounds)
         assert said.lines[-1]["event"] == "report"
         assert said.lines[-1]["equal"] is True
         assert attached() == before
@@ -82,10 +97,23 @@ def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
         assert len(sources) == len(volumes) == 2
         for source, volume in zip(sources, volumes, strict=True):
             assert subprocess.run(["cmp", source, volume], check=False).returncode == 0
+        operator.typed("demo", "--dir", place).refused(ExistsError)
+    finally:
+        subprocess.run(["rm", "-rf", place], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount file systems.")
+def test_a_stranger_who_knows_the_specification_reads_what_was_shipped(
+    tmp_path: Path, operator: Shell
+) -> None:
+    place = tmp_path / "the demo"
+    said = operator.run("demo", "--json", "--offline", "--dir", place).fine()
+    try:
+        assert [one["step"] for one in said.lines if one["event"] == "demo"] == STEPS
+        sources = sorted(place.glob("*.img"))
         strangers = read_by_a_stranger(place, tmp_path / "strange")
         for source, image in zip(sources, strangers, strict=True):
             assert subprocess.run(["cmp", source, image], check=False).returncode == 0
-        operator.typed("demo", "--dir", place).refused(ExistsError)
     finally:
         subprocess.run(["rm", "-rf", place], check=True)
 
@@ -140,7 +168,7 @@ def test_a_demo_whose_file_system_cannot_be_made_leaves_no_loop_device(
                 raise ToolFailedError(f"{broken} failed")
             return run(program, *args)
 
-        monkeypatch.setattr(demo, "run", fails)
+        monkeypatch.setattr(demo_sources, "run", fails)
         before = attached()
         operator.typed("demo", "--dir", tmp_path / f"demo-{broken}").refused(ToolFailedError)
         assert attached() == before

@@ -5,99 +5,32 @@ operator's. That the restored volumes equal the sources is said only after ``cmp
 code of ours, has compared them byte by byte.
 """
 
-import json
 import os
 import secrets
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
 import click
 
 from appliance import jobs
-from appliance.block import PAGE, write_durably
+from appliance.block import write_durably
 from appliance.cli import ask, show, work
+from appliance.cli.demo_line import DemoLine
+from appliance.cli.demo_report import Report
+from appliance.cli.demo_sources import Made, attached, make_disks
 from appliance.errors import ExistsError, NeedRootError
 from appliance.events import Json
-from appliance.model import DiskId, JobId
+from appliance.model import JobId
 from appliance.run import run
 from appliance.seal import canary, canon, keys, statement, text
 from appliance.seal.identity import Device
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
 from appliance.state import State
-
-MB = 10**6
-MIB = 1 << 20
-_LARGEST = 32 * MB  # one file; many small ones are more like a server
-_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-_LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """One step of the demo: how long it took, how many bytes it was about, and what came of it."""
-
-    step: str
-    seconds: float
-    size: int
-    result: str
-
-
-@dataclass(slots=True)
-class Made:
-    """A source disk that the demo made. ``source`` is what is ingested: a loop device or the
-    image file.
-    """
-
-    machine: str
-    image: Path
-    source: str
-    content: int
-    disk: DiskId
-
-
-@dataclass(slots=True)
-class Report:
-    as_lines: bool
-    steps: list[StepReport] = field(default_factory=list)
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[int, str], None]]:
-        """Time a step; the body says at its end how many bytes it was about and what came of
-        it.
-        """
-        told: list[tuple[int, str]] = []
-        if not self.as_lines:
-            show.line(f"== {name}")
-        start = time.monotonic()
-        yield lambda size, result: told.append((size, result))
-        spent = time.monotonic() - start
-        size, result = told[-1] if told else (0, "")
-        done = StepReport(name, round(spent, 2), size, result)
-        self.steps.append(done)
-        if self.as_lines:
-            show.record({"event": "demo", **asdict(done)})
-
-    def show(self) -> None:
-        show.line()
-        body = [
-            (
-                one.step,
-                f"{one.seconds:.1f} s",
-                show.size(one.size) if one.size else "",
-                f"{show.size(one.size / one.seconds)}/s" if one.size and one.seconds else "",
-                one.result,
-            )
-            for one in self.steps
-        ]
-        show.table(("STEP", "TIME", "BYTES", "RATE", "RESULT"), body)
 
 
 @click.command()
@@ -108,12 +41,13 @@ class Report:
     type=click.Path(path_type=Path),
     help="Where to work; default: a temporary directory.",
 )
+@click.option("--offline", is_flag=True, help="End where the volumes are restored and compared.")
 @ask.as_json
-def demo(keep: bool, place: Path | None, as_lines: bool) -> None:
-    """Migrate two servers' disks, made of this machine's own files: ingest, seal, ship, verify,
-    restore, check.
+def demo(keep: bool, place: Path | None, offline: bool, as_lines: bool) -> None:
+    """Migrate two servers, made of this machine's own files: ingest, seal, ship, verify, restore,
+    check; then catch up with what they go on writing, until they are stopped.
 
-    Needs root, for it mounts file systems; takes about a minute and 3 GB in a temporary directory.
+    Needs root, for it mounts file systems; takes about a minute and 5 GB in a temporary directory.
     """
     if os.geteuid() != 0:
         raise NeedRootError("The demo makes and mounts file systems, which only root may do")
@@ -126,15 +60,14 @@ def demo(keep: bool, place: Path | None, as_lines: bool) -> None:
             stack.callback(run, "rm", "-rf", str(base))
         report = Report(as_lines)
         started = time.monotonic()
-        Demo(base, report, stack).run()
+        Demo(base, report, stack).run(offline=offline)
         if as_lines:
             total = round(time.monotonic() - started, 2)
             show.record({"event": "report", "seconds": total, "equal": True})
         else:
             report.show()
-            show.line(
-                f"Two disks went through in {time.monotonic() - started:.0f} s; every byte arrived"
-            )
+            spent = time.monotonic() - started
+            show.line(f"Two servers went through in {spent:.0f} s; every byte arrived")
             if keep or place is not None:
                 show.line(f"Kept in {base}")
 
@@ -151,7 +84,7 @@ class Demo:
         self._device = stack.enter_context(State(self._device_home))
         self._operator = stack.enter_context(State(self._operator_home))
 
-    def run(self) -> None:
+    def run(self, *, offline: bool) -> None:
         disks = self._make_disks()
         operator, recovery = self._make_keys()
         store = self._shipment(operator, recovery)
@@ -160,53 +93,22 @@ class Demo:
         arrived = self._ship(store)
         self._verify(arrived, label)
         volumes = self._restore(arrived, label, operator)
-        self._compare(disks, volumes)
+        self._compare("compare byte by byte (cmp)", disks, volumes)
+        if offline:
+            return
+        DemoLine(self._base, self._report, self._stack, self._operator, disks).run()
+        self._compare("compare byte by byte again (cmp)", disks, volumes)
 
     # --- the sources ---
 
     def _make_disks(self) -> list[Made]:
         with self._report.step("make two source disks") as told:
-            files = real_files()
-            web = self._disk("web01", 900, [(_ESP, 64), (_LINUX, 0)], files, 360 * MB)
-            data = self._disk("db01", 700, [(_LINUX, 0)], files, 200 * MB)
+            web, data = make_disks(self._base)
             web.source = self._stack.enter_context(attached(web.image, "--read-only"))
             told(
                 web.content + data.content, f"{web.source} (a disk), {data.image.name} (an image)"
             )
         return [web, data]
-
-    def _disk(
-        self,
-        machine: str,
-        mib: int,
-        parts: list[tuple[str, int]],
-        files: Iterator[Path],
-        content: int,
-    ) -> Made:
-        """A GPT disk whose last partition is filled with real files; a first one of 64 MiB is
-        an ESP.
-        """
-        image = self._base / f"{machine}.img"
-        with image.open("wb") as file:
-            file.truncate(mib * MIB)
-        script = self._base / f"{machine}.sfdisk"
-        lines = [
-            f"size={size}MiB, type={kind}" if size else f"type={kind}" for kind, size in parts
-        ]
-        script.write_text("label: gpt\n" + "\n".join(lines) + "\n")
-        run("sh", "-c", 'sfdisk --quiet "$1" < "$2"', "sh", str(image), str(script))
-        listed = json.loads(run("sfdisk", "--json", str(image)))["partitiontable"]["partitions"]
-        start, size = listed[-1]["start"] * 512, listed[-1]["size"] * 512
-        if len(parts) > 1:
-            _fill_esp(image, listed[0]["start"] * 512)
-        place = self._base / f"{machine}.mnt"
-        place.mkdir()
-        window = ("--offset", str(start), "--sizelimit", str(size))
-        with attached(image, *window) as node:
-            run("mkfs.ext4" if len(parts) > 1 else "mkfs.xfs", "-q", node)
-            with mounted(node, place):
-                written = fill(place, files, content)
-        return Made(machine, image, str(image), written, DiskId(os.urandom(16).hex()))
 
     # --- on the device ---
 
@@ -318,100 +220,16 @@ class Demo:
             size = sum(cast("int", one["size"]) for one in found)
             told(
                 size,
-                f"{sum(cast('int', one['blocks']) for one in found)} blocks read back, all right",
+                f"{sum(cast('int', one['blocks']) for one in found)} blocks read back; roots "
+                + ", ".join(f"{str(one['root'])[:16]}..." for one in found),
             )
         return {str(one["disk"]): one for one in found}
 
-    def _compare(self, disks: list[Made], volumes: dict[str, dict[str, Json]]) -> None:
-        with self._report.step("compare byte by byte (cmp)") as told:
-            digests = []
+    def _compare(self, name: str, disks: list[Made], volumes: dict[str, dict[str, Json]]) -> None:
+        with self._report.step(name) as told:
             for one in disks:
-                found = volumes[one.disk]
-                run("cmp", str(one.image), str(found["location"]), timeout=600)
-                digests.append(f"{one.machine} {str(found['root'])[:16]}...")
-            told(
-                sum(one.image.stat().st_size for one in disks),
-                f"equal; manifest roots {', '.join(digests)}",
-            )
+                run("cmp", str(one.image), str(volumes[one.disk]["location"]), timeout=600)
+            told(sum(one.image.stat().st_size for one in disks), "equal")
 
     def _watch(self, state: State, job: JobId, name: str) -> None:
         work.watch(state, job, as_lines=self._report.as_lines, name=name)
-
-
-@contextmanager
-def attached(image: Path, *how: str) -> Iterator[str]:
-    """A loop device over the image; detached at the end, whatever came between."""
-    node = run("losetup", "--find", "--show", *how, str(image)).strip()
-    try:
-        yield node
-    finally:
-        run("losetup", "--detach", node)
-
-
-@contextmanager
-def mounted(node: str, place: Path) -> Iterator[None]:
-    run("mount", node, str(place))
-    try:
-        yield
-    finally:
-        run("umount", str(place))
-
-
-def real_files() -> Iterator[Path]:
-    """The regular files of /usr and of the running environment, without end: the second time
-    round they are edited.
-    """
-    places = [Path("/usr"), Path(sys.prefix)]
-    while True:
-        for place in places:
-            for folder, _, names in os.walk(place):
-                for name in names:
-                    path = Path(folder, name)
-                    if (
-                        not path.is_symlink()
-                        and path.is_file()
-                        and PAGE <= path.stat().st_size <= _LARGEST
-                    ):
-                        yield path
-
-
-def fill(mounted: Path, files: Iterator[Path], content: int) -> int:
-    """Copy files until ``content`` bytes are there; a file that came by before gets edited.
-    Returns the bytes written.
-    """
-    written = 0
-    while written < content:
-        source = next(files)
-        target = mounted / str(source).lstrip("/")
-        edits = 0
-        while target.exists():
-            edits += 1
-            target = target.with_name(f"{source.name}.{edits}")
-        data = source.read_bytes()
-        if edits:
-            data = f"edited {edits} times\n".encode() + data
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        written += len(data)
-    return written
-
-
-def _fill_esp(image: Path, start: int) -> None:
-    """A FAT file system made without the kernel: it may not know FAT."""
-    drive = f"{image}@@{start}"
-    run(
-        "mformat",
-        "-i",
-        drive,
-        "-T",
-        str(64 * MIB // 512),
-        "-h",
-        "255",
-        "-s",
-        "63",
-        "-v",
-        "ESP",
-        "::",
-    )
-    run("mmd", "-i", drive, "::/EFI", "::/EFI/BOOT")
-    run("mcopy", "-i", drive, "/bin/sh", "::/EFI/BOOT/BOOTX64.EFI")
