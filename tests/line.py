@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -163,6 +163,7 @@ class Machine:
         form: Form = Form.FUZZY,
         port: int | None = None,
         patience: float = 20.0,
+        settled: Callable[[], object] = lambda: None,
     ) -> Figures:
         one = Round(
             self.line(port, patience),
@@ -171,7 +172,7 @@ class Machine:
             self.stop.is_set,
             form,
         )
-        return one.run(parts, 1_790_000_000)
+        return one.run(parts, 1_790_000_000, settled)
 
     @contextmanager
     def channel(self) -> Iterator[Channel]:
