@@ -123,9 +123,9 @@ class TwoEnds:
         for index in unknown:
             manifest.set(index, zero_digest(0), State.UNKNOWN)
             content[index * BLOCK : (index + 1) * BLOCK] = bytes(manifest.length(index))
-        Proved(self.gate_home, ORIGIN).keep(spec, manifest)
         volume = VolumeSpec(f"{machine}-{disk[:8]}", len(data), len(data), spec.disk, 0, ORIGIN)
-        self.target.ensure_volume(volume)
+        ident = self.target.ensure_volume(volume).id
+        Proved(self.gate_home, ORIGIN, ident if unknown else "").keep(spec, manifest)
         with self.target.attach(volume) as attached:
             attached.pwrite(0, memoryview(bytes(content)))
             attached.flush()

@@ -93,7 +93,7 @@ class Replicas:
     def _held(self, info: VolumeInfo) -> Held | None:
         place = self._home / "replicas" / info.id
         if not (place / ABOUT).exists():
-            spec, proved = info.spec, Proved(self._home, info.spec.origin)
+            spec, proved = info.spec, self._proved(info)
             if info.state not in _ADOPTED or not proved.has(spec.disk, spec.point):
                 return None
             base = proved.manifest(spec.disk, spec.point)
@@ -102,6 +102,16 @@ class Replicas:
             about = About(proved.spec(spec.disk, spec.point), spec, base.block_size)
             adopt(place, about, base)
         return Held(read_about(place), info, place)
+
+    def _proved(self, info: VolumeInfo) -> Proved:
+        """What was proved of the volume's disk here; of one that lacks blocks, or did, it is true
+        of that volume only.
+        """
+        all_of_it = Proved(self._home, info.spec.origin)
+        own = Proved(self._home, info.spec.origin, info.id)
+        known = all_of_it.has(info.spec.disk, info.spec.point)
+        lacks = info.state is VolumeState.HURT
+        return own if lacks or (info.state is VolumeState.REPLICA and not known) else all_of_it
 
     def _surveyed(self, spec: VolumeSpec, like: Manifest) -> Manifest:
         """The manifest of what the volume holds now."""

@@ -22,7 +22,12 @@ from appliance.model import DiskId, PointSpec, Stop
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry, Kind
 from appliance.seal.papers import Contents, DiskContents, read_contents
-from appliance.seal.pointmap import PointMap, build, refuse_other_index
+from appliance.seal.pointmap import (
+    PointMap,
+    build,
+    build_despite_damage,
+    refuse_other_index,
+)
 from appliance.seal.readback import Tally, each, readers_for
 from appliance.seal.scan import PackInfo, PackReader
 from appliance.seal.store import PointPacks, by_point
@@ -52,13 +57,23 @@ class StoredDisk:
 
         What it says is proved only by reading the packs: ``open_all``, or a restore.
         """
+        self._refuse_other_packs()
+        return self._agreed(build(self.packs, key, stop))
+
+    def open_despite_damage(self, key: PrivateKey, stop: Stop = lambda: False) -> PointMap:
+        """As ``open``, but what packs tell whose index cannot be had is unknown."""
+        self._refuse_other_packs()
+        return self._agreed(build_despite_damage(self.packs, key, self.spec, stop))
+
+    def _refuse_other_packs(self) -> None:
         listed, packs = self.listed, self.packs
         if listed and (listed.packs != packs.ids or listed.complete != packs.complete):
             raise PackMissingError(f"Disk {packs.disk}: its packs are not those the contents list")
-        found = build(packs, key, stop)
-        if listed and not _agrees(listed, found):
+
+    def _agreed(self, found: PointMap) -> PointMap:
+        if self.listed and not _agrees(self.listed, found):
             raise SealDamagedError(
-                f"Disk {packs.disk}: contents and disk head tell different facts"
+                f"Disk {self.disk}: contents and disk head tell different facts"
             )
         return found
 
@@ -122,21 +137,30 @@ def _points(sealed: Sealed) -> tuple[PointPacks, ...]:
 
 
 def open_each(
-    disks: Iterable[StoredDisk], key: PrivateKey, opened: Callable[[PointMap], object]
+    disks: Iterable[StoredDisk],
+    key: PrivateKey,
+    opened: Callable[[PointMap], object],
+    *,
+    despite_damage: bool = False,
 ) -> Findings:
     """Open the disks one by one, ``opened`` hearing of each; those that refuse are told."""
     findings = Findings()
+    how = StoredDisk.open_despite_damage if despite_damage else StoredDisk.open
     for one in disks:
-        if (found := _opened(one, key, findings)) is not None:
+        if (found := _opened(one, key, findings, how)) is not None:
             opened(found)
     return findings
 
 
 def _opened(
-    disk: StoredDisk, key: PrivateKey, findings: Findings, stop: Stop = lambda: False
+    disk: StoredDisk,
+    key: PrivateKey,
+    findings: Findings,
+    how: Callable[[StoredDisk, PrivateKey, Stop], PointMap],
+    stop: Stop = lambda: False,
 ) -> PointMap | None:
     try:
-        return disk.open(key, stop)
+        return how(disk, key, stop)
     except StoppedError:
         raise
     except MotionGearError as exc:
@@ -169,7 +193,7 @@ def open_all(
     for disk in disks:
         emit(Step("open", f"disk {disk.disk}, {len(disk.packs.packs)} packs"))
         hurt = Findings()
-        found = _opened(disk, key, hurt, stop)
+        found = _opened(disk, key, hurt, StoredDisk.open, stop)
         _Sweep(sealed, key, disk, found, hurt, tally, stop).run()
         findings.problems += hurt.problems
         if found is not None and not hurt.problems:

@@ -21,14 +21,17 @@ from appliance.errors import (
     RecordDamagedError,
     RecordOrderError,
     StoppedError,
+    StoreRefusedError,
+    WrongKeyError,
 )
-from appliance.model import PackId, PointSpec, Stop, block_count
+from appliance.model import Digest, PackId, PointSpec, Stop, block_count
 from appliance.seal.cut import zero_digest
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import (
     CONTENT_KINDS,
     Entry,
     Kind,
+    PackHead,
     PackState,
     entries_digest,
     parse_ranges,
@@ -42,6 +45,7 @@ from appliance.seal.store import PointPacks
 _NUMBER_BITS = 20
 _ZERO = 1  # below the first code: pack places count from 1
 _CODE = 1 << _NUMBER_BITS
+UNKNOWN_DIGEST = Digest(bytes(32))
 _BLOCK_MEMORY = ENTRY + 8 + 32
 
 
@@ -57,9 +61,11 @@ class PointMap:
         self.manifest = Manifest(packs.disk, packs.point, block_size, spec.facts.size)
         self.end: PointEnd | None = None
         self.indexes: dict[PackId, bytes] = {}  # what each pack's index said, as a digest
+        self.lost: dict[PackId, MotionGearError] = {}  # packs that tell nothing, and why
         self._bad = Ranges()
         self._place = 0
         self._next = 0  # the block that the next content record must begin with
+        self._gap: int | None = None  # what lost packs may have told of begins here
         self._seen = bytearray()  # digests of the pack's block records, by number
         self._stored: dict[PackId, tuple[int, bytearray]] = {}  # what references may name
         self._blocks = self.manifest.blocks
@@ -102,17 +108,48 @@ class PointMap:
         """The records taken from now on are those of the point's next pack, which takes over where
         the one before it ended; only a new session may begin at block 0 instead.
         """
-        packs = self.packs.packs
-        head = packs[self._place].head
-        if head.start != self._next and (head.start or head.sequence):
+        head = self.packs.packs[self._place].head
+        if self._gap is not None:
+            self._close_gap(self._gap, head)
+        elif head.start != self._next and (head.start or head.sequence):
             raise RecordOrderError(f"it takes over at block {head.start}, not {self._next}")
         self._next = head.start
-        if self._place and packs[self._place - 1].torn:
-            self._stored.popitem()
+        self._forget_torn()
         self._seen = bytearray()
-        self._stored[packs[self._place].head.pack] = (self._place + 1, self._seen)
+        self._stored[head.pack] = (self._place + 1, self._seen)
         self._place += 1
         self.end = None
+
+    def lose_pack(self, why: MotionGearError) -> None:
+        """The point's next pack tells nothing: what it may have told of is unknown, up to where
+        the next pack takes over. A session may have begun anew at block 0; that this one did not,
+        only its lost pack says.
+        """
+        head = self.packs.packs[self._place].head
+        first = self._next if head.sequence else 0
+        self._gap = first if self._gap is None else min(first, self._gap)
+        self._forget_torn()
+        self.lost[head.pack] = why
+        self._place += 1
+        self.end = None
+
+    def _close_gap(self, first: int, head: PackHead) -> None:
+        if head.sequence and head.start < first:
+            raise RecordOrderError(f"it takes over at block {head.start}, before {first}")
+        self._forget(first, head.start)
+        self._gap = None
+
+    def _forget(self, first: int, end: int) -> None:
+        size = self.manifest.block_size
+        self._bad.remove(first * size, end * size)
+        for index in range(first, end):
+            self._winners[index] = 0
+            self.manifest.set(index, UNKNOWN_DIGEST, State.UNKNOWN)
+
+    def _forget_torn(self) -> None:
+        """Nothing refers to a block of a torn pack."""
+        if self._place and (before := self.packs.packs[self._place - 1]).torn:
+            self._stored.pop(before.head.pack, None)
 
     def end_pack(self, cursor: int) -> None:
         """The pack's last checkpoint must say how far its records came."""
@@ -142,6 +179,9 @@ class PointMap:
         if head.plain != self.manifest.length(head.index):
             raise RecordDamagedError(f"Record {entry.number} has the wrong length for its block")
         if head.kind is Kind.REFERENCE:
+            if head.target in self.lost:
+                self._forget(head.index, head.index + 1)
+                return
             self._winners[head.index] = self._target(entry)
         else:
             self._winners[head.index] = self._place * _CODE + entry.number
@@ -170,6 +210,8 @@ class PointMap:
         not.
         """
         size = self.manifest.block_size
+        if self._gap is not None:
+            self._forget(self._gap, self._blocks)
         for offset, length in self._bad:
             for index in range(offset // size, block_count(offset + length, size)):
                 digest, state = self.manifest[index]
@@ -214,32 +256,81 @@ def build(packs: PointPacks, key: PrivateKey, stop: Stop = lambda: False) -> Poi
     check_sequence(packs)
     found: PointMap | None = None
     for info in packs.packs:
-        if stop():
-            raise StoppedError("Reading the indexes was stopped")
-        with PackReader(info.path, key) as reader:
-            try:
-                found = _take_pack(found, packs, info, reader)
-            except MotionGearError as exc:
-                raise named(exc, info.path) from exc
+        found = _with_pack(found, packs, info, key, stop)
     assert found is not None
     found.finish()
     return found
+
+
+def build_despite_damage(
+    packs: PointPacks, key: PrivateKey, told: PointSpec | None, stop: Stop = lambda: False
+) -> PointMap:
+    """As ``build``, but a pack whose index cannot be had, or does not fit between the others, is
+    lost: what it may have told of is unknown. ``told`` is what the contents tell of the disk, if
+    they do; the first disk head need not be had then.
+    """
+    check_sequence(packs)
+    spec = told or _told_by_any(packs, key)
+    lost: dict[PackId, MotionGearError] = {}
+    while True:
+        found, known = _begun(packs, spec), len(lost)
+        _take_all(found, lost, packs, key, stop)
+        if len(lost) == known:
+            found.finish()
+            return found
+
+
+def _take_all(
+    found: PointMap,
+    lost: dict[PackId, MotionGearError],
+    packs: PointPacks,
+    key: PrivateKey,
+    stop: Stop,
+) -> None:
+    """Take all packs but those that are lost; ends with the first that is found to be, since it
+    was believed half way: the map is then to be begun anew.
+    """
+    for info in packs.packs:
+        if (why := lost.get(info.head.pack)) is not None:
+            found.lose_pack(why)
+            continue
+        try:
+            _with_pack(found, packs, info, key, stop)
+        except (StoreRefusedError, WrongKeyError) as exc:
+            lost[info.head.pack] = exc
+            return
+
+
+def _told_by_any(packs: PointPacks, key: PrivateKey) -> PointSpec:
+    """The first disk head that can be had; raises why the first of all cannot."""
+    refused: list[MotionGearError] = []
+    for info in packs.packs:
+        try:
+            with PackReader(info.path, key) as reader:
+                return _disk_head(packs, info, reader, reader.entries(info))
+        except (StoreRefusedError, WrongKeyError) as exc:
+            refused.append(named(exc, info.path))
+    raise refused[0]
+
+
+def _with_pack(
+    found: PointMap | None, packs: PointPacks, info: PackInfo, key: PrivateKey, stop: Stop
+) -> PointMap:
+    if stop():
+        raise StoppedError("Reading the indexes was stopped")
+    with PackReader(info.path, key) as reader:
+        try:
+            return _take_pack(found, packs, info, reader)
+        except MotionGearError as exc:
+            raise named(exc, info.path) from exc
 
 
 def _take_pack(
     found: PointMap | None, packs: PointPacks, info: PackInfo, reader: PackReader
 ) -> PointMap:
     entries = reader.entries(info)
-    if reader.head != info.head:
-        raise ForeignPackError("it was exchanged while it was read")
-    if not entries or entries[0].head.kind is not Kind.DISK_HEAD:
-        raise RecordDamagedError("it does not begin with a disk head")
-    spec = read_disk_head(bytes(reader.record(entries[0]).payload), info.head.block_size)
-    if (spec.disk, spec.point) != (packs.disk, packs.point):
-        raise ForeignPackError("its disk head names another disk than its public head")
-    if found is None:
-        refuse_larger_than_memory(spec, info.head.block_size)
-        found = PointMap(packs, spec, info.head.block_size)
+    spec = _disk_head(packs, info, reader, entries)
+    found = found or _begun(packs, spec)
     if spec.facts.size != found.spec.facts.size:
         raise RecordDamagedError("its disk head tells of another size than the packs before it")
     found.begin_pack()
@@ -250,6 +341,26 @@ def _take_pack(
     if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
         raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
     return found
+
+
+def _disk_head(
+    packs: PointPacks, info: PackInfo, reader: PackReader, entries: Sequence[Entry]
+) -> PointSpec:
+    """What the pack's first record tells of the disk that its public head names."""
+    if reader.head != info.head:
+        raise ForeignPackError("it was exchanged while it was read")
+    if not entries or entries[0].head.kind is not Kind.DISK_HEAD:
+        raise RecordDamagedError("it does not begin with a disk head")
+    spec = read_disk_head(bytes(reader.record(entries[0]).payload), info.head.block_size)
+    if (spec.disk, spec.point) != (packs.disk, packs.point):
+        raise ForeignPackError("its disk head names another disk than its public head")
+    return spec
+
+
+def _begun(packs: PointPacks, spec: PointSpec) -> PointMap:
+    block_size = packs.last.head.block_size
+    refuse_larger_than_memory(spec, block_size)
+    return PointMap(packs, spec, block_size)
 
 
 def refuse_larger_than_memory(spec: PointSpec, block_size: int) -> None:

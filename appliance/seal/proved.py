@@ -1,7 +1,8 @@
 """Manifests that were proved here by reading every pack they speak of, and what is known of their
 disks: the base of every check and every replica.
 
-``<home>/manifests/<seal root>/<disk>-<point>.manifest``, and beside it the disk head.
+``<home>/manifests/<seal root>/<disk>-<point>.manifest``, and beside it the disk head. What is
+known of a volume that lacks blocks is true of no other: it has a directory of its own.
 """
 
 from pathlib import Path
@@ -13,10 +14,12 @@ from appliance.seal.papers import parse_disk_head, write_disk_head
 
 
 class Proved:
-    """The manifests of one sealed store; ``root`` is its seal's, in hex."""
+    """The manifests of one sealed store; ``root`` is its seal's, in hex. With ``volume``, the id
+    of one that lacks blocks: what that one holds.
+    """
 
-    def __init__(self, home: Path, root: str) -> None:
-        self._place = home / "manifests" / root
+    def __init__(self, home: Path, root: str, volume: str = "") -> None:
+        self._place = home / "manifests" / root / volume
 
     def keep(self, spec: PointSpec, manifest: Manifest) -> None:
         """The manifest comes last: where it is, all is."""
