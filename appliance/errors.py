@@ -284,6 +284,18 @@ class VolumeBusyError(MotionGearError):
     todo = "Wait for that job, or stop it (`motiongear jobs list` shows it); then try again."
 
 
+class RestoredHurtError(MotionGearError):
+    """The volume lacks blocks, and says so; all others are right."""
+
+    name = "restored-hurt"
+    code = 69
+    safe = "Every other block was read back and is right; the volume is not to be booted yet."
+    todo = (
+        "Catch up from the source: the first round sends these blocks. Or restore again from "
+        "another copy of the packs."
+    )
+
+
 # --- the workflow --------------------
 
 

@@ -215,11 +215,11 @@ class Window:
         zero = held.digest == zero_digest(len(block))
         if zero and not bad:
             self._patch(index, bytes([Piece.ZERO]) * len(pieces_of(len(block))))
-        elif known is State.UNKNOWN or bad:
+        elif bad:
             self._patch(index, self._marked(held, None))
         elif known is State.ZERO:
             self._patch(index, self._marked(held, ()))
-        else:
+        else:  # also an unknown one: what a damaged pack has left there may well be the block
             self._to_ask.append(index)
             if len(self._to_ask) >= _ASK_AT:
                 self._ask()

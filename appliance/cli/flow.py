@@ -238,6 +238,11 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
 )
 @click.option("--plan", "plan_only", is_flag=True, help="Show what would be done, write nothing.")
 @click.option("--loop", is_flag=True, help="Attach the restored volumes to loop devices.")
+@click.option(
+    "--accept-damage",
+    is_flag=True,
+    help="Restore all but what damaged packs tell; catch-up sends it from the source.",
+)
 @ask.pins
 @click.option(
     "--key", "key_file", required=True, type=click.Path(path_type=Path), help="A private key file."
@@ -252,6 +257,7 @@ def restore(
     volumes: tuple[str, ...],
     plan_only: bool,
     loop: bool,
+    accept_damage: bool,
     device: str,
     root: str,
     recipients: tuple[str, ...],
@@ -275,7 +281,7 @@ def restore(
         sealed = verification.inspect(found.path, pins, Accepted(opened.home))
         goal = jobs.target_for(target, place)
         loops = _loops(goal) if loop else None
-        made = plans.make(sealed, key, goal, dict(chosen))
+        made = plans.make(sealed, key, goal, dict(chosen), accept_damage=accept_damage)
         if not as_lines:
             _show_plan(made)
         elif plan_only:
@@ -291,6 +297,7 @@ def restore(
             root=root,
             recipients=recipients,
             limits=limits,
+            accept_damage=accept_damage,
         )
         job = work.begin(opened, "restore", found.head.shipment, f"restore to {place}", spec, key)
         work.stay(opened, job, as_lines=as_lines)
@@ -344,6 +351,8 @@ def _show_plan(made: plans.Plan) -> None:
         for one in made.disks
     ]
     show.table(("MACHINE", "SERIAL", "SIZE", "VOLUME"), body)
+    for lost in (why for one in made.disks for why in one.map.lost.values()):
+        show.line(f"Damaged: {lost.what}; what it told of will be unknown")
     for left in made.left_out:
         show.line(f"Left out: disk {left.disk} is incomplete")
 

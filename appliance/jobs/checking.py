@@ -11,6 +11,7 @@ from appliance.errors import (
     BadInputError,
     CheckFailedError,
     MotionGearError,
+    RestoredHurtError,
     StoppedError,
     VolumeMissingError,
 )
@@ -20,7 +21,7 @@ from appliance.jobs.plugins import target_for
 from appliance.jobs.spec import CheckSpec, ReplicaCheckSpec, VerifySpec
 from appliance.jobs.verifying import verify_store
 from appliance.model import Digest, Target, VolumeInfo, VolumeSpec, VolumeState
-from appliance.restore.check import Check, Checked, byte_ranges, refuse_wrong
+from appliance.restore.check import Check, Checked, byte_ranges, refuse_hurt, refuse_wrong
 from appliance.seal import verify
 from appliance.seal.manifest import Manifest, State
 from appliance.seal.proved import Proved
@@ -49,7 +50,9 @@ def check_replicas(spec: ReplicaCheckSpec, desk: Desk) -> None:
 
 
 def _check_replica(desk: Desk, target: Target, held: Held) -> None:
-    """A block that is wrong is unknown from now on: the next round sends it."""
+    """A block that is wrong is unknown from now on: the next round sends it, with those that were
+    unknown before.
+    """
     manifest = Manifest.load(held.place / MANIFEST, writing=True)
     checked = _compare(desk, target, manifest, held.about.volume)
     if checked.wrong:
@@ -59,28 +62,42 @@ def _check_replica(desk: Desk, target: Target, held: Held) -> None:
         manifest.flush()
         target.tag(held.about.volume, VolumeState.BAD)
     _tell(desk, checked, manifest, held.about.volume, held.info.location)
+    if checked.unknown:
+        refuse_hurt(checked, manifest, held.about.volume.name)
 
 
 def _check_known(desk: Desk, target: Target, info: VolumeInfo) -> None:
-    if info.state in {VolumeState.PARTIAL, VolumeState.HURT}:
+    if info.state is VolumeState.PARTIAL:
         raise CheckFailedError(f"Volume {info.spec.name} was not restored to its end")
     held = Replicas(desk.home, target).kept(info)
     if held is not None:
         _check_replica(desk, target, held)
         return
-    proved = Proved(desk.home, info.spec.origin)
+    own = info.id if info.state is VolumeState.HURT else ""
+    proved = Proved(desk.home, info.spec.origin, own)
     if not proved.has(info.spec.disk, info.spec.point):
         raise BadInputError(
             f"The manifest of disk {info.spec.disk} is not known here",
             todo="Give --key: it is then derived from the store.",
         )
-    check_volume(desk, target, proved.manifest(info.spec.disk, info.spec.point), info.spec)
+    whole = VolumeState.HURT if own else VolumeState.CHECKED
+    found = proved.manifest(info.spec.disk, info.spec.point)
+    check_volume(desk, target, found, info.spec, whole)
 
 
-def check_volume(desk: Desk, target: Target, manifest: Manifest, spec: VolumeSpec) -> None:
+def check_volume(
+    desk: Desk,
+    target: Target,
+    manifest: Manifest,
+    spec: VolumeSpec,
+    right: VolumeState = VolumeState.CHECKED,
+) -> None:
+    """Compare, and say on the volume what came of it; ``right`` when no block is wrong."""
     checked = _compare(desk, target, manifest, spec)
-    info = target.tag(spec, VolumeState.BAD if checked.wrong else VolumeState.CHECKED)
+    info = target.tag(spec, VolumeState.BAD if checked.wrong else right)
     _tell(desk, checked, manifest, spec, info.location)
+    if right is VolumeState.HURT:
+        refuse_hurt(checked, manifest, spec.name)
 
 
 def _compare(desk: Desk, target: Target, manifest: Manifest, spec: VolumeSpec) -> Checked:
@@ -99,6 +116,7 @@ def _tell(
         "size": manifest.size,
         "blocks": checked.blocks,
         "wrong": cast("list[Json]", ranges),
+        "unknown": checked.unknown,
         "root": manifest.root().hex(),
     }
     desk.emit(Result("check", figures))
@@ -115,4 +133,5 @@ def all_checked(checks: Iterable[Callable[[], None]]) -> None:
             raise
         except MotionGearError as exc:
             wrong.append(exc)
+    wrong.sort(key=lambda exc: isinstance(exc, RestoredHurtError))  # what is wrong comes first
     verify.Findings(wrong).refuse()

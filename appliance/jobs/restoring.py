@@ -1,10 +1,13 @@
-"""Restore: plan, make the volumes, replay the packs onto them, check every block."""
+"""Restore: plan, make the volumes, replay the packs onto them, check every block.
 
+Where damage was accepted, a volume that lacks blocks is *hurt*, which says that catch-up has to
+send them; it is restored again like one that was not restored to its end.
+"""
+
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from appliance.catchup.replicas import Replicas
 from appliance.errors import StoreRefusedError, VolumeForeignError
@@ -15,12 +18,17 @@ from appliance.jobs.plugins import target_for
 from appliance.jobs.spec import RestoreSpec
 from appliance.model import DiskId, PackId, Target, Volume, VolumeInfo, VolumeState
 from appliance.rate import Throttle, parse_limit
+from appliance.restore.hurt import Hurt, believed
 from appliance.restore.plan import Plan, PlannedDisk, make
 from appliance.restore.replay import Replay
 from appliance.seal import verify
 from appliance.seal.accepted import Accepted
+from appliance.seal.manifest import Manifest
 from appliance.seal.proved import Proved
 from appliance.state import State
+
+_WHOLE = frozenset({VolumeState.RESTORED, VolumeState.CHECKED})
+_LACKING = frozenset({VolumeState.PARTIAL, VolumeState.BAD, VolumeState.HURT})
 
 
 def restore(spec: RestoreSpec, desk: Desk) -> None:
@@ -29,32 +37,48 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     desk.emit(Step("plan"))
     accepted = Accepted(desk.home)
     sealed = verify.inspect(Path(spec.store), pins, accepted)
-    plan = make(sealed, desk.need_key(), target, dict(spec.volumes))
+    chosen, accept_damage = dict(spec.volumes), spec.accept_damage
+    plan = make(sealed, desk.need_key(), target, chosen, accept_damage=accept_damage)
     desk.emit(Result("plan", plan_figures(plan)))
-    _refuse_replicas(Replicas(desk.home, target), plan, target)
+    _refuse_replicas(desk, plan, target)
     for one in plan.disks:
-        info = target.ensure_volume(one.volume)
-        whole = info.state in {VolumeState.RESTORED, VolumeState.CHECKED}
-        if info.state is VolumeState.BAD or (whole and not _proved(desk.home, one)):
-            desk.state.forget_replayed(info.id)
-            target.tag(one.volume, VolumeState.PARTIAL)
-    _replay(spec, desk, plan, target)
-    for one in plan.disks:
-        Proved(desk.home, one.volume.origin).keep(one.map.spec, one.map.manifest)
+        _make_ready(spec, desk, target, one)
+    hurt = _replay(spec, desk, plan, target)
+    ended = [_ended(desk, target, one, hurt) for one in plan.disks]
     all_checked(
-        partial(check_volume, desk, target, one.map.manifest, one.volume) for one in plan.disks
+        partial(check_volume, desk, target, found, one.volume, right)
+        for one, (found, right) in zip(plan.disks, ended, strict=True)
     )
     if sealed.trust is verify.Trust.AUTHENTIC:
         accepted.accept(sealed.seal)
 
 
-def _refuse_replicas(replicas: Replicas, plan: Plan, target: Target) -> None:
+def _make_ready(spec: RestoreSpec, desk: Desk, target: Target, one: PlannedDisk) -> None:
+    """Mark a volume that is to be written as partial. One that was proved whole stays so, whatever
+    has become of the store: damage that is accepted has nothing to add to it.
+    """
+    info = target.ensure_volume(one.volume)
+    if _whole(desk.home, info) and (spec.accept_damage or _proved(desk.home, one)):
+        return
+    if info.state in _WHOLE or info.state is VolumeState.BAD:
+        desk.state.forget_replayed(info.id)
+    if info.state is not VolumeState.PARTIAL:
+        target.tag(one.volume, VolumeState.PARTIAL)
+
+
+def _whole(home: Path, info: VolumeInfo) -> bool:
+    """Whether the volume was restored to its end and it is known here what it should hold."""
+    proved = Proved(home, info.spec.origin)
+    return info.state in _WHOLE and proved.has(info.spec.disk, info.spec.point)
+
+
+def _refuse_replicas(desk: Desk, plan: Plan, target: Target) -> None:
     """A replica that lacks blocks, or has wrong ones, is mended by a round: what is known of its
     rounds would not be true of what a restore leaves.
     """
-    wanted = {one.volume.name for one in plan.disks}
+    wanted, replicas = {one.volume.name for one in plan.disks}, Replicas(desk.home, target)
     for info in target.volumes():
-        lacks = info.state in {VolumeState.BAD, VolumeState.HURT}
+        lacks = info.state in _LACKING
         if info.spec.name in wanted and lacks and replicas.kept(info) is not None:
             raise VolumeForeignError(
                 f"Volume {info.spec.name} follows its source: a restore would undo the rounds it "
@@ -83,7 +107,8 @@ def _replayed(state: State, info: VolumeInfo, found: PlannedDisk) -> set[PackId]
     return set()
 
 
-def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> None:
+def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> Mapping[PackId, Hurt]:
+    """Write what is not written yet; returns the packs that are not to be believed."""
     throttle = Throttle([parse_limit(one) for one in spec.limits])
     with ExitStack() as attached:
         volumes: dict[DiskId, Volume] = {}
@@ -93,21 +118,49 @@ def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> None:
             volumes[one.volume.disk] = attached.enter_context(target.attach(one.volume))
             info = target.ensure_volume(one.volume)  # as it is now that no other job has it
             idents[one.volume.disk] = info.id
-            if info.state is VolumeState.PARTIAL:
-                done |= _replayed(desk.state, info, one)
-            else:
+            if _whole(desk.home, info):
                 done |= set(one.map.packs.ids)
+            else:
+                done |= _replayed(desk.state, info, one)
+        _refuse_replicas(desk, plan, target)  # a gate may have had one until it was attached
 
         def passed(disk: PlannedDisk, pack: PackId) -> None:
             desk.state.note_replayed(idents[disk.volume.disk], pack)
 
-        replay = Replay(plan, desk.need_key(), volumes, desk.emit, desk.stop, throttle)
+        key, accept_damage = desk.need_key(), spec.accept_damage
+        replay = Replay(
+            plan, key, volumes, desk.emit, desk.stop, throttle, accept_damage=accept_damage
+        )
         told = replay.run(done, passed)
-    for one in plan.disks:
-        if target.ensure_volume(one.volume).state is VolumeState.PARTIAL:
-            target.tag(one.volume, VolumeState.RESTORED)
-        desk.state.forget_replayed(idents[one.volume.disk])
-    desk.emit(Result("restore", cast("dict[str, Json]", asdict(told))))
+    figures: dict[str, Json] = {
+        "packs": told.packs,
+        "bytes_read": told.bytes_read,
+        "bytes_written": told.bytes_written,
+        "hurt": {pack: one.why.what for pack, one in told.hurt.items()},
+    }
+    desk.emit(Result("restore", figures))
+    return told.hurt
+
+
+def _ended(
+    desk: Desk, target: Target, one: PlannedDisk, hurt: Mapping[PackId, Hurt]
+) -> tuple[Manifest, VolumeState]:
+    """Say on the volume how far it has come; returns what it should hold, and the state it is in
+    when it does. What is known of it is kept first: a gate takes it up by its tag.
+    """
+    info, origin = target.ensure_volume(one.volume), one.volume.origin
+    proved = Proved(desk.home, origin)
+    if _whole(desk.home, info):
+        return proved.manifest(one.volume.disk, one.volume.point), VolumeState.CHECKED
+    if one.map.lost or not hurt.keys().isdisjoint(one.map.packs.ids):
+        found = believed(one.map, hurt)
+        Proved(desk.home, origin, info.id).keep(one.map.spec, found)
+        target.tag(one.volume, VolumeState.HURT)
+        return found, VolumeState.HURT
+    proved.keep(one.map.spec, one.map.manifest)
+    target.tag(one.volume, VolumeState.RESTORED)
+    desk.state.forget_replayed(info.id)
+    return one.map.manifest, VolumeState.CHECKED
 
 
 def plan_figures(plan: Plan) -> dict[str, Json]:
@@ -124,6 +177,7 @@ def plan_figures(plan: Plan) -> dict[str, Json]:
                 "volume": one.volume.name,
                 "size": one.volume.size,
                 "unreadable_bytes": sum(length for _, length in one.map.unreadable()),
+                "lost": {pack: why.what for pack, why in one.map.lost.items()},
             }
             for one in plan.disks
         ],

@@ -50,7 +50,7 @@ class VerifySpec:
 @dataclass(frozen=True, slots=True)
 class RestoreSpec:
     """Restore disks onto volumes and check them. ``volumes`` maps disks to volume names; empty:
-    all disks.
+    all disks. With ``accept_damage``, all but what damaged packs tell.
     """
 
     store: str
@@ -61,6 +61,7 @@ class RestoreSpec:
     root: str
     recipients: tuple[str, ...]
     limits: tuple[str, ...]
+    accept_damage: bool = False
 
 
 @dataclass(frozen=True, slots=True)

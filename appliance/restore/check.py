@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from appliance.block import aligned_buffer
 from appliance.errors import (
     CheckFailedError,
+    RestoredHurtError,
     StoppedError,
     TargetWriteError,
     VolumeTooSmallError,
@@ -16,7 +17,7 @@ from appliance.errors import (
 from appliance.events import Emit, Progress, Step
 from appliance.model import Stop, Volume
 from appliance.seal.cut import digest
-from appliance.seal.manifest import Manifest
+from appliance.seal.manifest import Manifest, State
 
 _MOST_NAMED = 20
 _BATCH = 64
@@ -25,11 +26,12 @@ _BATCH = 64
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What a check found: how many blocks, and which are wrong, as (first block, count). What
-    cannot be read is wrong too.
+    cannot be read is wrong too. Of ``unknown`` blocks nobody knows what they should be.
     """
 
     blocks: int
     wrong: tuple[tuple[int, int], ...]
+    unknown: int = 0
 
 
 class Check:
@@ -41,7 +43,9 @@ class Check:
         self._local = threading.local()
 
     def run(self) -> Checked:
-        """Read every block; raises StoppedError only. Whether all is well stands in the result."""
+        """Read every block that is known; raises StoppedError only. Whether all is well stands in
+        the result.
+        """
         manifest = self._manifest
         self._emit(Step("check", f"{manifest.blocks} blocks"))
         wrong: list[tuple[int, int]] = []
@@ -52,7 +56,7 @@ class Check:
                     _join(wrong, index)
                 done = min((first + _BATCH) * manifest.block_size, manifest.size)
                 self._emit(Progress("check", done, manifest.size))
-        return Checked(manifest.blocks, tuple(wrong))
+        return Checked(manifest.blocks, tuple(wrong), manifest.states()[State.UNKNOWN])
 
     def _batch(self, first: int) -> list[int]:
         if self._stop():
@@ -63,12 +67,15 @@ class Check:
     def _right(self, index: int) -> bool:
         if not hasattr(self._local, "buffer"):
             self._local.buffer = aligned_buffer(self._manifest.block_size)
+        expected, state = self._manifest[index]
+        if state is State.UNKNOWN:
+            return True
         piece: memoryview = self._local.buffer[: self._manifest.length(index)]
         try:
             self._volume.pread(index * self._manifest.block_size, piece)
         except (TargetWriteError, VolumeTooSmallError):
             return False
-        return digest(piece) == self._manifest[index][0]
+        return digest(piece) == expected
 
 
 def _join(wrong: list[tuple[int, int]], index: int) -> None:
@@ -83,6 +90,16 @@ def byte_ranges(checked: Checked, manifest: Manifest) -> Iterator[tuple[int, int
     for first, count in checked.wrong:
         start = first * manifest.block_size
         yield start, min(start + count * manifest.block_size, manifest.size) - 1
+
+
+def refuse_hurt(checked: Checked, manifest: Manifest, name: str) -> None:
+    """Refuse to call a volume whole that lacks blocks, or that a pack tells of which nobody can
+    believe: it may have told that all is different.
+    """
+    raise RestoredHurtError(
+        f"Volume {name} is not whole: of {checked.unknown} of the {checked.blocks} blocks of disk "
+        f"{manifest.disk} nobody knows what they are"
+    )
 
 
 def refuse_wrong(checked: Checked, manifest: Manifest, name: str) -> None:

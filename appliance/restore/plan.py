@@ -6,14 +6,26 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from appliance.errors import IncompleteDiskError, UnknownNameError, VolumeForeignError
+from appliance.errors import (
+    IncompleteDiskError,
+    MotionGearError,
+    PackDamagedError,
+    RecordDamagedError,
+    RecordOrderError,
+    UnknownNameError,
+    VolumeForeignError,
+)
 from appliance.model import DiskId, PointSpec, Target, VolumeSpec
 from appliance.seal.keys import PrivateKey
 from appliance.seal.manifest import State
 from appliance.seal.opening import StoredDisk, disks_of, open_each
 from appliance.seal.pointmap import PointMap
-from appliance.seal.verify import Sealed
+from appliance.seal.verify import Findings, Sealed
 
+ACCEPT = (
+    "Or restore all but what is damaged, with --accept-damage: catch-up then sends it from the "
+    "source."
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -54,7 +66,7 @@ def safe_name(spec: PointSpec) -> str:
 
 def _content(found: PointMap) -> int:
     states = found.manifest.states()
-    return (states[State.DATA] + states[State.UNREADABLE]) * found.manifest.block_size
+    return (found.manifest.blocks - states[State.ZERO]) * found.manifest.block_size
 
 
 def _chosen(disks: Sequence[StoredDisk], chosen: Mapping[str, str]) -> dict[DiskId, str]:
@@ -87,7 +99,41 @@ def _refuse_double(names: Sequence[str]) -> None:
             )
 
 
-def make(sealed: Sealed, key: PrivateKey, target: Target, chosen: Mapping[str, str]) -> Plan:
+def may_be_accepted(problem: MotionGearError) -> bool:
+    """Whether it is damage of a pack, which costs only what that pack tells."""
+    return isinstance(problem, PackDamagedError | RecordDamagedError | RecordOrderError)
+
+
+def _advice(findings: Findings, *, others: bool) -> str:
+    """What to do when a disk cannot be opened."""
+    if not findings.problems:
+        return ""
+    first = findings.problems[0]
+    todo = "Restore the other disks by name, with --map." if others else first.todo_now
+    return f"{todo} {ACCEPT}" if may_be_accepted(first) else todo
+
+
+def _planned(found: PointMap, names: Mapping[DiskId, str], origin: str) -> PlannedDisk:
+    spec = found.spec
+    volume = VolumeSpec(
+        name=names.get(spec.disk) or safe_name(spec),
+        size=spec.facts.size,
+        content=_content(found),
+        disk=spec.disk,
+        point=spec.point,
+        origin=origin,
+    )
+    return PlannedDisk(found, volume)
+
+
+def make(
+    sealed: Sealed,
+    key: PrivateKey,
+    target: Target,
+    chosen: Mapping[str, str],
+    *,
+    accept_damage: bool = False,
+) -> Plan:
     """Plan a restore of the chosen disks, or of all complete ones. Every refusal comes before
     any write; a disk that was not chosen refuses nothing.
     """
@@ -98,24 +144,10 @@ def make(sealed: Sealed, key: PrivateKey, target: Target, chosen: Mapping[str, s
     if chosen and left_out:
         raise IncompleteDiskError(f"Disk {left_out[0].disk} was not ingested to its end")
     maps: list[PointMap] = []
-    findings = open_each((one for one in wanted if one.packs.complete), key, maps.append)
-    if findings.problems and maps and not chosen:
-        findings.refuse(todo="Restore the other disks by name, with --map.")
-    findings.refuse()
-    planned = tuple(
-        PlannedDisk(
-            one,
-            VolumeSpec(
-                name=names.get(one.spec.disk) or safe_name(one.spec),
-                size=one.spec.facts.size,
-                content=_content(one),
-                disk=one.spec.disk,
-                point=one.spec.point,
-                origin=sealed.seal.root().hex(),
-            ),
-        )
-        for one in maps
-    )
+    whole = [one for one in wanted if one.packs.complete]
+    findings = open_each(whole, key, maps.append, despite_damage=accept_damage)
+    findings.refuse(todo=_advice(findings, others=bool(maps) and not chosen))
+    planned = tuple(_planned(one, names, sealed.seal.root().hex()) for one in maps)
     if not planned:
         raise IncompleteDiskError("No disk of this store was ingested to its end")
     _refuse_double([one.volume.name for one in planned])

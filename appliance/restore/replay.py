@@ -2,20 +2,28 @@
 belongs.
 
 A pack counts as replayed when its bytes, as they were read, are those that were sealed and the
-volumes have been flushed. Until all packs are, the volumes stay marked as partial.
+volumes have been flushed. The first that is not ends the replay, unless damage was accepted: then
+what could be opened of it stands on the volume and is not believed.
 """
 
 import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from appliance.errors import MotionGearError, PackDamagedError, StoppedError
+from appliance.errors import (
+    MotionGearError,
+    PackDamagedError,
+    StoppedError,
+    StoreRefusedError,
+    WrongKeyError,
+)
 from appliance.events import Emit, Step
 from appliance.model import DiskId, PackId, Stop, Volume
 from appliance.rate import Throttle
-from appliance.restore.plan import Plan, PlannedDisk
+from appliance.restore.hurt import Hurt
+from appliance.restore.plan import ACCEPT, Plan, PlannedDisk, may_be_accepted
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry
 from appliance.seal.pointmap import refuse_other_index
@@ -27,12 +35,15 @@ _BLOCK_MASK = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What one pack gives to one disk: ``number << 32 | block``, ascending."""
+    """What one pack gives to one disk: ``number << 32 | block``, ascending. ``opened`` are the
+    records that were written.
+    """
 
     info: PackInfo
     disk: PlannedDisk
     volume: Volume
     wanted: "array[int]"
+    opened: set[int] = field(default_factory=set)
 
     def blocks(self, number: int) -> Iterator[int]:
         """The blocks that record ``number`` is the content of."""
@@ -44,8 +55,9 @@ class _Work:
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay did."""
+    """What a replay did. ``hurt`` are the packs that are not to be believed."""
 
+    hurt: dict[PackId, Hurt] = field(default_factory=dict)
     packs: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
@@ -53,7 +65,7 @@ class Replayed:
 
 class Replay:
     """A plan being carried out. ``done`` packs were replayed by an earlier run; ``passed``
-    hears of each new one.
+    hears of each new one. Damaged packs end it unless that was accepted.
     """
 
     def __init__(
@@ -64,9 +76,12 @@ class Replay:
         emit: Emit,
         stop: Stop,
         throttle: Throttle,
+        *,
+        accept_damage: bool = False,
     ) -> None:
         self._plan, self._key, self._volumes = plan, key, volumes
         self._emit, self._stop, self._throttle = emit, stop, throttle
+        self._accept_damage = accept_damage
         self._lock = threading.Lock()
         self._listed = {one.pack: one for one in plan.sealed.seal.packs}
         self.told = Replayed()
@@ -79,9 +94,10 @@ class Replay:
             self._zero(disk)
         readers = readers_for(self._plan.sealed.store.packs)
         for path, found in each(list(work), readers, lambda path: self._replay(work[path])):
-            if isinstance(found, MotionGearError):
-                raise found
             one = work[path]
+            if isinstance(found, MotionGearError):
+                self._hurt(one, found)
+                continue
             one.volume.flush()
             passed(one.disk, one.info.head.pack)
             self.told.packs += 1
@@ -89,15 +105,28 @@ class Replay:
             volume.flush()
         return self.told
 
+    def _hurt(self, work: _Work, why: MotionGearError) -> None:
+        """Go on without the pack where that was accepted, else raise why it is refused."""
+        if not self._accept_damage:
+            if may_be_accepted(why):
+                todo = f"{why.todo_now} {ACCEPT}"
+                raise type(why)(why.what, safe=why.safe_now, todo=todo) from why
+            raise why
+        if not isinstance(why, StoreRefusedError | WrongKeyError):
+            raise why
+        self._emit(Step("damage", why.what))
+        self.told.hurt[work.info.head.pack] = Hurt(why, work.opened)
+
     def _work(self) -> Iterator[_Work]:
         """Every pack, also one that gives no block: only its digest shows that it really has
-        none to give.
+        none to give. But those whose index cannot be had.
         """
         for disk in self._plan.disks:
             volume = self._volumes[disk.volume.disk]
             winners = disk.map.winners()
             for info, wanted in zip(disk.map.packs.packs, winners, strict=True):
-                yield _Work(info, disk, volume, wanted)
+                if info.head.pack not in disk.map.lost:
+                    yield _Work(info, disk, volume, wanted)
 
     def _zero(self, disk: PlannedDisk) -> None:
         """Zero runs need no write where the volume is known to read as zeros."""
@@ -116,7 +145,8 @@ class Replay:
             refuse_other_index(work.disk.map.indexes[info.head.pack], entries, name)
             needed = {one >> 32 for one in work.wanted}
             left = info.size
-            for record in reader.sweep(info, entries, self._damaged(work)):
+            damaged: list[MotionGearError] = []
+            for record in reader.sweep(info, entries, self._damaged(work, damaged)):
                 if self._stop():
                     raise StoppedError(
                         "The restore was stopped", safe="What is on the volumes stays."
@@ -125,6 +155,8 @@ class Replay:
                     self._write(work, record)
                 self._tally.moved(record.entry.head.frame_size, self.told.bytes_written)
                 left -= record.entry.head.frame_size
+            if damaged:
+                raise damaged[0]
             if reader.swept.hex() != self._listed[info.head.pack].digest:
                 raise PackDamagedError(f"{name} is not what was sealed")
             self._tally.moved(left, self.told.bytes_written)
@@ -138,11 +170,19 @@ class Replay:
             work.volume.pwrite(index * size, memoryview(record.payload))
             with self._lock:
                 self.told.bytes_written += head.plain
+        work.opened.add(record.entry.number)
 
-    def _damaged(self, work: _Work) -> Callable[[Entry, MotionGearError], None]:
-        def refuse(entry: Entry, problem: MotionGearError) -> None:
+    def _damaged(
+        self, work: _Work, met: list[MotionGearError]
+    ) -> Callable[[Entry, MotionGearError], None]:
+        """The first damaged record ends the pack; where damage was accepted, it is noted."""
+
+        def note(entry: Entry, problem: MotionGearError) -> None:
             hit = sorted(work.blocks(entry.number)) or [entry.head.index]
             where = f"block {hit[0]} of disk {work.disk.volume.disk} ({work.disk.volume.name})"
-            raise type(problem)(f"{problem.what}; hit: {where}", todo=problem.todo_now)
+            said = type(problem)(f"{problem.what}; hit: {where}", todo=problem.todo_now)
+            if not self._accept_damage:
+                raise said
+            met.append(said)
 
-        return refuse
+        return note
