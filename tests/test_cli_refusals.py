@@ -469,8 +469,22 @@ UNDECODED = "x\udcff\udcfey"  # how Python hands over bytes that are no UTF-8
         ("seal", "-s", "STORE", "--waive", UNDECODED),
         ("seal", "-s", "STORE", "--accept", UNDECODED),
         ("canary", "confirm", "-s", "STORE", UNDECODED),
+        ("gate", "invite", "--machine", UNDECODED),
+        ("gate", "serve", "--to", "STORE", "--listen", UNDECODED),
+        ("gate", "forget", "--machine", UNDECODED),
+        ("gate", "replicas", "--to", "STORE", "--machine", UNDECODED),
+        ("gate", "check", "--to", "STORE", "--machine", UNDECODED),
+        ("enrol", "--gate", UNDECODED),
+        ("catch-up", "--gate", UNDECODED, "-d", "/dev/sda"),
+        ("catch-up", "--gate", "gate:7443", "-d", UNDECODED),
+        ("points", "list", "--to", "STORE", "--machine", UNDECODED),
+        ("points", "choose", UNDECODED, "--to", "STORE"),
+        ("points", "clone", UNDECODED, "--name", "test", "--to", "STORE"),
+        ("points", "clone", "1", "--name", UNDECODED, "--to", "STORE"),
+        ("points", "remove", UNDECODED, "--to", "STORE"),
+        ("points", "discard", UNDECODED, "--yes", "--to", "STORE"),
     ],
-    ids=["label", "key", "machine", "waiver", "accepted", "code"],
+    ids=lambda words: " ".join(words).replace(UNDECODED, "BYTES"),
 )
 def test_bytes_that_are_no_text_are_refused(
     tmp_path: Path, device: Shell, words: tuple[str, ...]

@@ -24,7 +24,12 @@ _place = click.option(
     help="Where the replicas are.",
 )
 _target = click.option("--target", default="local", show_default=True, help="The kind of target.")
-_machine = click.option("--machine", "-m", required=True, help="The machine's name.")
+_machine = click.option(
+    "--machine", "-m", required=True, type=ask.TEXT, help="The machine's name."
+)
+_gate = click.option(
+    "--gate", "address", required=True, type=ask.TEXT, help="The gate's address, host:port."
+)
 
 
 @click.group()
@@ -62,6 +67,7 @@ def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
 @_target
 @click.option(
     "--listen",
+    type=ask.TEXT,
     default=f"0.0.0.0:{DEFAULT_PORT}",
     show_default=True,
     help="Address and port.",
@@ -142,7 +148,7 @@ def check_replicas(place: str, target: str, machine: str, as_lines: bool) -> Non
 
 
 @click.command()
-@click.option("--gate", "address", required=True, help="The gate's address, host:port.")
+@_gate
 @click.option("--code-fd", type=int, help="Read the code from this open descriptor.")
 @ask.as_records
 def enrol(address: str, code_fd: int | None, as_lines: bool) -> None:
@@ -159,13 +165,14 @@ def enrol(address: str, code_fd: int | None, as_lines: bool) -> None:
 
 
 @click.command("catch-up")
-@click.option("--gate", "address", required=True, help="The gate's address, host:port.")
+@_gate
 @click.option(
     "--disk",
     "-d",
     "disks",
     multiple=True,
     required=True,
+    type=ask.TEXT,
     metavar="SOURCE[=DISK]",
     help="A disk of this machine (all of them make one point), and if need be which disk of the "
     "shipment it is; =new sends one that was never shipped.",

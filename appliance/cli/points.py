@@ -22,7 +22,12 @@ F = TypeVar("F", bound=Callable[..., object])
 def _where(function: F) -> F:
     """Which target, and which machine on it."""
     for option in (
-        click.option("--machine", "-m", help="The machine; needed where there are several."),
+        click.option(
+            "--machine",
+            "-m",
+            type=ask.TEXT,
+            help="The machine; needed where there are several.",
+        ),
         click.option("--target", default="local", show_default=True, help="The kind of target."),
         click.option(
             "--to",
@@ -35,7 +40,7 @@ def _where(function: F) -> F:
     return function
 
 
-_point = click.argument("point", metavar="POINT")
+_point = click.argument("point", metavar="POINT", type=ask.TEXT)
 
 
 @click.group()
@@ -98,7 +103,13 @@ def choose(point: str, place: str, target: str, machine: str | None, as_lines: b
 
 @points.command()
 @_point
-@click.option("--name", "-n", required=True, help="What the clones are called, all disks of them.")
+@click.option(
+    "--name",
+    "-n",
+    required=True,
+    type=ask.TEXT,
+    help="What the clones are called, all disks of them.",
+)
 @_where
 @ask.as_records
 def clone(
@@ -123,7 +134,7 @@ def clone(
 
 
 @points.command()
-@click.argument("name")
+@click.argument("name", type=ask.TEXT)
 @_where
 @ask.as_records
 def remove(name: str, place: str, target: str, machine: str | None, as_lines: bool) -> None:
@@ -137,7 +148,7 @@ def remove(name: str, place: str, target: str, machine: str | None, as_lines: bo
 
 
 @points.command()
-@click.argument("point", metavar="[POINT]", required=False)
+@click.argument("point", metavar="[POINT]", required=False, type=ask.TEXT)
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
