@@ -1,0 +1,175 @@
+"""A disk is told of although some of its packs tell nothing: what those told is unknown."""
+
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import PackDamagedError, StoppedError
+from appliance.model import Codec, Digest
+from appliance.seal.cut import digest
+from appliance.seal.layout import CONTEXT_SIZE, Kind, PackState, RecordHead
+from appliance.seal.manifest import State
+from appliance.seal.pointmap import PointMap, build, build_despite_damage
+from appliance.seal.scan import PackInfo, examine
+from appliance.seal.store import PointPacks, Store, by_point
+from appliance.seal.writer import Pace
+from tests.forge import Forge, block, disk_head, pack_head, point_end
+from tests.support import BLOCK, OPERATOR, new_store, point, put_blocks
+from tests.technician import noise
+
+DATA = noise(16 * BLOCK)
+SPEC = point(DATA)
+TINY = Pace(pack_size=300 << 10, checkpoint_bytes=1 << 30, checkpoint_seconds=3600)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A disk of sixteen blocks in at least four packs."""
+    made, _ = new_store(tmp_path)
+    put_blocks(made, DATA, SPEC, pace=TINY)
+    assert len(made.infos()) >= 4
+    return made
+
+
+def packs_of(store: Store) -> PointPacks:
+    (found,) = by_point(store.infos())
+    return found
+
+
+def spoil(info: PackInfo, at: int) -> None:
+    with info.path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+
+
+def spoil_index(info: PackInfo) -> None:
+    spoil(info, info.trailer.index_offset + 50)
+
+
+def unknown(found: PointMap) -> list[int]:
+    """The unknown blocks; all others are the disk's, and every block that a pack gives is one."""
+    given = {code & 0xFFFFFFFF for one in found.winners() for code in one}
+    lost = [at for at in range(found.manifest.blocks) if at not in given]
+    for at in range(found.manifest.blocks):
+        told = digest(DATA[at * BLOCK : (at + 1) * BLOCK])
+        expected = (told, State.DATA) if at in given else (Digest(bytes(32)), State.UNKNOWN)
+        assert found.manifest[at] == expected
+    return lost
+
+
+def blocks_of(*infos: PackInfo) -> list[int]:
+    return [at for one in infos for at in range(one.head.start, one.checkpoint.cursor)]
+
+
+def test_without_damage_it_tells_the_same(store: Store) -> None:
+    packs = packs_of(store)
+    plain, other = build(packs, OPERATOR), build_despite_damage(packs, OPERATOR, SPEC)
+    assert other.manifest.root() == plain.manifest.root()
+    assert (other.lost, other.indexes) == ({}, plain.indexes)
+    assert other.complete
+
+
+@pytest.mark.parametrize("which", [(0,), (1,), (-1,), (0, 1), (1, 2), (0, -1), (0, 2)])
+def test_packs_are_lost_and_the_others_tell_what_they_told(
+    store: Store, which: tuple[int, ...]
+) -> None:
+    hurt = [packs_of(store).packs[one] for one in which]
+    for info in hurt:
+        spoil_index(info)
+    for told in (SPEC, None):  # the contents may not tell of the disk: any disk head does
+        found = build_despite_damage(packs_of(store), OPERATOR, told)
+        assert unknown(found) == blocks_of(*hurt)
+        assert set(found.lost) == {one.head.pack for one in hurt}
+        assert found.spec == SPEC
+
+
+def test_a_pack_whose_secret_cannot_be_had_is_lost_like_any_other(store: Store) -> None:
+    info = packs_of(store).packs[1]
+    spoil(info, CONTEXT_SIZE + 32 + 10)  # in the operator's wrap
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert unknown(found) == blocks_of(info)
+    assert [one.name for one in found.lost.values()] == ["wrong-key"]
+
+
+def test_a_disk_of_which_nothing_tells_is_refused(store: Store) -> None:
+    for info in packs_of(store).packs:
+        spoil_index(info)
+    first = packs_of(store).packs[0].path.name
+    with pytest.raises(PackDamagedError, match=first):
+        build_despite_damage(packs_of(store), OPERATOR, None)
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert unknown(found) == list(range(16))
+
+
+def test_it_can_be_stopped(store: Store) -> None:
+    with pytest.raises(StoppedError):
+        build_despite_damage(packs_of(store), OPERATOR, SPEC, lambda: True)
+
+
+# --- an enemy who exchanges packs --------------------
+
+
+def exchange(store: Store, info: PackInfo, start: int, *records: tuple[RecordHead, bytes]) -> None:
+    """A pack in the same place of the disk, with other claims."""
+    old = info.head
+    head = pack_head(store, old.disk, old.sequence, old.session, old.pack, start)
+    forge = Forge(store, head)
+    forge.add(*disk_head(SPEC))
+    for one in records:
+        forge.add(*one)
+    forge.close(info.trailer.state)
+
+
+def test_a_pack_that_reaches_back_into_what_is_lost_is_lost_too(store: Store) -> None:
+    """Else it would have the last word on blocks that are not its own."""
+    _, hurt, evil, *_ = packs_of(store).packs
+    spoil_index(hurt)
+    exchange(store, evil, hurt.head.start - 1, block(hurt.head.start - 1, noise(BLOCK)))
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert unknown(found) == blocks_of(hurt, evil)
+    assert [examine(evil.path).head.pack in found.lost, len(found.lost)] == [True, 2]
+
+
+def test_what_a_pack_tells_before_it_turns_out_to_be_lost_is_not_believed(store: Store) -> None:
+    """Its first records are in order; then it speaks of a block far away."""
+    evil = packs_of(store).packs[1]
+    first = evil.head.start
+    exchange(store, evil, first, block(first, noise(BLOCK)), block(first + 5, noise(BLOCK)))
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert unknown(found) == blocks_of(evil)
+
+
+def test_a_disk_head_of_another_size_costs_that_pack_alone(store: Store) -> None:
+    evil = packs_of(store).packs[0]
+    forge = Forge(store, evil.head)
+    forge.add(*disk_head(point(DATA[:-BLOCK])))
+    for at in blocks_of(evil):
+        forge.add(*block(at, noise(BLOCK)))
+    forge.close(PackState.CLOSED)
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert unknown(found) == blocks_of(evil)
+
+
+def test_bytes_that_could_not_be_read_are_not_taken_from_what_is_lost(tmp_path: Path) -> None:
+    """The first session told of unreadable bytes; the pack that is lost may have read them."""
+    store, _ = new_store(tmp_path)
+    first = Forge(store, pack_head(store))
+    first.add(*disk_head(SPEC))
+    for at in range(16):
+        first.add(*block(at, DATA[at * BLOCK : (at + 1) * BLOCK]))
+    ranges = (3 * BLOCK).to_bytes(8, "little") + (512).to_bytes(8, "little")
+    size = len(ranges)
+    head = RecordHead(Kind.UNREADABLE, Codec.RAW, size, size, 3, 1, digest(ranges))
+    first.add(head, ranges).close(PackState.CLOSED)
+    second = Forge(store, pack_head(store, session=1))
+    second.add(*disk_head(SPEC))
+    for at in range(16):
+        second.add(*block(at, noise(BLOCK)))
+    second.add(*point_end(16, first.head.pack, second.head.pack)).close()
+    assert build(packs_of(store), OPERATOR).unreadable() == []
+    spoil_index(packs_of(store).packs[1])
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert unknown(found) == list(range(16))
+    assert found.unreadable() == []
