@@ -2,7 +2,7 @@
 round sends it. Down to the last act: a real gate, a real sender, and the volume is the source.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,7 +41,16 @@ from tests.support import (
     put_blocks,
     seal_it,
 )
-from tests.technician import PASSPHRASE, Keys, Sent, Shell, disk_id, noise, sealed_disks
+from tests.technician import (
+    PASSPHRASE,
+    Keys,
+    Sent,
+    Shell,
+    disk_id,
+    noise,
+    sealed_disks,
+    until,
+)
 from tests.test_jobs_restore import TINY, desk, flip, noted, restore_spec
 
 DISK = disk_id("web01")
@@ -150,13 +159,15 @@ def exchange(yard: Yard, path: Path, blocks: Sequence[bytes]) -> None:
 
 
 @pytest.fixture
-def yard(tmp_path: Path) -> Yard:
+def yard(tmp_path: Path) -> Iterator[Yard]:
     """Twenty-four blocks of noise, of which block 5 stands at the end once more, and zeros; in
     some seven packs.
     """
     data = noise(24 * BLOCK)
     data += bytes(3 * BLOCK) + noise(BLOCK) + data[5 * BLOCK : 6 * BLOCK] + noise(BLOCK)
-    return Yard(tmp_path, sealed_disks(tmp_path, TINY, web01=data), Shell(tmp_path / "gate"))
+    shell = Shell(tmp_path / "gate")
+    yield Yard(tmp_path, sealed_disks(tmp_path, TINY, web01=data), shell)
+    shell.stop_all()
 
 
 AGAIN = 28  # the block that is block 5 once more
@@ -365,6 +376,18 @@ def test_killed_on_the_way_it_goes_on(yard: Yard) -> None:
     assert yard.unknown() == range_of(pack_with(yard, 10))
 
 
+def test_a_process_that_is_killed_leaves_nothing_to_be_believed(yard: Yard) -> None:
+    damage_record(path := pack_with(yard, 10), 10)
+    spec = replace(restore_spec(yard.sent, yard.goal, "300kB/s"), accept_damage=True)
+    job = yard.shell.start("restore", yard.sent.path, spec, OPERATOR)
+    until(lambda: noted(yard.shell.home, "replayed") >= 1)
+    yard.shell.kill(job)
+    assert yard.volume.state is VolumeState.PARTIAL
+    yard.hurt()
+    assert yard.unknown() == range_of(path)
+    assert yard.caught_up().blocks == len(range_of(path))
+
+
 def test_a_hurt_volume_becomes_whole_by_the_undamaged_pack_alone(yard: Yard) -> None:
     path = pack_with(yard, 10)
     honest = path.read_bytes()
@@ -400,8 +423,9 @@ def test_a_hurt_volume_that_has_become_a_replica_is_not_written_over(yard: Yard)
     with pytest.raises(VolumeForeignError, match="follows its source"):
         yard.restore()
     checked = jobs.ReplicaCheckSpec("local", str(yard.goal), "web01")
-    with desk(yard.shell) as (one, _), pytest.raises(RestoredHurtError):
+    with desk(yard.shell) as (one, _), pytest.raises(RestoredHurtError) as lacks:
         check_replicas(checked, one)
+    assert lacks.value.todo_now == "Run a round: it sends these blocks."
     yard.caught_up()
     with desk(yard.shell) as (one, _):
         check_replicas(checked, one)

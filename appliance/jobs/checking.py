@@ -63,7 +63,8 @@ def _check_replica(desk: Desk, target: Target, held: Held) -> None:
         target.tag(held.about.volume, VolumeState.BAD)
     _tell(desk, checked, manifest, held.about.volume, held.info.location)
     if checked.unknown:
-        refuse_hurt(checked, manifest, held.about.volume.name)
+        todo = "Run a round: it sends these blocks."
+        refuse_hurt(checked, manifest, held.about.volume.name, todo)
 
 
 def _check_known(desk: Desk, target: Target, info: VolumeInfo) -> None:

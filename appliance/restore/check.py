@@ -92,13 +92,14 @@ def byte_ranges(checked: Checked, manifest: Manifest) -> Iterator[tuple[int, int
         yield start, min(start + count * manifest.block_size, manifest.size) - 1
 
 
-def refuse_hurt(checked: Checked, manifest: Manifest, name: str) -> None:
+def refuse_hurt(checked: Checked, manifest: Manifest, name: str, todo: str | None = None) -> None:
     """Refuse to call a volume whole that lacks blocks, or that a pack tells of which nobody can
     believe: it may have told that all is different.
     """
     raise RestoredHurtError(
         f"Volume {name} is not whole: of {checked.unknown} of the {checked.blocks} blocks of disk "
-        f"{manifest.disk} nobody knows what they are"
+        f"{manifest.disk} nobody knows what they are",
+        todo=todo,
     )
 
 
