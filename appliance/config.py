@@ -30,10 +30,15 @@ def ensure_home() -> Path:
     return path
 
 
+def plugins(group: str) -> list[str]:
+    """The names under which plug-ins of a group are registered."""
+    return sorted(entry_points(group=f"motiongear.{group}").names)
+
+
 def plugin(group: str, name: str) -> object:
     """The plug-in registered under ``motiongear.<group>``; refuses a name that is not there."""
     found = entry_points(group=f"motiongear.{group}")
     if name not in found.names:
-        known = ", ".join(sorted(found.names))
+        known = ", ".join(plugins(group))
         raise BadInputError(f"There is no {group[:-1]} {name!r}", todo=f"Use one of: {known}.")
     return found[name].load()

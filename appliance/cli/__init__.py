@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from appliance.cli import catching_up, demo, flow, keys, manage, points, show
+from appliance.cli import catching_up, completion, demo, flow, keys, manage, points, show
 from appliance.errors import MotionGearError
 from appliance.process import failed
 
@@ -45,6 +45,7 @@ for command in (
     catching_up.enrol,
     catching_up.catch_up,
     points.points,
+    completion.completion,
 ):
     motiongear.add_command(command)
 
@@ -52,7 +53,7 @@ for command in (
 def main() -> None:
     """Entry point: errors become words and exit codes here, and nowhere else."""
     try:
-        motiongear.main(standalone_mode=False)
+        motiongear.main(prog_name="motiongear", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("Aborted.", err=True)
         sys.exit(130)

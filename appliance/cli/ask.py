@@ -10,6 +10,7 @@ from typing import TypeVar
 import click
 
 from appliance.block import keep_in_memory
+from appliance.cli import completion
 from appliance.errors import BadInputError
 from appliance.seal import keys
 from appliance.seal.keys import PrivateKey
@@ -55,6 +56,13 @@ passphrase_fd = click.option(
 )
 key_file = click.option(
     "--key", "key_file", type=click.Path(path_type=Path), help="A recipient's private key file."
+)
+target = click.option(
+    "--target",
+    default="local",
+    show_default=True,
+    shell_complete=completion.targets,
+    help="The kind of target.",
 )
 limit = click.option(
     "--limit",

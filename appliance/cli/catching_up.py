@@ -10,7 +10,7 @@ from appliance.catchup.enrol import Code, Gates, Registry
 from appliance.catchup.gate import identity_of
 from appliance.catchup.link import DEFAULT_PORT, Address
 from appliance.catchup.replicas import Replicas
-from appliance.cli import ask, ends, show, work
+from appliance.cli import ask, completion, ends, show, work
 from appliance.config import ensure_home
 from appliance.errors import BadInputError, UnknownNameError
 from appliance.jobs import NOBODYS, CatchUpSpec, GateSpec, ReplicaCheckSpec, target_for
@@ -21,9 +21,9 @@ _place = click.option(
     "place",
     required=True,
     callback=lambda _, __, given: str(Path(given).absolute()),  # a job works elsewhere
+    shell_complete=completion.directories,
     help="Where the replicas are.",
 )
-_target = click.option("--target", default="local", show_default=True, help="The kind of target.")
 _machine = click.option(
     "--machine", "-m", required=True, type=ask.TEXT, help="The machine's name."
 )
@@ -64,7 +64,7 @@ def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
 
 @gate.command()
 @_place
-@_target
+@ask.target
 @click.option(
     "--listen",
     type=ask.TEXT,
@@ -111,7 +111,7 @@ def forget(machine: str) -> None:
 
 @gate.command()
 @_place
-@_target
+@ask.target
 @_machine
 @ask.as_records
 def replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
@@ -135,7 +135,7 @@ def replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
 
 @gate.command("check")
 @_place
-@_target
+@ask.target
 @_machine
 @ask.as_json
 def check_replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
@@ -174,6 +174,7 @@ def enrol(address: str, code_fd: int | None, as_lines: bool) -> None:
     required=True,
     type=ask.TEXT,
     metavar="SOURCE[=DISK]",
+    shell_complete=completion.files,
     help="A disk of this machine (all of them make one point), and if need be which disk of the "
     "shipment it is; =new sends one that was never shipped.",
 )

@@ -9,7 +9,7 @@ from typing import cast
 import click
 
 from appliance import config, jobs
-from appliance.cli import ask, ends, show, work
+from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, IncompleteDiskError, NotADiskError
 from appliance.events import Json, Result
 from appliance.ingest.attached import AttachedDisks
@@ -55,7 +55,7 @@ def disks(as_lines: bool) -> None:
 
 
 @click.command()
-@click.argument("source")
+@click.argument("source", shell_complete=completion.files)
 @ask.store
 @click.option(
     "--machine",
@@ -225,9 +225,13 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
 @click.command()
 @ask.store
 @click.option(
-    "--to", "place", required=True, help="Where the volumes go; for the local target a directory."
+    "--to",
+    "place",
+    required=True,
+    shell_complete=completion.directories,
+    help="Where the volumes go; for the local target a directory.",
 )
-@click.option("--target", default="local", show_default=True, help="The kind of target.")
+@ask.target
 @click.option(
     "--map",
     "volumes",
@@ -359,8 +363,14 @@ def _show_plan(made: plans.Plan) -> None:
 
 @click.command()
 @ask.store
-@click.option("--to", "place", required=True, help="Where the volumes are.")
-@click.option("--target", default="local", show_default=True, help="The kind of target.")
+@click.option(
+    "--to",
+    "place",
+    required=True,
+    shell_complete=completion.directories,
+    help="Where the volumes are.",
+)
+@ask.target
 @ask.key_file
 @ask.passphrase_fd
 @ask.as_json

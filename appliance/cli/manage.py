@@ -8,7 +8,7 @@ import click
 
 from appliance import config, process
 from appliance.block import free_space
-from appliance.cli import ask, ends, show, work
+from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
 from appliance.events import Json, Progress
 from appliance.jobs import IngestSpec, SealSpec, dump_spec, load_spec, names_disk, unfinished_disk
@@ -217,7 +217,7 @@ def _job_figures(row: JobRow, told: Progress | None) -> Json:
 
 
 @jobs.command("follow")
-@click.argument("job", type=int)
+@click.argument("job", type=int, shell_complete=completion.jobs_in())
 @ask.as_json
 def follow(job: int, as_lines: bool) -> None:
     """Show a job until it ends; ends as its own verb would have."""
@@ -242,7 +242,7 @@ def _tell_end(opened: State, job: JobId, *, as_lines: bool) -> None:
 
 
 @jobs.command("stop")
-@click.argument("job", type=int)
+@click.argument("job", type=int, shell_complete=completion.jobs_in(completion.LIVING))
 def stop(job: int) -> None:
     """Stop a job at its next block; what it has stored is kept, and it can be resumed."""
     with work.state() as opened:
@@ -254,7 +254,7 @@ def stop(job: int) -> None:
 
 
 @jobs.command("resume")
-@click.argument("job", type=int)
+@click.argument("job", type=int, shell_complete=completion.jobs_in(completion.BROKEN_OFF))
 @click.option("--source", help="Where the disk is now, when it has got another name.")
 @ask.key_file
 @ask.passphrase_fd
@@ -290,7 +290,9 @@ def resume(
 
 
 @jobs.command("discard")
-@click.argument("job", metavar="JOB|DISK")
+@click.argument(
+    "job", metavar="JOB|DISK", shell_complete=completion.jobs_in(completion.BROKEN_OFF)
+)
 @click.option(
     "--store",
     "-s",

@@ -10,7 +10,7 @@ from appliance import jobs
 from appliance.catchup import points as found_points
 from appliance.catchup.points import Keeps, RecoveryPoint
 from appliance.catchup.wire import Form
-from appliance.cli import ask, show
+from appliance.cli import ask, completion, show
 from appliance.errors import BadInputError
 from appliance.events import Json
 from appliance.model import CloneInfo, Clones, Snapshots
@@ -28,19 +28,17 @@ def _where(function: F) -> F:
             type=ask.TEXT,
             help="The machine; needed where there are several.",
         ),
-        click.option("--target", default="local", show_default=True, help="The kind of target."),
+        ask.target,
         click.option(
             "--to",
             "place",
             required=True,
+            shell_complete=completion.directories,
             help="Where the replicas are; for the local target a directory.",
         ),
     ):
         function = option(function)
     return function
-
-
-_point = click.argument("point", metavar="POINT", type=ask.TEXT)
 
 
 @click.group()
@@ -80,7 +78,7 @@ def list_points(place: str, target: str, machine: str | None, as_lines: bool) ->
 
 
 @points.command()
-@_point
+@click.argument("point", type=ask.TEXT, shell_complete=completion.points("latest", "none"))
 @_where
 @ask.as_records
 def choose(point: str, place: str, target: str, machine: str | None, as_lines: bool) -> None:
@@ -102,7 +100,7 @@ def choose(point: str, place: str, target: str, machine: str | None, as_lines: b
 
 
 @points.command()
-@_point
+@click.argument("point", type=ask.TEXT, shell_complete=completion.points("latest", "chosen"))
 @click.option(
     "--name",
     "-n",
@@ -148,7 +146,13 @@ def remove(name: str, place: str, target: str, machine: str | None, as_lines: bo
 
 
 @points.command()
-@click.argument("point", metavar="[POINT]", required=False, type=ask.TEXT)
+@click.argument(
+    "point",
+    metavar="[POINT]",
+    required=False,
+    type=ask.TEXT,
+    shell_complete=completion.points(),
+)
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
