@@ -1,7 +1,7 @@
 """Makes tests/vectors anew: `python -m tests.make_vectors`, from the checkout's root.
 
 Wraps and ids are random, so every run makes other bytes; tests/vectors/README.md says what they
-are.
+are. Those of the wire format come from tests/wire_vectors.py.
 """
 
 import random
@@ -27,7 +27,7 @@ from appliance.seal.sealing import Consent, seal
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
-from tests import forge, promise
+from tests import forge, promise, wire_vectors
 from tests.forge import Forge, disk_head, pack_head, point_end, reference, sign_again, zeros
 from tests.promise import PLACE
 from tests.readout import maps_of, reopened
@@ -348,6 +348,7 @@ def main() -> None:
         canon.dump(bench.damaged).replace(b'{"about', b'\n{"about') + b"\n"
     )
     (PLACE / "primitives.json").write_bytes(canon.dump(primitives()) + b"\n")
+    wire_vectors.make()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ PIECE = 1 << 16
 MOST_ASKED = 256
 MOST_REPLICAS = 256
 MOST_RANGES = 512
+MOST_CERTIFICATE = 4096
 ENTRY = 33
 _ROOM = 8192
 _PROGRAM = 128
@@ -135,7 +136,8 @@ class Hello:
     program: str
 
     def payload(self) -> bytes:
-        return MAGIC + struct.pack("<HH", self.lowest, self.highest) + _text(self.program, 128)
+        versions = struct.pack("<HH", self.lowest, self.highest)
+        return MAGIC + versions + _text(self.program, _PROGRAM)
 
     @classmethod
     def read(cls, fields: _Reader) -> Self:
@@ -150,7 +152,7 @@ class Enrol:
     """The token of an enrolment code, and the certificate the sender will show from now on."""
 
     kind: ClassVar[int] = 2
-    most: ClassVar[int] = _ROOM
+    most: ClassVar[int] = 16 + MOST_CERTIFICATE
     token: bytes
     certificate: bytes
 
@@ -255,7 +257,7 @@ class Pages:
 
     @classmethod
     def read(cls, fields: _Reader) -> Self:
-        return cls(fields.number(4, 0, MAX_BLOCKS), fields.number(4, 1, PAGE_ENTRIES))
+        return cls(fields.number(4, 0, MAX_BLOCKS - 1), fields.number(4, 1, PAGE_ENTRIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,7 @@ class Entries:
 
     @classmethod
     def read(cls, fields: _Reader) -> Self:
-        return cls(fields.number(4, 0, MAX_BLOCKS))
+        return cls(fields.number(4, 0, MAX_BLOCKS - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +350,10 @@ class Patch:
             if one.offset < at or one.end > pieces * PIECE:
                 raise fields.bad("its unreadable ranges are out of order")
             at = one.end + 1
-        return cls(index, codec, plain, found, codes, bad, fields.rest())
+        data = fields.rest()
+        if codec is Codec.RAW and len(data) != plain:
+            raise fields.bad("its payload has a wrong length")
+        return cls(index, codec, plain, found, codes, bad, data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -625,8 +630,8 @@ def encode(message: Message) -> bytes:
 def limit(
     head: bytes | memoryview, expected: Sequence[type[Message]]
 ) -> tuple[int, type[Message]]:
-    """Length and kind of the frame that ``head`` begins; refuses one that may not stand here
-    before memory is taken for it.
+    """Length and kind of the frame that ``head``, 8 bytes, begins; refuses one that may not stand
+    here before memory is taken for it.
     """
     length, kind, zero = HEAD.unpack(head)
     found = MESSAGES.get(kind)
