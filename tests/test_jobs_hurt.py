@@ -500,3 +500,20 @@ def test_the_figures_name_the_hurt_packs(yard: Yard) -> None:
     assert results["check"]["unknown"] == len(range_of(path))
     with pytest.raises(StoreRefusedError):
         yard.restore(accept=False)
+
+
+def test_a_hurt_disk_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    """And of a volume that is wrong the operator hears before one that only lacks blocks."""
+    sent = sealed_disks(tmp_path, TINY, a=noise(9 * BLOCK), b=noise(9 * BLOCK), c=noise(BLOCK))
+    damage_index(sent.packs("a")[1])
+    shell, goal = Shell(tmp_path / "gate"), tmp_path / "volumes"
+    spec = replace(restore_spec(sent, goal), accept_damage=True)
+    with desk(shell) as (one, _), pytest.raises(RestoredHurtError, match=disk_id("a")):
+        jobs.restore(spec, one)
+    volumes = LocalTarget(str(goal)).volumes()
+    states = {info.spec.name[0]: info.state for info in volumes}
+    checked = VolumeState.CHECKED
+    assert states == {"a": VolumeState.HURT, "b": checked, "c": checked}
+    flip(next(goal.glob("b-*.img")), 0)
+    with desk(shell) as (one, _), pytest.raises(CheckFailedError, match="and 1 more: Volume a-"):
+        jobs.restore(spec, one)
