@@ -1,6 +1,7 @@
 # demo  what MotionGear does, end to end, on made-up disks      (DEMO_ARGS)
 # test  all tests, fast                                         (PYTEST_ARGS)
 # check the linters, then all tests with the coverage gate      (PYTEST_ARGS)
+# man   write the manual page anew, from the verbs themselves
 # lock  pin anew what requirements/*.in ask for                 (LOCK_ARGS=--upgrade)
 # clean remove what these made
 
@@ -8,7 +9,7 @@ PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
 
-.PHONY: demo test check lock clean prepare-run prepare-test
+.PHONY: demo test check man lock clean prepare-run prepare-test
 .NOTPARALLEL:
 
 demo: .venv/project
@@ -29,6 +30,9 @@ check: prepare-test .venv/project .venv/dev
 	$(BIN)/pytest --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='appliance/seal/*' --fail-under=100
 	$(BIN)/coverage report --omit='appliance/seal/*' --fail-under=90
+
+man: .venv/project
+	$(BIN)/python tools/man_page.py >docs/man/motiongear.1
 
 lock: .venv/dev
 	for part in build runtime dev; do \

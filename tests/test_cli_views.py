@@ -381,6 +381,7 @@ def test_every_verb_explains_itself(device: Shell, verb: tuple[str, ...]) -> Non
         said = device.typed(*verb, flag).fine().out
         assert said.startswith("Usage: ")
         assert len(said.splitlines()) > 3
+        assert "\\" not in said
 
 
 def test_a_command_line_that_makes_no_sense_is_a_usage_error(device: Shell) -> None:

@@ -16,14 +16,14 @@ from appliance.process import failed
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="motiongear")
 def motiongear() -> None:
-    r"""Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
+    """Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
 
     \b
     On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal
     At the destination:   verify, manifest, restore, check, recover, gate, points
     At the source:        enrol, catch-up
     To see all of it:     demo
-    """
+    """  # noqa: D301 - the backspace by which click leaves lines as they are
 
 
 for command in (

@@ -34,13 +34,13 @@ _a_directory = click.Path(file_okay=False).shell_complete
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    r"""Print the script by which a SHELL completes verbs, options, jobs and points.
+    """Print the script by which a SHELL completes verbs, options, jobs and points.
 
     \b
     bash:  motiongear completion bash > /etc/bash_completion.d/motiongear
     zsh:   motiongear completion zsh > "${fpath[1]}/_motiongear"
     fish:  motiongear completion fish > ~/.config/fish/completions/motiongear.fish
-    """
+    """  # noqa: D301 - the backspace by which click leaves lines as they are
     script = get_completion_class(shell)
     assert script is not None
     click.echo(script(ctx.find_root().command, {}, _PROGRAM, _ASKED_BY).source())
