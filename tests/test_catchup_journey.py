@@ -260,6 +260,22 @@ def test_a_disk_that_grew_or_is_none_of_the_machines_is_refused(enrolled: Site) 
     site.machine.typed(*new).fine()
     volumes = [one.read_bytes() for one in site.place.glob("*.img*")]
     assert site.image.read_bytes() in volumes
+    plain_again = site.machine.typed(*plain, "--rounds", 1, "--json").fine()
+    assert plain_again.results("round")[0]["blocks"] == 0
+    with site.image.open("ab") as disk:
+        disk.write(bytes(512))
+    site.machine.typed(*plain).refused(SourceChangedError)
+    site.machine.typed(*new).fine()
+
+
+def test_a_disk_that_was_shipped_and_then_grew_is_sent_anew(enrolled: Site) -> None:
+    site = enrolled
+    site.machine.typed(*site.catch_up("--rounds", 1)).fine()
+    with site.image.open("ab") as disk:
+        disk.write(bytes(512))
+    site.enrol(site.code("--new-disks"))
+    new = ("catch-up", "--gate", site.address, "-d", f"{site.image}=new", "--rounds", 1)
+    site.machine.typed(*new).fine()
 
 
 def test_a_source_that_writes_faster_than_the_line_is_told_with_figures(enrolled: Site) -> None:

@@ -16,17 +16,30 @@ from appliance.seal.kept import kept, load, save
 
 @dataclass(frozen=True, slots=True)
 class _Note:
+    """``new_size`` is the size of a disk that was begun as new, 0 for one that was shipped."""
+
     gate: str
     source: str
     disk: str
+    new_size: int
 
 
 def _write(note: _Note) -> Json:
-    return {"disk": note.disk, "gate": note.gate, "source": note.source}
+    return {
+        "disk": note.disk,
+        "gate": note.gate,
+        "new_size": note.new_size,
+        "source": note.source,
+    }
 
 
 def _parse(fields: canon.Fields) -> _Note:
-    return _Note(fields.text("gate", 512), fields.text("source", 4096), fields.hex("disk", 16))
+    return _Note(
+        gate=fields.text("gate", 512),
+        source=fields.text("source", 4096),
+        disk=fields.hex("disk", 16),
+        new_size=fields.number("new_size"),
+    )
 
 
 class Notes:
@@ -39,18 +52,28 @@ class Notes:
 
     def disk(self, gate: str, source: str) -> str:
         """The disk that ``source`` was last sent as to that gate; empty: it never was."""
+        note = self._note(gate, source)
+        return note.disk if note is not None else ""
+
+    def new_disk(self, gate: str, source: str, size: int) -> DiskId:
+        """The same again for one that was begun as new and has this size, else one that nobody
+        has.
+        """
+        note = self._note(gate, source)
+        again = note is not None and note.new_size == size
+        return DiskId(note.disk if note is not None and again else os.urandom(16).hex())
+
+    def note(self, gate: str, source: str, disk: DiskId, new_size: int = 0) -> None:
+        """``new_size``: the disk is begun as new, with so many bytes."""
+        before = self._note(gate, source)
+        if before is None or before.disk != disk:
+            save(self._path(gate, source), _write(_Note(gate, source, disk, new_size)))
+
+    def _note(self, gate: str, source: str) -> _Note | None:
         path = self._path(gate, source)
         with kept(path):
             there = path.exists()
-        return load(path, _parse, _write).disk if there else ""
-
-    def new_disk(self, gate: str, source: str) -> DiskId:
-        """The same again for one that was begun as new, else one that nobody has."""
-        return DiskId(self.disk(gate, source) or os.urandom(16).hex())
-
-    def note(self, gate: str, source: str, disk: DiskId) -> None:
-        if self.disk(gate, source) != disk:
-            save(self._path(gate, source), _write(_Note(gate, source, disk)))
+        return load(path, _parse, _write) if there else None
 
     def _path(self, gate: str, source: str) -> Path:
         named = blake3(f"{gate}\0{source}".encode(errors="surrogateescape")).hexdigest()[:32]

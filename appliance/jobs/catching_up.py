@@ -142,11 +142,14 @@ def _parts(spec: CatchUpSpec, desk: Desk, line: Line) -> Iterator[list[Part]]:
             source = live_source_for(name, desk.home)
             disk = held.enter_context(source.open(name))
             if asked == "new":
-                about = pairing.new_replica(disk.facts, notes.new_disk(spec.gate, name))
+                size = disk.facts.size
+                ident = notes.new_disk(spec.gate, name, size)
+                about = pairing.new_replica(disk.facts, ident)
+                notes.note(spec.gate, name, ident, size)
             else:
                 known = asked or notes.disk(spec.gate, name)
                 about = pairing.paired(disk.facts, known, replicas)
-            notes.note(spec.gate, name, about.disk)
+                notes.note(spec.gate, name, about.disk)
             found.append(Part(disk, about))
         if len({one.about.disk for one in found}) < len(found):
             raise BadInputError("One disk was named twice")
