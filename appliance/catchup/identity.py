@@ -9,19 +9,32 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 
 from appliance.block import locked, write_durably
+from appliance.catchup.wire import MOST_CERTIFICATE
 from appliance.errors import StateError, WireViolationError
 from appliance.seal import text
 from appliance.seal.keys import fingerprint
 
 # A machine that is being moved may have lost its clock: nothing is ever out of date.
 _FROM, _TO = datetime(1970, 1, 1), datetime(9999, 12, 31)  # noqa: DTZ001 - X.509 has no zones
-_MOST_CERTIFICATE = 4096
+# What the library says of bytes that are no certificate, or none that can be used.
+_NO_CERTIFICATE = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+)
 
 
 def certificate_for(key: Ed25519PrivateKey) -> x509.Certificate:
@@ -44,20 +57,19 @@ def key_of(certificate: bytes) -> bytes:
     """The 20-byte fingerprint of the key in a DER certificate that this key signed itself, under
     its own name; refuses any other.
     """
-    if len(certificate) > _MOST_CERTIFICATE:
+    if len(certificate) > MOST_CERTIFICATE:
         raise WireViolationError("The certificate is too long to be one of ours")
     try:
         found = x509.load_der_x509_certificate(certificate)
         public = found.public_key()
         if not isinstance(public, Ed25519PublicKey):
             raise WireViolationError("The certificate holds no Ed25519 key")
-        public.verify(found.signature, found.tbs_certificate_bytes)
+        found.verify_directly_issued_by(found)
         (name,) = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        issuer = found.issuer
-    except (ValueError, TypeError, InvalidSignature) as exc:
+    except _NO_CERTIFICATE as exc:
         raise WireViolationError("The certificate is not one that its own key signed") from exc
     mine = fingerprint(public.public_bytes_raw())
-    if name.value != text.grouped(mine) or issuer != found.subject:
+    if name.value != text.grouped(mine) or len(found.subject) != 1:
         raise WireViolationError("The certificate does not go by its key's fingerprint")
     return mine
 
@@ -73,10 +85,8 @@ class LinkIdentity:
                 with locked(path.with_name("lock")):
                     if not path.exists():  # nobody else was first
                         write_durably(path, _made(), 0o600)
-            found = x509.load_pem_x509_certificate(path.read_bytes())
-            self.certificate = found.public_bytes(Encoding.DER)
-            self.key = key_of(self.certificate)
-        except (OSError, ValueError, WireViolationError) as exc:
+            self.certificate, self.key = _kept(path.read_bytes())
+        except (OSError, WireViolationError, *_NO_CERTIFICATE) as exc:
             raise StateError(
                 f"The key of this end of the line, {path}, cannot be used ({exc})",
                 todo="Restore the file from a copy, or remove it and enrol again.",
@@ -91,6 +101,17 @@ def _made() -> bytes:
     key = Ed25519PrivateKey.generate()
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return secret + certificate_for(key).public_bytes(Encoding.PEM)
+
+
+def _kept(data: bytes) -> tuple[bytes, bytes]:
+    """The certificate, and the fingerprint of its key, of a file as ``_made`` makes it."""
+    certificate = x509.load_pem_x509_certificate(data).public_bytes(Encoding.DER)
+    key, secret = key_of(certificate), load_pem_private_key(data, None)
+    if not isinstance(secret, Ed25519PrivateKey):
+        raise WireViolationError("it holds no Ed25519 key")
+    if fingerprint(secret.public_key().public_bytes_raw()) != key:
+        raise WireViolationError("its certificate is another key's")
+    return certificate, key
 
 
 def pem_of(certificate: bytes) -> str:

@@ -5,13 +5,15 @@ that waits to send goes on taking in what the gate says, so that the two never w
 """
 
 import errno
+import ipaddress
+import re
 import select
 import socket
 import ssl
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
@@ -40,6 +42,12 @@ _REPLY_SECONDS = 300.0  # a gate syncs a slow volume before it answers
 _LOOK_SECONDS = 0.25
 _NO_CHECK_TIME = 0x200000  # openssl/x509_vfy.h: of a certificate only the key counts
 _RECV = 1 << 18
+_MOST_WAITING = 1024  # four times what a sender asks for before it hears the answers
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL"})
+_ADDRESS = re.compile(
+    r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\[\]:\s\x00-\x1f\x7f]+))(?::(?P<port>[0-9]{1,5}))?"
+    r"|(?P<bare>[^\[\]]*:[^\[\]]*:[^\[\]]*)"
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -53,19 +61,28 @@ class Address:
 
     @classmethod
     def parse(cls, given: str) -> Self:
-        """``host``, ``host:port`` or ``[v6]:port``."""
-        host, _, port = given.rpartition(":") if given.count(":") == 1 or "]:" in given else (
-            given, "", str(DEFAULT_PORT)
-        )  # fmt: skip
-        host = host.strip("[]")
-        if not host or not port.isdecimal() or not 0 <= int(port) < 1 << 16:
+        """``host``, ``host:port``, ``v6`` or ``[v6]:port``."""
+        found = _ADDRESS.fullmatch(given)
+        host = _host(found) if found else ""
+        port = int(found["port"] or DEFAULT_PORT) if found else 0
+        if not host or port >= 1 << 16:
             raise BadInputError(
                 f"{given!r} is no address", todo="Write it like gate.example:7443."
             )
-        return cls(host, int(port))
+        return cls(host, port)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _host(found: re.Match[str]) -> str:
+    """The host of an address; empty when there can be none of that name."""
+    with suppress(ValueError):
+        if v6 := found["v6"] or found["bare"]:
+            return str(ipaddress.IPv6Address(v6))
+        found["host"].encode("idna")
+        return found["host"]
+    return ""
 
 
 def _context(side: int, identity: LinkIdentity | None) -> ssl.SSLContext:
@@ -121,16 +138,16 @@ def dial(
     """A line to the gate whose key has the fingerprint ``pinned``; nothing is sent to any
     other.
     """
-    with (
-        _told(address),
-        socket.create_connection((address.host, address.port), timeout=GREETING_SECONDS) as plain,
-    ):
-        tend(plain)
-        with _sender_context(identity).wrap_socket(plain) as line:
+    with ExitStack() as ends:
+        with _told(address):  # the greeting alone: what is done over the line has its own errors
+            there = (address.host, address.port)
+            plain = ends.enter_context(socket.create_connection(there, GREETING_SECONDS))
+            tend(plain)
+            line = ends.enter_context(_sender_context(identity).wrap_socket(plain))
             _refuse_other(line, pinned, address)
-            channel = Channel(line, str(address), stop, throttle, answers=True)
-            yield channel
-            channel.close()
+        channel = Channel(line, str(address), stop, throttle, answers=True)
+        yield channel
+        channel.close()
 
 
 def _refuse_other(line: ssl.SSLSocket, pinned: bytes, address: Address) -> None:
@@ -149,7 +166,7 @@ def _refuse_other(line: ssl.SSLSocket, pinned: bytes, address: Address) -> None:
 def _told(address: Address) -> Iterator[None]:
     try:
         yield
-    except (OSError, ssl.SSLError) as exc:
+    except OSError as exc:
         raise _cut(exc, str(address)) from exc
 
 
@@ -159,6 +176,8 @@ def _cut(exc: OSError, peer: str) -> MotionGearError:
         if "CERT" in str(exc.reason) or "UNKNOWN_CA" in str(exc.reason):
             return NotEnrolledError(f"{peer} does not know this machine's key")
         return WireViolationError(f"{peer} refuses the connection ({exc.reason})")
+    if isinstance(exc, ssl.SSLError) and exc.reason in _NO_TLS:
+        return WireViolationError(f"{peer} does not speak TLS 1.3")
     if isinstance(exc, TimeoutError) or exc.errno == errno.ETIMEDOUT:
         return LinkCutError(f"The line to {peer} is dead: no answer in time")
     return LinkCutError(f"The line to {peer} was cut ({exc.strerror or exc})")
@@ -210,7 +229,8 @@ class Channel:
             try:
                 done = self._try_send(frame)
             except LinkCutError:
-                self._hear_why()
+                if self._answers:
+                    self._hear_why()
                 raise
             frame, self.sent = frame[done:], self.sent + done
 
@@ -228,8 +248,10 @@ class Channel:
         return 0
 
     def _hear_why(self) -> None:
-        """Whoever closed the line may have said why before."""
-        with suppress(LinkCutError):
+        """A gate that closed the line may have said why before. That it did is what happened:
+        whatever else came is not looked at.
+        """
+        with suppress(LinkCutError, WireViolationError):
             self._take_in()
         for one in self._inbox:
             if isinstance(one, Refused):
@@ -312,6 +334,8 @@ class Channel:
             return
         if self._at == len(self._body):
             kind, self._kind = self._kind, None
+            if len(self._inbox) >= _MOST_WAITING:
+                raise WireViolationError(f"{self.peer} says more than it was asked")
             self._inbox.append(wire.parse(kind, memoryview(self._body).toreadonly()))
 
     def _may_come(self) -> Sequence[type[Message]]:
