@@ -15,19 +15,24 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from appliance.block import sync_directory
 from appliance.catchup.identity import key_of
+from appliance.catchup.wire import MOST_CERTIFICATE
 from appliance.errors import (
     BadInputError,
     EnrolmentCodeError,
     NotEnrolledError,
+    WireViolationError,
 )
 from appliance.events import Json
 from appliance.seal import canon, text
 from appliance.seal.kept import kept, load, save
 from appliance.seal.keys import FINGERPRINT_SIZE
+from appliance.seal.papers import MAX_TEXT
 
 TOKEN = 16
 _CHECK = 4
+_LONGEST = MAX_TEXT
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -94,7 +99,7 @@ def _write_invitation(one: Invitation) -> Json:
 
 def _parse_invitation(fields: canon.Fields) -> Invitation:
     return Invitation(
-        machine=fields.text("machine", 512),
+        machine=fields.text("machine", _LONGEST),
         expires=fields.time("expires"),
         new_disks=fields.flag("new_disks"),
     )
@@ -110,9 +115,14 @@ def _write_known(one: Known) -> Json:
 
 
 def _parse_known(fields: canon.Fields) -> Known:
+    certificate = fields.any_base64("certificate", MOST_CERTIFICATE)
+    try:
+        key_of(certificate)
+    except WireViolationError as exc:
+        raise fields.bad("certificate", "is none of ours") from exc
     return Known(
-        machine=fields.text("machine", 512),
-        certificate=fields.any_base64("certificate", 4096),
+        machine=fields.text("machine", _LONGEST),
+        certificate=certificate,
         new_disks=fields.flag("new_disks"),
         enrolled=fields.time("enrolled"),
     )
@@ -131,6 +141,11 @@ class Registry:
         self, gate: bytes, machine: str, lasts: timedelta, *, new_disks: bool = False
     ) -> tuple[Code, Invitation]:
         """A new code for a machine; the gate keeps only the digest of its token."""
+        if not 0 < len(machine) <= _LONGEST or any("\ud800" <= c < "\ue000" for c in machine):
+            raise BadInputError(
+                f"{machine!r} is no name of a machine",
+                todo=f"Give 1 to {_LONGEST} characters, as the machine was named at its ingest.",
+            )
         code = Code(gate, os.urandom(TOKEN))
         made = Invitation(machine, canon.written(datetime.now(UTC) + lasts), new_disks)
         save(self._code(code.token), _write_invitation(made))
@@ -144,6 +159,7 @@ class Registry:
         with kept(path):
             try:
                 path.rename(used)
+                sync_directory(path.parent)  # used for good, also after a power cut
             except FileNotFoundError as exc:
                 if used.exists():
                     raise EnrolmentCodeError("The enrolment code was used before") from exc
@@ -201,9 +217,9 @@ def _write_enrolled(one: Enrolled) -> Json:
 
 def _parse_enrolled(fields: canon.Fields) -> Enrolled:
     return Enrolled(
-        address=fields.text("address", 512),
+        address=fields.text("address", _LONGEST),
         key=bytes.fromhex(fields.hex("key", FINGERPRINT_SIZE)),
-        machine=fields.text("machine", 512),
+        machine=fields.text("machine", _LONGEST),
     )
 
 
