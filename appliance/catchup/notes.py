@@ -13,10 +13,12 @@ from appliance.model import DiskId
 from appliance.seal import canon
 from appliance.seal.kept import kept, load, save
 
+_LONGEST = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """``new_size`` is the size of a disk that was begun as new, 0 for one that was shipped."""
+    """``source`` is told for people: not every file name is text. ``new_size`` is the size of a disk that was begun as new, 0 for one that was shipped."""
 
     gate: str
     source: str
@@ -36,7 +38,7 @@ def _write(note: _Note) -> Json:
 def _parse(fields: canon.Fields) -> _Note:
     return _Note(
         gate=fields.text("gate", 512),
-        source=fields.text("source", 4096),
+        source=fields.text("source", _LONGEST),
         disk=fields.hex("disk", 16),
         new_size=fields.number("new_size"),
     )
@@ -67,7 +69,8 @@ class Notes:
         """``new_size``: the disk is begun as new, with so many bytes."""
         before = self._note(gate, source)
         if before is None or before.disk != disk:
-            save(self._path(gate, source), _write(_Note(gate, source, disk, new_size)))
+            told = source.encode(errors="backslashreplace").decode()[:_LONGEST]
+            save(self._path(gate, source), _write(_Note(gate, told, disk, new_size)))
 
     def _note(self, gate: str, source: str) -> _Note | None:
         path = self._path(gate, source)
