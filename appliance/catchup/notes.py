@@ -18,7 +18,9 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """``source`` is told for people: not every file name is text. ``new_size`` is the size of a disk that was begun as new, 0 for one that was shipped."""
+    """``source`` is for people: not every file name is text. ``new_size`` is the size of a disk
+    that was begun as new, 0 for one that was shipped.
+    """
 
     gate: str
     source: str
