@@ -82,7 +82,7 @@ ABOUT = Replica(
     BLOCK_SIZE,
     512,
     "SN-1",
-    "Modell \u00fc",
+    "Disk \u00fc",
     "0fc63daf-8483-4772-8e79-3d69d8477de4",
 )
 NEW = Replica(OTHER, bytes(32), (1 << 50) - 1, 1 << 24, 4096, "", "", "")
