@@ -41,7 +41,16 @@ def test_the_first_point_is_above_what_the_replicas_are_at(course: Course) -> No
 def test_a_point_is_kept_as_it_was_asked_for(tmp_path: Path, course: Course) -> None:
     leg = course.begin(asked(5, Form.QUIESCED), 0)
     assert leg == Leg(
-        "web01", 1, asked(5).round.hex(), Form.QUIESCED, 1_790_000_000, DISKS, ended=False
+        machine="web01",
+        point=1,
+        round=asked(5).round.hex(),
+        form=Form.QUIESCED,
+        taken=1_790_000_000,
+        disks=DISKS,
+        roots=("", ""),
+        ended=False,
+        kept=False,
+        earlier=(),
     )
     assert Course(tmp_path, "web01").last() == leg
 
@@ -65,38 +74,50 @@ def test_a_round_does_not_become_another(course: Course, other: Point) -> None:
     assert course.last() == leg
 
 
-def test_a_round_that_has_ended_does_not_go_on(course: Course) -> None:
+def test_what_both_ends_agree_on_is_kept_disk_by_disk(tmp_path: Path, course: Course) -> None:
     leg = course.begin(asked(), 0)
-    course.end(leg)
-    assert course.last() == replace(leg, ended=True)
-    with pytest.raises(PointRefusedError, match="it was point 1"):
-        course.begin(asked(), 0)
+    course.agree(leg, DISKS[1], b"2" * 32)
+    course.agree(leg, DISKS[0], b"1" * 32)
+    course.agree(leg, DISKS[1], b"3" * 32)
+    found = Course(tmp_path, "web01").still(leg)
+    assert found.roots == ((b"1" * 32).hex(), (b"3" * 32).hex())
+    assert course.begin(asked(), 0) == found
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "fuzzy"])
+def test_a_round_that_has_ended_is_told_so_again(course: Course, *, kept: bool) -> None:
+    """Its last answer may have been lost."""
+    leg = course.begin(asked(), 0)
+    for _ in range(2):
+        course.end(leg, kept=kept)
+        assert course.begin(asked(), 0) == replace(leg, ended=True, kept=kept)
     assert course.begin(asked(2), 0).point == 2
 
 
-def test_another_round_takes_the_next_number_also_when_this_one_never_ended(
-    course: Course,
-) -> None:
+def test_a_round_that_another_has_followed_does_nothing_more(course: Course) -> None:
     first = course.begin(asked(1), 0)
     second = course.begin(asked(2), 0)
     assert (first.point, second.point) == (1, 2)
-    for refused in (course.end, course.refuse_other):
+    for refused in (
+        lambda: course.end(first, kept=True),
+        lambda: course.still(first),
+        lambda: course.agree(first, DISKS[0], bytes(32)),
+        lambda: course.begin(asked(1), 0),
+    ):
         with pytest.raises(PointRefusedError, match="Another round was begun since"):
-            refused(first)
-    course.end(second)
+            refused()
+    course.end(second, kept=False)
+    with pytest.raises(PointRefusedError, match="Another round was begun since"):
+        course.begin(asked(1), 0)
 
 
-def test_a_point_is_not_ended_twice(course: Course) -> None:
-    leg = course.begin(asked(), 0)
-    course.end(leg)
-    with pytest.raises(PointRefusedError):
-        course.end(leg)
-
-
-def test_a_round_that_was_overtaken_begins_anew_under_a_new_number(course: Course) -> None:
-    course.begin(asked(1), 0)
-    course.begin(asked(2), 0)
-    assert course.begin(asked(1), 0).point == 3
+def test_not_every_round_that_ever_was_is_remembered(course: Course) -> None:
+    for one in range(1, 100):
+        course.begin(asked(one), 0)
+    last = course.last()
+    assert last is not None
+    assert len(last.earlier) == 64
+    assert last.earlier[-1] == asked(98).round.hex()
 
 
 @given(reached=st.integers(0, 1 << 31), before=st.integers(0, 5))
@@ -174,13 +195,13 @@ class Rounds(RuleBasedStateMachine):
     def killed_while_it_ends(self) -> None:
         leg = self._leg
         assert leg is not None
-        self._killed(lambda: self.course.end(leg))
+        self._killed(lambda: self.course.end(leg, kept=True))
 
     @precondition(lambda self: self._leg is not None)
     @rule()
     def end(self) -> None:
         assert self._leg is not None
-        self.course.end(self._leg)
+        self.course.end(self._leg, kept=False)
         self._ended.append(self._leg.point)
         self._leg = None
 
@@ -226,7 +247,7 @@ def test_a_damaged_course_is_told_by_name_and_begins_no_point(
     leg = course.begin(asked(), 0)
     (path,) = (tmp_path / "gate" / "courses").glob("*.json")
     damage(path)
-    for work in (course.last, lambda: course.begin(asked(2), 0), lambda: course.end(leg)):
+    for work in (course.last, lambda: course.begin(asked(2), 0), lambda: course.still(leg)):
         with pytest.raises(StateError, match=path.name):
             work()
 

@@ -18,12 +18,10 @@ from appliance.catchup.replica import MANIFEST
 from appliance.catchup.replicas import Held
 from appliance.catchup.wire import HEAD, Form
 from appliance.errors import (
-    LinkCutError,
     MotionGearError,
     NotEnrolledError,
     PointRefusedError,
     ReplicaUnknownError,
-    StoppedError,
     WireViolationError,
 )
 from appliance.model import Codec, DiskId
@@ -182,19 +180,97 @@ def _root(held: Held, point: int) -> bytes:
     return Manifest.load(held.place / MANIFEST).root(point)
 
 
-def test_a_round_that_ended_is_not_begun_again(
+def test_an_answer_that_was_lost_is_given_again(
+    ends: TwoEnds, machine: Machine, about: wire.Replica
+) -> None:
+    """The point was kept, and the line cut before the sender heard of it."""
+    for _ in range(2):
+        with machine.channel() as channel:
+            point = begin(channel)
+            assert point == 1
+            if not ends.held().point():
+                opened(channel, about)
+                channel.send(wire.EndDisk(_root(ends.held(), point)))
+                channel.receive(wire.DiskDone)
+            channel.send(wire.EndPoint())
+            assert channel.receive(wire.PointDone) == wire.PointDone(1, kept=False)
+
+
+def test_a_round_that_was_overtaken_writes_nothing_more(
+    ends: TwoEnds, machine: Machine, about: wire.Replica, data: bytes
+) -> None:
+    """A stale connection must not change what another round is about to keep."""
+    with machine.channel() as stale:
+        begin(stale, round_=b"a" * 16)
+        with machine.channel() as channel:
+            channel.send(wire.Point(b"b" * 16, Form.QUIESCED, 0, (MINE,)))
+            point = channel.receive(wire.PointIs).point
+            opened(channel, about)
+            channel.send(wire.EndDisk(_root(ends.held(), point)))
+            assert channel.receive(wire.DiskDone).same
+            stale.send(wire.Disk(about))
+            with pytest.raises(PointRefusedError, match="Another round was begun since"):
+                stale.receive(wire.DiskIs)
+            channel.send(wire.EndPoint())
+            assert channel.receive(wire.PointDone).kept
+    (kept,) = ends.target.snapshots()
+    assert Path(kept.location).read_bytes() == data
+
+
+def test_what_was_written_after_it_was_done_is_no_point(
     ends: TwoEnds, machine: Machine, about: wire.Replica
 ) -> None:
     with machine.channel() as channel:
-        point = begin(channel)
+        channel.send(wire.Point(b"b" * 16, Form.QUIESCED, 0, (MINE,)))
+        point = channel.receive(wire.PointIs).point
         opened(channel, about)
         channel.send(wire.EndDisk(_root(ends.held(), point)))
-        channel.receive(wire.DiskDone)
+        assert channel.receive(wire.DiskDone).same
+        opened(channel, about)
+        channel.send(whole(1, noise(BLOCK)))
+        channel.receive(wire.Ack)
+    with machine.channel() as channel:
+        channel.send(wire.Point(b"b" * 16, Form.QUIESCED, 0, (MINE,)))
+        channel.receive(wire.PointIs)
         channel.send(wire.EndPoint())
-        assert channel.receive(wire.PointDone).point == point
-        channel.send(wire.Point(b"r" * 16, Form.FUZZY, 0, (MINE,)))
-        with pytest.raises(PointRefusedError, match="has ended"):
-            channel.receive(wire.PointIs)
+        with pytest.raises(PointRefusedError, match="was written to after it was done"):
+            channel.receive(wire.PointDone)
+    assert list(ends.target.snapshots()) == []
+
+
+def test_a_round_that_can_wait_does_not_disturb_a_last_one(
+    machine: Machine, about: wire.Replica
+) -> None:
+    with machine.channel() as last:
+        last.send(wire.Point(b"b" * 16, Form.QUIESCED, 0, (MINE,)))
+        last.receive(wire.PointIs)
+        opened(last, about)
+        with machine.channel() as channel:
+            channel.send(wire.Point(b"a" * 16, Form.FUZZY, 0, (MINE,)))
+            with pytest.raises(PointRefusedError, match="last round of web01 is under way"):
+                channel.receive(wire.PointIs)
+    assert machine.round(part(MemoryDisk(bytes(SIZE)), about)).point == 2
+
+
+def test_a_point_without_one_of_the_disks_is_not_kept(
+    ends: TwoEnds, machine: Machine, about: wire.Replica, data: bytes
+) -> None:
+    other = ends.restored(data, "22" * 16)
+    with pytest.raises(PointRefusedError, match=f"Disk {other.disk} of web01 is not in"):
+        machine.round(part(MemoryDisk(data), about), form=Form.QUIESCED)
+    both = [part(MemoryDisk(data), one) for one in (about, other)]
+    assert machine.round(*both, form=Form.QUIESCED).kept
+
+
+def test_a_machine_that_is_forgotten_meanwhile_is_refused_at_its_next_word(
+    ends: TwoEnds, machine: Machine, about: wire.Replica
+) -> None:
+    with machine.channel() as channel:
+        begin(channel)
+        assert Registry(ends.gate_home).forget("web01")
+        channel.send(wire.Disk(about))
+        with pytest.raises(NotEnrolledError):
+            channel.receive(wire.DiskIs)
 
 
 def test_a_round_does_not_change_its_disks_or_its_form(machine: Machine) -> None:
@@ -230,7 +306,7 @@ def test_a_disk_opened_again_is_taken_from_the_connection_that_had_it(
             opened(second, about)
             second.send(whole(0, fresh))
             second.receive(wire.Ack)
-            with pytest.raises((StoppedError, LinkCutError)):
+            with pytest.raises(PointRefusedError, match="has taken over the disk"):
                 first.receive(wire.Ack)
     assert ends.content()[:BLOCK] == fresh
 

@@ -1,5 +1,6 @@
 """The manifest: every block counts, a file is whole or refused."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,16 @@ def test_a_large_disk_costs_address_space_only() -> None:
     found = Manifest(DISK, 0, BLOCK, BLOCK << 20)
     found.set((1 << 20) - 1, digest(b"last"), State.DATA)
     assert found[(1 << 20) - 1] == (digest(b"last"), State.DATA)
+
+
+def test_a_manifest_that_cannot_be_flushed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def flush(self) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+    found = Manifest(DiskId("11" * 16), 0, 1 << 16, 1 << 20)
+    monkeypatch.setattr(found, "_data", Failing())
+    with pytest.raises(StateError, match="cannot be kept"):
+        found.flush()

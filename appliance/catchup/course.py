@@ -1,7 +1,8 @@
-"""Course: which points a machine has come to, and which one is on its way.
+"""Course: which points a machine has come to, and which one is on its way: the one durable record
+that every connection of a round asks before it does anything.
 
-Kept so that a round that was cut goes on as the same point, and a point number is never used
-twice.
+A round that was cut goes on as the same point, a point number is never used twice, and a round
+that another has followed does not come back.
 """
 
 from dataclasses import dataclass, replace
@@ -16,10 +17,15 @@ from appliance.model import DiskId
 from appliance.seal import canon
 from appliance.seal.kept import alone, kept, load, save
 
+_REMEMBERED = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """The machine's latest point. ``round`` is the sender's name for it, in hex."""
+    """The machine's latest point. ``round`` is the sender's name for it, in hex; ``roots`` are
+    what both ends have agreed on, in the order of ``disks``, empty where they have not yet.
+    ``earlier`` are the rounds before it, the latest last.
+    """
 
     machine: str
     point: int
@@ -27,16 +33,22 @@ class Leg:
     form: Form
     taken: int
     disks: tuple[DiskId, ...]
+    roots: tuple[str, ...]
     ended: bool
+    kept: bool
+    earlier: tuple[str, ...]
 
 
 def _write(leg: Leg) -> Json:
     return {
         "disks": list(leg.disks),
+        "earlier": list(leg.earlier),
         "ended": leg.ended,
         "form": int(leg.form),
+        "kept": leg.kept,
         "machine": leg.machine,
         "point": leg.point,
+        "roots": list(leg.roots),
         "round": leg.round,
         "taken": leg.taken,
     }
@@ -50,7 +62,10 @@ def _parse(fields: canon.Fields) -> Leg:
         form=Form(fields.number("form", 0, max(Form))),
         taken=fields.number("taken"),
         disks=tuple(DiskId(one) for one in fields.strings("disks", 256, 32)),
+        roots=fields.strings("roots", 256, 64),
         ended=fields.flag("ended"),
+        kept=fields.flag("kept"),
+        earlier=fields.strings("earlier", _REMEMBERED, 32),
     )
 
 
@@ -66,34 +81,62 @@ class Course:
 
     def begin(self, asked: Point, reached: int) -> Leg:
         """The point that a round makes: a new one above ``reached`` and all before, or the one
-        that the same round began; refuses a round that has ended, or has become another.
+        that the same round began, also when that has ended. Refuses a round that has become
+        another, or that another has followed.
         """
         with alone(self._path.with_suffix(".lock")):
             last = self.last()
             named = asked.round.hex()
-            if last is not None and last.round == named:
-                if last.ended:
-                    raise PointRefusedError(f"This round has ended: it was point {last.point}")
+            if last is None:
+                return self._save(self._new(asked, reached + 1, ()))
+            if last.round == named:
                 if (last.form, last.disks) != (asked.form, asked.disks):
                     raise PointRefusedError("The round was begun with other disks, or otherwise")
                 return last
-            point = max(reached, last.point if last is not None else 0) + 1
-            made = Leg(
-                self._machine, point, named, asked.form, asked.taken, asked.disks, ended=False
-            )
-            save(self._path, _write(made))
-            return made
+            if named in last.earlier:
+                raise PointRefusedError("Another round was begun since")
+            earlier = (*last.earlier, last.round)[-_REMEMBERED:]
+            return self._save(self._new(asked, max(reached, last.point) + 1, earlier))
 
-    def end(self, leg: Leg) -> None:
-        """The point is whole; refuses when another round was begun since."""
+    def _new(self, asked: Point, point: int, earlier: tuple[str, ...]) -> Leg:
+        return Leg(
+            machine=self._machine,
+            point=point,
+            round=asked.round.hex(),
+            form=asked.form,
+            taken=asked.taken,
+            disks=asked.disks,
+            roots=("",) * len(asked.disks),
+            ended=False,
+            kept=False,
+            earlier=earlier,
+        )
+
+    def _save(self, leg: Leg) -> Leg:
+        save(self._path, _write(leg))
+        return leg
+
+    def agree(self, leg: Leg, disk: DiskId, root: bytes) -> None:
+        """Both ends have come to this root of the disk."""
         with alone(self._path.with_suffix(".lock")):
-            self.refuse_other(leg)
-            save(self._path, _write(replace(leg, ended=True)))
+            now = self.still(leg)
+            roots = list(now.roots)
+            roots[now.disks.index(disk)] = root.hex()
+            self._save(replace(now, roots=tuple(roots)))
 
-    def refuse_other(self, leg: Leg) -> None:
-        """Refuse when another round was begun since: it may have written to the replicas."""
-        if self.last() != leg:
+    def end(self, leg: Leg, *, kept: bool) -> None:
+        """The point is whole, and a recovery point where it is ``kept``."""
+        with alone(self._path.with_suffix(".lock")):
+            self._save(replace(self.still(leg), ended=True, kept=kept))
+
+    def still(self, leg: Leg) -> Leg:
+        """The leg as it is now; refuses when another round was begun since: it may have written
+        to the replicas.
+        """
+        now = self.last()
+        if now is None or now.round != leg.round:
             raise PointRefusedError("Another round was begun since")
+        return now
 
     def last(self) -> Leg | None:
         with kept(self._path):

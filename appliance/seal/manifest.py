@@ -128,7 +128,10 @@ class Manifest:
 
     def flush(self) -> None:
         """Return when what was set in a file mapped for writing is durable."""
-        self._data.flush()
+        try:
+            self._data.flush()
+        except OSError as exc:
+            raise StateError(f"The manifest cannot be kept ({exc.strerror})") from exc
 
     def save(self, path: Path) -> None:
         """Write the manifest file, whole or not at all; its directory is made when missing."""

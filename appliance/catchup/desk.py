@@ -1,0 +1,128 @@
+"""What all connections of a gate share: who is known, what is kept, which disk is open where."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from appliance.catchup import points, wire
+from appliance.catchup.course import Leg
+from appliance.catchup.enrol import Registry
+from appliance.catchup.identity import LinkIdentity
+from appliance.catchup.replicas import Replicas
+from appliance.catchup.wire import Form
+from appliance.errors import MotionGearError, PointRefusedError, StoppedError
+from appliance.events import Emit, Step
+from appliance.model import Clones, DiskId, Snapshots, Stop, Target
+
+_LOOK_SECONDS = 0.25
+_PATIENCE_SECONDS = 240.0  # another connection may be waiting for a slow volume
+
+
+def identity_of(home: Path) -> LinkIdentity:
+    """The key that this gate is known by."""
+    return LinkIdentity(home / "gate" / "identity.pem")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A disk that is open on a connection; another connection may take it over."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+
+class Desk:
+    """What all connections of a gate share. ``keep`` is how many recovery points of a machine
+    stay.
+    """
+
+    def __init__(self, home: Path, target: Target, emit: Emit, keep: int) -> None:
+        self.home, self.target, self.emit, self.keep = home, target, emit, keep
+        self.identity = identity_of(home)
+        self.registry = Registry(home)
+        self.replicas = Replicas(home, target)
+        self._lock, self._making = threading.Lock(), threading.Lock()
+        self._retiring = threading.Lock()
+        self._open: dict[DiskId, _Open] = {}
+        self._turns: dict[str, threading.Lock] = {}
+        self._riders: Counter[str] = Counter()
+
+    @contextmanager
+    def turn_of(self, machine: str, stop: Stop) -> Iterator[None]:
+        """Hold what begins and ends the machine's points: a snapshot may take long."""
+        with self._lock:
+            turn = self._turns.setdefault(machine, threading.Lock())
+        while not turn.acquire(timeout=_LOOK_SECONDS):
+            if stop():
+                raise StoppedError("The gate was stopped")
+        try:
+            yield
+        finally:
+            turn.release()
+
+    @contextmanager
+    def riding(self, leg: Leg) -> Iterator[None]:
+        """A connection is at work on the leg."""
+        with self._lock:
+            self._riders[leg.round] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._riders[leg.round] -= 1
+
+    def refuse_fuzzy_beside(self, leg: Leg | None, asked: wire.Point) -> None:
+        """A round that can wait does not take the disks from one whose source stands still."""
+        with self._lock:
+            alive = leg is not None and not leg.ended and self._riders[leg.round] > 0
+        if leg is None or not alive or asked.round.hex() == leg.round:
+            return
+        if asked.form is Form.FUZZY and leg.form is not Form.FUZZY:
+            raise PointRefusedError(
+                f"A last round of {leg.machine} is under way",
+                todo="Wait for it, then begin a new round.",
+            )
+
+    @contextmanager
+    def alone_with(self, disk: DiskId) -> Iterator[threading.Event]:
+        """Hold a disk; whoever held it before is told to let go. The event is set when this
+        holder is the one to let go.
+        """
+        mine = _Open()
+        mine.lock.acquire()
+        with self._lock:
+            before, self._open[disk] = self._open.get(disk), mine
+        try:
+            if before is not None:
+                before.given_up.set()
+                if not before.lock.acquire(timeout=_PATIENCE_SECONDS):
+                    raise PointRefusedError(f"Disk {disk} is still being written to")
+            yield mine.given_up
+        finally:
+            mine.lock.release()
+            with self._lock:
+                if self._open.get(disk) is mine:
+                    del self._open[disk]
+
+    def retire(self, machine: str) -> None:
+        """Discard the points of a machine that need not be kept; one that is in use stays."""
+        if not isinstance(self.target, Snapshots) or not isinstance(self.target, Clones):
+            return
+        with self._retiring:
+            try:
+                gone = points.retain(cast("points.Keeps", self.target), machine, self.keep)
+            except MotionGearError as exc:  # the new point is kept; the old ones can wait
+                self.emit(Step("retain", exc.what))
+                return
+        for one in gone:
+            self.emit(Step("retain", f"point {one.point} of {machine} was discarded"))
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Hold what makes replicas: two connections of a machine must not make one twice."""
+        with self._making:
+            yield
