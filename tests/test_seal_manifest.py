@@ -156,9 +156,7 @@ def test_a_large_disk_costs_address_space_only() -> None:
     assert found[(1 << 20) - 1] == (digest(b"last"), State.DATA)
 
 
-def test_a_manifest_that_cannot_be_flushed_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_that_cannot_be_flushed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing:
         def flush(self) -> None:
             raise OSError(errno.EIO, "Input/output error")
