@@ -7,10 +7,10 @@ ends the point.
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -157,20 +157,9 @@ class Round:
         ordered = tuple(sorted(one.about.disk for one in parts))
         asked = wire.Point(self._nonce, self._form, taken, ordered)
         number = self._line.kept_up(lambda channel, _: self._begin(channel, asked), self._emit)
-        senders = {
-            one.about.disk: DiskSender(
-                one.source,
-                one.about,
-                self._kept(one.about.disk),
-                self._emit,
-                self._stop,
-                still=self._form is not Form.FUZZY,
-            )
-            for one in parts
-        }
-        with ThreadPoolExecutor(len(parts), "disk") as pool:
-            work = partial(self._disk, asked=asked)
-            roots = dict(pool.map(work, senders.items()))
+        broken = threading.Event()
+        senders = {one.about.disk: self._sender(one, broken) for one in parts}
+        roots = self._all(senders, asked, broken)
         settled()
         done = self._line.kept_up(lambda channel, _: self._end(channel, asked), self._emit)
         told = [one.sent for one in senders.values()]
@@ -186,19 +175,48 @@ class Round:
             roots=roots,
         )
 
+    def _sender(self, part: Part, broken: threading.Event) -> DiskSender:
+        return DiskSender(
+            part.source,
+            part.about,
+            self._kept(part.about.disk),
+            self._emit,
+            lambda: self._stop() or broken.is_set(),
+            still=self._form is not Form.FUZZY,
+        )
+
+    def _all(
+        self, senders: Mapping[DiskId, DiskSender], asked: wire.Point, broken: threading.Event
+    ) -> dict[str, str]:
+        """The disks side by side. With one that fails there is no point: the others, which may
+        hold up a frozen source, are stopped, and that first error is raised.
+        """
+        stop = self._line.stop
+        line = replace(self._line, stop=lambda: stop() or broken.is_set())
+        with ThreadPoolExecutor(len(senders), "disk") as pool:
+            work = partial(self._disk, line=line, asked=asked)
+            running = [pool.submit(work, one) for one in senders.items()]
+            try:
+                done, _ = wait(running, return_when=FIRST_EXCEPTION)
+                return dict(one.result() for one in _failed_first(done))
+            finally:
+                broken.set()
+
     def _begin(self, channel: Channel, asked: wire.Point) -> int:
         with self._counted(channel):
             channel.send(asked)
             return channel.receive(wire.PointIs).point
 
-    def _disk(self, named: tuple[DiskId, DiskSender], asked: wire.Point) -> tuple[str, str]:
+    def _disk(
+        self, named: tuple[DiskId, DiskSender], line: Line, asked: wire.Point
+    ) -> tuple[str, str]:
         disk, sender = named
 
         def work(channel: Channel, _: wire.Welcome) -> Manifest:
             with self._counted(channel):
                 return sender.run(channel, self._begin_again(channel, asked))
 
-        agreed = self._line.kept_up(work, self._emit)
+        agreed = line.kept_up(work, self._emit)
         agreed.save(self._path(disk))
         return disk, agreed.root().hex()
 
@@ -210,6 +228,7 @@ class Round:
         with self._counted(channel):
             self._begin_again(channel, asked)
             channel.send(wire.EndPoint())
+            channel.wait_at_most(None)  # the gate may have to copy every volume
             return channel.receive(wire.PointDone)
 
     @contextmanager
@@ -233,3 +252,10 @@ class Round:
         with suppress(StoreRefusedError):
             return Manifest.load(path).copy()
         return None
+
+
+def _failed_first(done: Iterable[Future[T]]) -> list[Future[T]]:
+    """What failed comes first, and of that what was not merely stopped."""
+    return sorted(
+        done, key=lambda one: (one.exception() is None, isinstance(one.exception(), StoppedError))
+    )
