@@ -56,7 +56,7 @@ def test_it_does_not_matter_which_end_compares(one: Replica, other: Replica) -> 
 @given(REPLICAS)
 def test_every_disk_is_itself(one: Replica) -> None:
     assert not pairing.contradicts(one, one)
-    assert pairing.recognised(one, one)
+    assert pairing.recognised(one, one) == any((one.serial, one.model, one.table_id))
     pairing.refuse_another(one, one)
 
 
@@ -81,6 +81,53 @@ def test_what_speaks_against_one_disk(
         for serial, model, table in (one, other)
     ]
     assert pairing.contradicts(*pair) == speaks_against
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "known"),
+    [
+        (("S-1", "M", "T"), ("S-2", "N", "T"), True),
+        (("S-1", "M", ""), ("S-1", "M", ""), True),
+        (("S-1", "", ""), ("S-1", "", ""), True),
+        (("", "M", ""), ("", "M", ""), True),
+        (("", "", ""), ("", "", ""), False),  # any two blank disks of one size
+        (("S-1", "M", "T"), ("S-1", "M", ""), False),
+        (("", "M", "T"), ("", "M", ""), False),
+        (("S-1", "M", ""), ("", "M", ""), False),
+        (("S-1", "M", ""), ("S-1", "N", ""), False),
+        (("", "M", ""), ("", "N", ""), False),
+    ],
+)
+def test_a_size_alone_pairs_nothing(
+    one: tuple[str, str, str], other: tuple[str, str, str], *, known: bool
+) -> None:
+    mine, theirs = (
+        replace(MINE, serial=serial, model=model, table_id=table)
+        for serial, model, table in (one, other)
+    )
+    assert pairing.recognised(mine, theirs) == known
+    assert not pairing.recognised(mine, replace(theirs, size=SIZE + 512))
+
+
+@pytest.mark.parametrize(
+    ("facts_now", "guessed"),
+    [
+        (disk(), False),
+        (disk(table_id="T"), True),
+        (disk("", "Model"), True),
+        (disk("", ""), True),
+    ],
+)
+def test_a_device_that_nobody_named_needs_more_than_its_place(
+    facts_now: DiskFacts, *, guessed: bool
+) -> None:
+    found = pairing.paired(facts_now, MINE.disk, [MINE, OTHER])
+    if guessed:
+        with pytest.raises(ReplicaUnknownError, match=MINE.disk) as caught:
+            pairing.refuse_guessed(found, [MINE, OTHER])
+        assert f"SOURCE={MINE.disk}" in caught.value.todo_now
+    else:
+        pairing.refuse_guessed(found, [MINE, OTHER])
 
 
 def test_a_disk_of_another_shipment_is_refused() -> None:

@@ -29,6 +29,8 @@ MIB = 1 << 20
 LIVE = LiveDisks([])
 LONG = 600.0
 SIZES = {"ext4": 16 * MIB, "xfs": 300 * MIB}
+# Else the kernel goes on making ext4 in the background, where it is not frozen.
+AT_ONCE = {"ext4": ("-E", "lazy_itable_init=0,lazy_journal_init=0"), "xfs": ()}
 
 
 def eventually(true: Callable[[], bool], what: str) -> None:
@@ -41,7 +43,7 @@ def eventually(true: Callable[[], bool], what: str) -> None:
 def mounted(bench: Bench, kind: str, name: str, *options: str) -> tuple[Path, Path]:
     """A disk with that file system, and where it is mounted."""
     image = bench.image(SIZES[kind], f"{name}.img")
-    tool(f"mkfs.{kind}", "-q", image)
+    tool(f"mkfs.{kind}", "-q", *AT_ONCE[kind], image)
     device = bench.loop(image)
     return device, bench.mount(device, bench.place / name, *options)
 
@@ -347,7 +349,7 @@ def test_what_cannot_be_frozen_is_told(bench: Bench, monkeypatch: pytest.MonkeyP
 
 def test_what_is_mounted_in_a_container_only_is_out_of_reach(bench: Bench) -> None:
     image = bench.image(16 * MIB, "inside.img")
-    tool("mkfs.ext4", "-q", image)
+    tool("mkfs.ext4", "-q", *AT_ONCE["ext4"], image)
     device, where = bench.loop(image), bench.place / "inside"
     where.mkdir()
     script = f"mount {device} {where} && echo ready && read end"
@@ -410,3 +412,96 @@ def test_no_freeze_without_an_end(bench: Bench, seconds: float) -> None:
     device, _ = mounted(bench, "ext4", "one")
     with pytest.raises(BadInputError), LIVE.freeze([str(device)], seconds):
         pass
+
+
+def write_past(device: Path, offset: int) -> None:
+    """Write the same again, past whatever is mounted from there."""
+    page = aligned_buffer(4096)
+    fd = os.open(device, os.O_RDWR | os.O_DIRECT)
+    try:
+        os.preadv(fd, [page], offset)
+        os.pwritev(fd, [page], offset)
+    finally:
+        os.close(fd)
+
+
+def test_who_writes_past_the_file_system_spoils_the_point(bench: Bench) -> None:
+    (one, first), (two, second) = mounted(bench, "ext4", "one"), mounted(bench, "xfs", "two")
+
+    def spoilt() -> None:
+        with LIVE.freeze([str(one), str(two)], LONG):
+            write_past(two, SIZES["xfs"] // 2)
+
+    with (
+        thawed_in_the_end(first, second),
+        pytest.raises(FreezeLostError, match=f"^{two} was written to") as told,
+    ):
+        spoilt()
+    assert "raw partition" in told.value.todo_now
+    assert not is_frozen(first)
+    assert not is_frozen(second)
+
+
+def test_so_does_who_writes_to_another_partition(bench: Bench) -> None:
+    image = bench.image(32 * MIB, "parted.img")
+    tool("sfdisk", image, stdin="label: dos\nstart=2048, size=32768\nsize=16384\n")
+    device = bench.loop(image)
+    system, raw = bench.partitions(device)
+    tool("mkfs.ext4", "-q", *AT_ONCE["ext4"], system)
+    where = bench.mount(system, bench.place / "part")
+
+    def spoilt() -> None:
+        with LIVE.freeze([str(device)], LONG):
+            write_past(raw, 0)
+
+    with thawed_in_the_end(where), pytest.raises(FreezeLostError, match=str(device)):
+        spoilt()
+
+
+def test_a_thaw_that_was_covered_by_another_freeze_is_found(bench: Bench) -> None:
+    device, where = mounted(bench, "ext4", "one")
+
+    def covered() -> None:
+        with LIVE.freeze([str(device)], LONG):
+            tool("fsfreeze", "--unfreeze", where)
+            (where / "meanwhile").write_bytes(b"written")
+            tool("fsfreeze", "--freeze", where)
+
+    with thawed_in_the_end(where), pytest.raises(FreezeLostError, match="was written to"):
+        covered()
+
+
+def test_an_idle_disk_that_is_written_to_is_not_idle(bench: Bench) -> None:
+    device = bench.loop(bench.image(MIB))
+
+    def spoilt() -> None:
+        with LIVE.freeze([str(device)], LONG) as frozen:
+            assert frozen.idle == (str(device),)
+            write_past(device, 0)
+
+    with pytest.raises(FreezeLostError, match="was written to"):
+        spoilt()
+
+
+def test_what_a_freeze_itself_writes_does_not_spoil_it(bench: Bench) -> None:
+    places = [mounted(bench, kind, kind) for kind in sorted(SIZES)]
+    with thawed_in_the_end(*(where for _, where in places)):
+        for turn in range(20):
+            for _, where in places:
+                (where / "file").write_bytes(os.urandom(MIB + turn))
+            with LIVE.freeze([str(device) for device, _ in places], LONG) as frozen:
+                for _, where in places:
+                    assert is_frozen(where)
+            assert frozen.quiesced
+
+
+def test_an_error_in_the_round_is_told_before_a_write(bench: Bench) -> None:
+    device, where = mounted(bench, "ext4", "one")
+
+    def fails() -> None:
+        with LIVE.freeze([str(device)], LONG):
+            write_past(device, SIZES["ext4"] // 2)
+            raise RuntimeError("in the round")
+
+    with thawed_in_the_end(where), pytest.raises(RuntimeError, match="in the round"):
+        fails()

@@ -41,12 +41,37 @@ def contradicts(one: Replica, other: Replica) -> bool:
     return False
 
 
+def _identified(one: Replica, other: Replica) -> bool:
+    """Whether both have one name: a table id that only one of them has speaks against it."""
+    if one.table_id or other.table_id:
+        return one.table_id == other.table_id
+    return bool(one.serial) and (one.serial, one.model) == (other.serial, other.model)
+
+
+def _nameless(one: Replica) -> bool:
+    return not one.table_id and not one.serial
+
+
 def recognised(one: Replica, other: Replica) -> bool:
-    """Whether one is known for the other without being told so."""
-    if contradicts(one, other) or one.size != other.size:
+    """Whether one is known for the other without being told so; that both are of one size says
+    nothing.
+    """
+    if one.size != other.size:
         return False
-    named = (one.table_id and other.table_id) or (one.serial and other.serial)
-    return bool(named) or (one.serial, one.model) == (other.serial, other.model)
+    alike = _nameless(one) and _nameless(other) and one.model == other.model
+    return _identified(one, other) or (alike and bool(one.model))
+
+
+def refuse_guessed(found: Replica, replicas: Sequence[Replica]) -> None:
+    """Refuse a block device that nobody named this time, when nothing but where it stands tells
+    which it is: at the next boot another may stand there.
+    """
+    if not any(one.disk == found.disk and _identified(one, found) for one in replicas):
+        raise ReplicaUnknownError(
+            f"No table id and serial number tell that this is disk {found.disk}",
+            safe="The replica is as it was.",
+            todo=f"Names of devices change: name it with --disk SOURCE={found.disk} each time.",
+        )
 
 
 def refuse_another(mine: Replica, theirs: Replica) -> None:

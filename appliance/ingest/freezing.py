@@ -1,7 +1,8 @@
 """One point over the disks of a living machine: every file system that lies on them is frozen.
 
 What is frozen is found from below: a mounted file system counts when one of the disks is among all
-that it stands on, through partitions, device-mapper, RAID, btrfs and loop devices.
+that it stands on, through partitions, device-mapper, RAID, btrfs and loop devices. What writes
+past the file systems is not held back, but the kernel's counters tell of it.
 """
 
 import errno
@@ -22,7 +23,7 @@ from appliance.errors import (
     FreezeRefusedError,
     NeedRootError,
 )
-from appliance.ingest import guard
+from appliance.ingest import counters, guard
 from appliance.ingest.guard import Mount
 from appliance.ingest.watchdog import FIFREEZE, Watchdog, thaw, watched
 
@@ -90,14 +91,16 @@ def frozen(
                 sync_file_system(one.fd)  # what is written now need not be written while frozen
         dog = held.enter_context(watched([one.fd for one in found], at_most_seconds))
         held.enter_context(_no_bytecode())
-        with _held(point, found, dog):
+        with _held(point, found, dog, disks):
             yield point
 
 
 @contextmanager
-def _held(point: Freeze, found: Sequence[_FileSystem], dog: Watchdog) -> Iterator[None]:
+def _held(
+    point: Freeze, found: Sequence[_FileSystem], dog: Watchdog, disks: Mapping[str, int]
+) -> Iterator[None]:
     done: list[_FileSystem] = []
-    lost: list[int] = []
+    lost, moved = list[int](), list[str]()
     dog.go()
     try:
         for one in found:
@@ -106,7 +109,9 @@ def _held(point: Freeze, found: Sequence[_FileSystem], dog: Watchdog) -> Iterato
             else:
                 point.loose += (one.where,)
         point.begin(tuple(one.where for one in done))
+        before = counters.written(disks.values())  # what a freeze writes is over when it returns
         yield
+        moved = _moved(disks, before)
     finally:
         lost = thaw([one.fd for one in done])
         point.end()
@@ -115,6 +120,20 @@ def _held(point: Freeze, found: Sequence[_FileSystem], dog: Watchdog) -> Iterato
     if lost:
         names = ", ".join(one.where for one in done if one.fd in lost)
         raise FreezeLostError(f"After {point.seconds:.0f} s {names} was not frozen any more")
+    if moved:
+        raise FreezeLostError(
+            f"{', '.join(moved)} was written to while it was to stand still",
+            todo="Stop what writes there past what can be frozen (a database on a raw partition, "
+            "a virtual machine on a logical volume, a container), then run it again.",
+        )
+
+
+def _moved(disks: Mapping[str, int], before: Mapping[int, counters.Counted]) -> list[str]:
+    """The disks that were written to since: past their file systems, by one that could not be
+    frozen, or by one that was thawed and frozen again.
+    """
+    now = counters.written(disks.values())
+    return [name for name, number in disks.items() if now[number] != before[number]]
 
 
 def _froze(one: _FileSystem) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import cast
 
 from appliance.catchup import pairing
@@ -15,13 +16,13 @@ from appliance.catchup.link import Address
 from appliance.catchup.notes import Notes
 from appliance.catchup.pace import Lap, outlook
 from appliance.catchup.rounds import Figures, Line, Part, Round, identity_of
-from appliance.catchup.wire import Form
+from appliance.catchup.wire import Form, Replica
 from appliance.errors import BadInputError, NotConvergingError
 from appliance.events import Json, Result, Step
 from appliance.jobs.desk import Desk
 from appliance.jobs.plugins import live_source_for, target_for
 from appliance.jobs.spec import CatchUpSpec, GateSpec
-from appliance.model import Freezes, Frozen
+from appliance.model import DiskFacts, Freezes, Frozen
 from appliance.rate import Throttle, parse_limit
 
 
@@ -102,8 +103,8 @@ def _last_round(spec: CatchUpSpec, desk: Desk, line: Line) -> None:
 
 @contextmanager
 def _frozen(spec: CatchUpSpec, desk: Desk) -> Iterator[Frozen | None]:
-    """One point over all disks, held by their source where it can; what it cannot hold, the
-    operator has to vouch for. None: nothing had to be frozen.
+    """One point over all disks, held by their source where it can; what it cannot hold, disk or
+    file system, the operator has to vouch for. None: nothing had to be frozen.
     """
     held: dict[str, Freezes] = {}
     for name, _ in spec.disks:
@@ -117,14 +118,14 @@ def _frozen(spec: CatchUpSpec, desk: Desk) -> Iterator[Frozen | None]:
         return
     desk.emit(Step("freeze", ", ".join(held)))
     with next(iter(held.values())).freeze(list(held), spec.freeze_seconds) as frozen:
-        _refuse_unvouched(spec, [*loose, *frozen.idle])
+        _refuse_unvouched(spec, [*loose, *frozen.idle, *frozen.loose])
         yield frozen
 
 
 def _refuse_unvouched(spec: CatchUpSpec, names: Sequence[str]) -> None:
     if names and not spec.stopped:
         raise BadInputError(
-            f"{', '.join(names)}: nothing that is mounted could be frozen there",
+            f"{', '.join(names)}: this cannot be frozen, or nothing is mounted there to freeze",
             safe="Nothing was sent.",
             todo="See that nothing writes to it any more, and say so with --stopped.",
         )
@@ -142,15 +143,26 @@ def _parts(spec: CatchUpSpec, desk: Desk, line: Line) -> Iterator[list[Part]]:
             source = live_source_for(name, desk.home)
             disk = held.enter_context(source.open(name))
             if asked == "new":
-                size = disk.facts.size
-                ident = notes.new_disk(spec.gate, name, size)
-                about = pairing.new_replica(disk.facts, ident)
-                notes.note(spec.gate, name, ident, size)
+                about = _new(spec, notes, name, disk.facts, replicas)
             else:
                 known = asked or notes.disk(spec.gate, name)
                 about = pairing.paired(disk.facts, known, replicas)
+                if not asked and Path(name).is_block_device():
+                    pairing.refuse_guessed(about, replicas)
                 notes.note(spec.gate, name, about.disk)
             found.append(Part(disk, about))
         if len({one.about.disk for one in found}) < len(found):
             raise BadInputError("One disk was named twice")
         yield found
+
+
+def _new(
+    spec: CatchUpSpec, notes: Notes, name: str, facts: DiskFacts, replicas: Sequence[Replica]
+) -> Replica:
+    """A disk that comes by the line alone, or the same again: where that can be told."""
+    about = pairing.new_replica(facts, notes.new_disk(spec.gate, name, facts.size))
+    begun = any(one.disk == about.disk for one in replicas)
+    if begun and Path(name).is_block_device():
+        pairing.refuse_guessed(about, replicas)
+    notes.note(spec.gate, name, about.disk, facts.size)
+    return about
