@@ -198,7 +198,8 @@ class Round:
             running = [pool.submit(work, one) for one in senders.items()]
             try:
                 done, _ = wait(running, return_when=FIRST_EXCEPTION)
-                return dict(one.result() for one in _failed_first(done))
+                _raise_first(done)
+                return dict(one.result() for one in running)
             finally:
                 broken.set()
 
@@ -254,8 +255,8 @@ class Round:
         return None
 
 
-def _failed_first(done: Iterable[Future[T]]) -> list[Future[T]]:
-    """What failed comes first, and of that what was not merely stopped."""
-    return sorted(
-        done, key=lambda one: (one.exception() is None, isinstance(one.exception(), StoppedError))
-    )
+def _raise_first(done: Iterable[Future[T]]) -> None:
+    """What has failed, if any has; rather that than that another was stopped."""
+    failed = [exc for one in done if (exc := one.exception()) is not None]
+    for exc in sorted(failed, key=lambda one: isinstance(one, StoppedError)):
+        raise exc

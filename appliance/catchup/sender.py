@@ -2,7 +2,7 @@
 until it is acknowledged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -48,6 +48,28 @@ class Held:
     bad: tuple[Extent, ...]
 
 
+class Blocks:
+    """A set of blocks of a disk, a bit each."""
+
+    def __init__(self, blocks: int) -> None:
+        self._bits = bytearray(-(-blocks // 8))
+
+    def add(self, index: int) -> None:
+        self._bits[index >> 3] |= 1 << (index & 7)
+
+    def discard(self, index: int) -> None:
+        self._bits[index >> 3] &= ~(1 << (index & 7))
+
+    def __len__(self) -> int:
+        return int.from_bytes(self._bits, "little").bit_count()
+
+    def __iter__(self) -> Iterator[int]:
+        """Ascending; what is discarded meanwhile may still come."""
+        for place, eight in enumerate(self._bits):
+            if eight:
+                yield from (8 * place + bit for bit in range(8) if eight >> bit & 1)
+
+
 def survey(source: SourceDisk, blank: Manifest, emit: Emit, stop: Stop, sent: Sent) -> Manifest:
     """Read all of a disk and note what it holds in ``blank``."""
     for cut in _read(source, blank, None, stop):
@@ -66,7 +88,7 @@ def _note(manifest: Manifest, cut: Cut) -> None:
 
 
 def _read(
-    source: SourceDisk, like: Manifest, blocks: list[int] | None, stop: Stop
+    source: SourceDisk, like: Manifest, blocks: Iterable[int] | None, stop: Stop
 ) -> Iterator[Cut]:
     """All blocks of a disk, or these."""
     wanted = (
@@ -80,9 +102,9 @@ def _read(
 
 
 class DiskSender:
-    """One disk of a round. ``known`` is what an earlier round ended with: where the replica still
-    is that, blocks are sent as they are read; else all is read first, and compared from the root
-    down. A disk that is ``still`` must not have changed while it was read.
+    """One disk of a round. ``known`` is what an earlier round ended with. From there, or from a
+    replica that is empty, blocks are sent as they are read; else all is read first, and compared
+    from the root down. A disk that is ``still`` must not have changed while it was read.
     """
 
     def __init__(
@@ -95,53 +117,60 @@ class DiskSender:
         *,
         still: bool = False,
     ) -> None:
-        self._source, self._about, self._known, self._still = source, about, known, still
+        self._source, self._about, self._still = source, about, still
         self._emit, self._stop = emit, stop
-        self._surveyed: Manifest | None = None
-        self._left: set[int] = set()  # what was found to differ and was not acknowledged yet
+        # What the gate has, and the blocks that are to be looked at before the disk is like it;
+        # None: all of them.
+        self._theirs = known if known is not None and _fits(known, about) else None
+        self._left: Blocks | None = None
         self.sent = Sent()
 
     def run(self, channel: Channel, point: int) -> Manifest:
         """Bring the replica to the disk; returns what both ends have agreed on. May be run again
-        over another line when one was cut: what was read and found is not looked for again.
+        over another line when one was cut: what differs from the gate is then asked anew, and
+        what was compared before is not read again.
         """
-        self._channel, about = channel, self._about
-        channel.send(wire.Disk(about))
-        told = channel.receive(wire.DiskIs)
-        known = self._known
-        if self._surveyed is None and known is not None and known.root(told.point) == told.root:
-            agreed = known
-            self._put_all(agreed, None)
-        else:
-            agreed = self._compared(told)
-        for _ in range(_TRIES):
+        self._channel = channel
+        channel.send(wire.Disk(self._about))
+        theirs = self._followed(channel.receive(wire.DiskIs))
+        for again in range(_TRIES):
+            if again:
+                self._follow(theirs)
+            self._put_left(theirs)
             if self._still:
                 self._source.confirm()
-            channel.send(wire.EndDisk(agreed.root(point)))
+            channel.send(wire.EndDisk(theirs.root(point)))
             if channel.receive(wire.DiskDone).same:
-                agreed.move_to(point)
-                return agreed
-            self._put_all(agreed, self._differing(agreed))
-        raise ReplicaDiffersError(f"The replica of disk {about.disk} does not become like it")
+                theirs.move_to(point)
+                return theirs
+        raise ReplicaDiffersError(
+            f"The replica of disk {self._about.disk} does not become like it"
+        )
 
-    def _compared(self, told: wire.DiskIs) -> Manifest:
-        """Read all, once, and send what differs."""
+    def _followed(self, told: wire.DiskIs) -> Manifest:
+        """What the gate has; what is left to send is known then."""
+        if self._theirs is None:
+            self._theirs = self._first(told)
+        if self._theirs.root(told.point) != told.root:
+            self._follow(self._theirs)
+        return self._theirs
+
+    def _first(self, told: wire.DiskIs) -> Manifest:
+        """To begin with: zeros where the replica is empty, else what the disk holds."""
         about = self._about
-        if self._surveyed is None:
-            self._emit(Step("compare", f"disk {about.disk}"))
-            blank = Manifest(about.disk, told.point, about.block_size, about.size)
-            self._surveyed = survey(self._source, blank, self._emit, self._stop, self.sent)
-        agreed = self._surveyed
-        if agreed.root(told.point) != told.root:
-            self._left.update(self._differing(agreed))
-        self._put_all(agreed, sorted(self._left))
-        return agreed
+        found = Manifest(about.disk, told.point, about.block_size, about.size)
+        found.set_zero(0, found.blocks)
+        if found.root() == told.root:
+            return found
+        self._emit(Step("compare", f"disk {about.disk}"))
+        survey(self._source, found, self._emit, self._stop, self.sent)
+        self._left = Blocks(found.blocks)
+        return found
 
-    def _differing(self, mine: Manifest) -> list[int]:
-        """The blocks that the gate has otherwise, from the page digests down; ``mine`` then says
-        of them what the gate has.
+    def _follow(self, mine: Manifest) -> None:
+        """Ask from the page digests down which blocks the gate has otherwise: ``mine`` says of
+        them what the gate has, and they are left to send.
         """
-        found: list[int] = []
         digests = mine.page_digests()
         for first in range(0, len(digests), PAGE_ENTRIES):
             ours = digests[first : first + PAGE_ENTRIES]
@@ -151,31 +180,40 @@ class DiskSender:
                 raise WireViolationError("The gate told other pages than were asked for")
             for place, (one, other) in enumerate(zip(ours, theirs.digests, strict=True)):
                 if one != other:
-                    found += self._differing_on(mine, first + place)
-        return found
+                    self._follow_on(mine, first + place)
 
-    def _differing_on(self, mine: Manifest, page: int) -> Iterator[int]:
+    def _follow_on(self, mine: Manifest, page: int) -> None:
         self._channel.send(wire.Entries(page))
         theirs, blocks = self._channel.receive(wire.EntriesAre), mine.page(page)
         if theirs.page != page or len(theirs.entries) != len(blocks):
             raise WireViolationError("The gate told other blocks than were asked for")
         for index, entry in zip(blocks, theirs.entries, strict=True):
             if mine[index] != entry:
+                if self._left is not None:
+                    self._left.add(index)
                 mine.set(index, *entry)
-                yield index
 
-    def _put_all(self, theirs: Manifest, blocks: list[int] | None) -> None:
-        """Send what differs of these blocks, or of all; ``theirs`` follows the gate."""
+    def _put_left(self, theirs: Manifest) -> None:
+        """Send what differs of the blocks that are left; ``theirs`` follows the gate. None are
+        left then.
+        """
         self._emit(Step("send", f"disk {theirs.disk}"))
         window = Window(self._channel, theirs, self.sent, self._left)
-        total = theirs.size if blocks is None else len(blocks) * theirs.block_size
+        size = theirs.block_size
+        total = theirs.size if self._left is None else len(self._left) * size
         done = 0
-        for cut in _read(self._source, theirs, blocks, self._stop):
+        for cut in _read(self._source, theirs, self._left, self._stop):
             window.put(cut)
             self.sent.read += cut.length
-            done += cut.count * theirs.block_size
+            done += cut.count * size
             self._emit(Progress("send", min(done, total), total, self._channel.sent))
         window.drain()
+        self._left = Blocks(theirs.blocks)
+
+
+def _fits(known: Manifest, about: wire.Replica) -> bool:
+    told = (about.disk, about.block_size, about.size)
+    return (known.disk, known.block_size, known.size) == told
 
 
 class Window:
@@ -183,7 +221,9 @@ class Window:
     has said, and follows what it acknowledges; ``left`` loses what is acknowledged.
     """
 
-    def __init__(self, channel: Channel, theirs: Manifest, sent: Sent, left: set[int]) -> None:
+    def __init__(
+        self, channel: Channel, theirs: Manifest, sent: Sent, left: Blocks | None
+    ) -> None:
         self._channel, self._theirs, self._sent, self._left = channel, theirs, sent, left
         self._held: dict[int, Held] = {}
         self._patched: set[int] = set()
@@ -215,8 +255,6 @@ class Window:
         zero = held.digest == zero_digest(len(block))
         if zero and not bad:
             self._patch(index, bytes([Piece.ZERO]) * len(pieces_of(len(block))))
-        elif bad:
-            self._patch(index, self._marked(held, None))
         elif known is State.ZERO:
             self._patch(index, self._marked(held, ()))
         else:  # also an unknown one: what a damaged pack has left there may well be the block
@@ -231,14 +269,15 @@ class Window:
 
     def _marked(self, held: Held, theirs: tuple[bytes, ...] | None) -> bytes:
         """A code for each piece. ``theirs`` are the gate's digests; none: its block is zero;
-        None: it is not known.
+        None: it is not known. Of a piece that cannot be read at all the gate keeps what it has.
         """
         codes = bytearray()
         for place, (start, end) in enumerate(pieces_of(len(held.block))):
             piece = memoryview(held.block)[start:end]
             mine, zero = digest(piece), zero_digest(end - start)
             had = zero[:16] if theirs == () else theirs[place] if theirs else b""
-            if mine[:16] == had and not _touched(held.bad, start, end):
+            touched, lost = _touched(held.bad, start, end)
+            if theirs is not None and (lost or (mine[:16] == had and not touched)):
                 codes.append(Piece.SAME)
             elif mine == zero and not held.bad:
                 codes.append(Piece.ZERO)
@@ -277,7 +316,12 @@ class Window:
         if isinstance(said, wire.Have):
             if said.index in self._patched or len(said.pieces) != len(pieces_of(len(held.block))):
                 raise WireViolationError(f"The gate told block {said.index} twice, or oddly")
-            self._patch(said.index, self._marked(held, said.pieces))
+            codes = self._marked(held, said.pieces)
+            unreadable = self._theirs[said.index][1] is State.UNREADABLE
+            if held.bad and unreadable and not any(codes):  # as it was in the round before
+                self._let_go(said.index)
+            else:
+                self._patch(said.index, codes)
         elif isinstance(said, wire.Whole):
             self._patch(said.index, self._marked(held, None))
         else:
@@ -285,9 +329,14 @@ class Window:
                 raise WireViolationError(f"The gate acknowledges another block {said.index}")
             self._theirs.set(said.index, said.digest, said.state)
             self._sent.blocks += 1
-            self._patched.discard(said.index)
-            self._left.discard(said.index)
-            del self._held[said.index]
+            self._let_go(said.index)
+
+    def _let_go(self, index: int) -> None:
+        """The gate has the block."""
+        self._patched.discard(index)
+        if self._left is not None:
+            self._left.discard(index)
+        del self._held[index]
 
     def drain(self) -> None:
         """Return when all is acknowledged."""
@@ -312,5 +361,7 @@ def _inside(cut: Cut, block_size: int) -> tuple[Extent, ...]:
     return tuple(found)
 
 
-def _touched(bad: tuple[Extent, ...], start: int, end: int) -> bool:
-    return any(one.offset < end and start < one.end for one in bad)
+def _touched(bad: tuple[Extent, ...], start: int, end: int) -> tuple[bool, bool]:
+    """Whether a piece has bytes that could not be read, and has no others."""
+    touched = any(one.offset < end and start < one.end for one in bad)
+    return touched, any(one.offset <= start and end <= one.end for one in bad)
