@@ -312,12 +312,14 @@ class SnapshotSpec:
 class SnapshotInfo:
     """A snapshot as a target has it. ``how`` is the target's word for how it was made; of a
     machine's points the one with the highest ``chosen`` is the operator's choice, 0 is none.
+    ``made`` is when, in seconds since 1970 by the target's clock.
     """
 
     spec: SnapshotSpec
     location: str
     how: str
     chosen: int
+    made: int
 
 
 @runtime_checkable

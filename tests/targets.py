@@ -1,6 +1,7 @@
 """A target in memory that keeps what the Target contract says, and remembers what it was told."""
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -134,7 +135,7 @@ class MemoryTarget:
         if key in self.kept and self.kept[key][0].spec != spec:
             self.discard(self.kept[key][0].spec)
         if key not in self.kept:
-            info = SnapshotInfo(spec, f"{key}", "copy", 0)
+            info = SnapshotInfo(spec, f"{key}", "copy", 0, int(time.time()))
             self.kept[key] = info, bytes(self.held[spec.volume.name][1].data)
         return self.kept[key][0]
 

@@ -149,17 +149,36 @@ def test_retention_keeps_the_newest_and_the_chosen(
     reach(target, 1, 2, 3, 4, 5)
     target.snapshot(spec(ONE, 6))  # on its way
     points.choose(target, points.pick(there(target), "2"))
-    gone = points.retain(target, "web01", keep)
+    gone = points.retain(target, "web01", keep, min_age_seconds=0)
     assert [number for number, _ in numbers(target)] == left
     assert sorted([one.point for one in gone] + left) == [1, 2, 3, 4, 5, 6]
-    assert points.retain(target, "web01", keep) == []
+    assert points.retain(target, "web01", keep, min_age_seconds=0) == []
+
+
+def test_young_points_push_no_older_one_out(target: MemoryTarget) -> None:
+    reach(target, 1, 2, 3)
+    for key, (info, data) in target.kept.items():  # made two days ago; the sender says when else
+        target.kept[key] = replace(info, made=info.made - 48 * 3600), data
+    reach(target, *range(4, 40))
+    assert [one.point for one in points.retain(target, "web01", 2)] == [1]
+    assert [number for number, _ in numbers(target)][:2] == [2, 3]
+    assert points.retain(target, "web01", 2) == []
+    assert [one.point for one in points.retain(target, "web01", 1, 47 * 3600)] == [2]
+    assert points.retain(target, "web01", 1, 49 * 3600) == []
+
+
+def test_a_point_is_as_old_as_the_last_of_it(target: MemoryTarget) -> None:
+    reach(target, 1, 2)
+    info, data = target.kept[ONE.name, 1]
+    target.kept[ONE.name, 1] = replace(info, made=0), data
+    assert points.superfluous(there(target), 0, made_before=1) == []
 
 
 def test_retention_removes_what_was_never_completed(target: MemoryTarget) -> None:
     target.snapshot(spec(ONE, 1))
-    assert points.retain(target, "web01", 5) == []
+    assert points.retain(target, "web01", 5, 0) == []
     reach(target, 2)
-    assert [one.point for one in points.retain(target, "web01", 5)] == [1]
+    assert [one.point for one in points.retain(target, "web01", 5, 0)] == [1]
     assert numbers(target) == [(2, True)]
 
 
@@ -167,7 +186,7 @@ def test_retention_leaves_what_a_clone_reads_from(target: MemoryTarget) -> None:
     target.lean = True
     reach(target, 1, 2, 3)
     points.clone(target, points.pick(there(target), "1"), "test")
-    assert [one.point for one in points.retain(target, "web01", 1)] == [2]
+    assert [one.point for one in points.retain(target, "web01", 1, 0)] == [2]
     assert numbers(target) == [(1, True), (3, True)]
 
 

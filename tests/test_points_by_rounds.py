@@ -1,6 +1,8 @@
 """Recovery points that rounds have made, and what becomes of them afterwards."""
 
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +49,25 @@ def test_the_point_chosen_is_cloned_whole_while_rounds_go_on(ends: TwoEnds) -> N
         tool("qemu-img", "convert", "-f", one.format, "-O", "raw", one.location, flat)
         assert flat.read_bytes() == data
     assert ends.content("11" * 16) == first.data
+    assert points.retain(ends.target, "web01", 1, 0) == []
+
+
+def test_a_sender_cannot_push_its_points_out_whatever_time_it_says(ends: TwoEnds) -> None:
+    disk = MemoryDisk(noise(SIZE))
+    about = ends.restored(bytes(disk.data))
+    machine = ends.invite()
+    for _ in range(3):
+        machine.round(part(disk, about), form=Form.QUIESCED)
+    listed = points.points_of(ends.target.snapshots())
+    assert all(abs(one.made - time.time()) < 600 for one in listed)  # not what `taken` says
     assert points.retain(ends.target, "web01", 1) == []
+    first = Path(listed[0].snapshots[0].location)
+    second = Path(listed[1].snapshots[0].location)
+    for one in (first, second):
+        os.utime(one, (0, 0))
+    assert [one.point for one in points.retain(ends.target, "web01", 1)] == [1]
+    assert not first.exists()
+    assert second.exists()
 
 
 def test_a_gate_made_anew_writes_over_no_point(ends: TwoEnds) -> None:

@@ -3,9 +3,11 @@
 The truth is what stands on the target. Everything here can be run again after it was cut.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 from typing import Protocol
 
 from appliance.errors import ExistsError, PointRefusedError, UnknownNameError, VolumeBusyError
@@ -18,6 +20,8 @@ from appliance.model import (
     SnapshotSpec,
     Target,
 )
+
+MIN_AGE_SECONDS = 24 * 3600.0
 
 
 class Keeps(Target, Snapshots, Clones, Protocol):
@@ -42,6 +46,13 @@ class RecoveryPoint:
     @property
     def complete(self) -> bool:
         return {one.spec.volume.disk for one in self.snapshots} == set(self.disks)
+
+    @property
+    def made(self) -> int:
+        """When the last of it was made, by the target's clock: ``taken`` is what the sender says,
+        and a sender may lie.
+        """
+        return max(one.made for one in self.snapshots)
 
 
 def points_of(found: Iterable[SnapshotInfo], machine: str | None = None) -> list[RecoveryPoint]:
@@ -134,17 +145,21 @@ def numbered(points: Sequence[RecoveryPoint], asked: str) -> list[RecoveryPoint]
     return found or [pick(points, asked)]
 
 
-def superfluous(points: Sequence[RecoveryPoint], keep: int) -> list[RecoveryPoint]:
-    """What need not be kept of one machine's points: all but the newest ``keep`` complete ones
-    and the chosen one. An incomplete one goes when a complete one is newer; else it may be on
-    its way.
+def superfluous(
+    points: Sequence[RecoveryPoint], keep: int, made_before: float = inf
+) -> list[RecoveryPoint]:
+    """What need not be kept of one machine's points: of those made before that time all but the
+    newest ``keep`` complete ones and the chosen one. Younger ones stay and count for none: however
+    many there are, they push no older one out. An incomplete one goes when a complete one is
+    newer; else it may be on its way.
     """
-    whole = [one for one in points if one.complete]
+    newest = max((one.point for one in points if one.complete), default=0)
+    aged = [one for one in points if one.made < made_before]
+    whole = [one for one in aged if one.complete]
     kept = whole[-keep:] if keep > 0 else []
-    newest = whole[-1].point if whole else 0
     return [
         one
-        for one in points
+        for one in aged
         if not one.chosen and one not in kept and (one.complete or one.point < newest)
     ]
 
@@ -227,9 +242,14 @@ def discard(target: Keeps, point: RecoveryPoint) -> None:
         target.discard(one.spec)
 
 
-def retain(target: Keeps, machine: str, keep: int) -> list[RecoveryPoint]:
-    """Discard what need not be kept, but for points that clones read from; returns what went."""
-    found = superfluous(points_of(target.snapshots(), machine), keep)
+def retain(
+    target: Keeps, machine: str, keep: int, min_age_seconds: float = MIN_AGE_SECONDS
+) -> list[RecoveryPoint]:
+    """Discard what need not be kept and is that old, but for points that clones read from; returns
+    what went. With an age of 0 no clock is asked.
+    """
+    made_before = time.time() - min_age_seconds if min_age_seconds else inf
+    found = superfluous(points_of(target.snapshots(), machine), keep, made_before)
     gone = [one for one in found if not needs(target, one)]
     for one in gone:
         discard(target, one)

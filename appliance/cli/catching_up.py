@@ -16,6 +16,7 @@ from appliance.errors import BadInputError, UnknownNameError
 from appliance.jobs import NOBODYS, CatchUpSpec, GateSpec, ReplicaCheckSpec, target_for
 from appliance.rate import parse_limit
 
+_MOST_HOURS = 24 * 365
 _place = click.option(
     "--to",
     "place",
@@ -48,7 +49,7 @@ def gate() -> None:
 @ask.as_records
 def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
     """Make an enrolment code for a machine. It travels like a password."""
-    if not 0 < hours <= 24 * 365:
+    if not 0 < hours <= _MOST_HOURS:
         raise BadInputError(f"{hours} hours is no time a code can last")
     home = ensure_home()
     code, made = Registry(home).invite(
@@ -73,13 +74,24 @@ def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
     help="Address and port.",
 )
 @click.option("--keep", default=8, show_default=True, help="Recovery points kept of each machine.")
+@click.option(
+    "--keep-hours",
+    default=24.0,
+    show_default=True,
+    help="Younger recovery points all stay, and are not counted: a machine that is no longer "
+    "yours can push no older one out before that.",
+)
 @ask.as_json
-def serve(place: str, target: str, listen: str, keep: int, as_lines: bool) -> None:
+def serve(
+    place: str, target: str, listen: str, keep: int, keep_hours: float, as_lines: bool
+) -> None:
     """Take rounds until stopped (motiongear jobs stop)."""
     Address.parse(listen)
     if keep < 1:
         raise BadInputError("At least one recovery point is kept")
-    spec = GateSpec(target, place, listen, keep)
+    if not 0 < keep_hours <= _MOST_HOURS:
+        raise BadInputError(f"{keep_hours} hours is no time for which points are kept")
+    spec = GateSpec(target, place, listen, keep, keep_hours)
     with work.state() as opened:
         job = work.begin(opened, "gate", NOBODYS, f"gate {listen}", spec)
         work.stay(opened, job, as_lines=as_lines)

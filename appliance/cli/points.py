@@ -176,7 +176,7 @@ def discard(
     goal = _keeps(target, place)
     mine = _points(goal, machine)
     if keep is not None:
-        gone = found_points.retain(goal, mine[0].machine, keep)
+        gone = found_points.retain(goal, mine[0].machine, keep, min_age_seconds=0)
     else:
         gone = found_points.numbered(mine, str(point))
         for one in gone:

@@ -158,9 +158,12 @@ class LocalSnapshots:
 
     @staticmethod
     def _at(path: Path) -> SnapshotInfo | None:
-        tag = tags.read_snapshot(path.with_suffix(".json")) if path.exists() else None
-        return _info(tag, path) if tag else None
+        with suppress(FileNotFoundError):  # it has just been discarded
+            tag = tags.read_snapshot(path.with_suffix(".json")) if path.exists() else None
+            return _info(tag, path) if tag else None
+        return None
 
 
 def _info(tag: tags.SnapshotTag, path: Path) -> SnapshotInfo:
-    return SnapshotInfo(tag.spec, str(path), tag.how, tag.chosen)
+    made = int(path.stat().st_mtime)  # a snapshot is never written to
+    return SnapshotInfo(tag.spec, str(path), tag.how, tag.chosen, made)

@@ -85,12 +85,15 @@ class ReplicaCheckSpec:
 
 @dataclass(frozen=True, slots=True)
 class GateSpec:
-    """Take rounds into the replicas at ``place`` until stopped."""
+    """Take rounds into the replicas at ``place`` until stopped. Of the recovery points that are
+    older than ``keep_hours`` the newest ``keep`` stay.
+    """
 
     target: str
     place: str
     listen: str
     keep: int
+    keep_hours: float = 24.0
 
 
 @dataclass(frozen=True, slots=True)
