@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from appliance.errors import StateError, StoreRefusedError
 from appliance.model import Digest, DiskId
 from appliance.seal.cut import digest, zero_digest
-from appliance.seal.manifest import PAGE_ENTRIES, Manifest, State
+from appliance.seal.manifest import PAGE_ENTRIES, Manifest, State, point_of
 from tests.media import Bench
 from tests.support import BLOCK
 
@@ -105,6 +105,19 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, damage: str) -> N
     path.unlink() if wrong is None else path.write_bytes(wrong)
     with pytest.raises(StoreRefusedError, match="not a manifest"):
         Manifest.load(path)
+    with pytest.raises(StoreRefusedError, match="not a manifest"):
+        point_of(path)
+
+
+def test_the_point_is_told_by_the_head_alone(tmp_path: Path) -> None:
+    """Also while a round has the file mapped, and moves it on."""
+    path = tmp_path / "disk.manifest"
+    filled().save(path)
+    assert point_of(path) == 3
+    mapped = Manifest.load(path, writing=True)
+    mapped.move_to(1 << 20)
+    assert point_of(path) == mapped.point == Manifest.load(path).point == 1 << 20
+    assert Manifest.load(path).root() == mapped.root()
 
 
 def test_a_block_in_no_state_there_is_makes_a_damaged_manifest(tmp_path: Path) -> None:

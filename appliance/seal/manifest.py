@@ -23,6 +23,7 @@ from appliance.seal.cut import zero_digest
 ENTRY = 40
 PAGE_ENTRIES = 4096
 _HEAD = struct.Struct("<8s16sIIQ24x")
+_POINT = 24
 _ROOT = struct.Struct("<16sIIQ")
 _ENTRY = struct.Struct("<32sB7x")
 MAGIC = b"MGMANIF1"
@@ -38,6 +39,11 @@ class State(IntEnum):
     UNREADABLE = 3
 
 
+def file_size(size: int, block_size: int) -> int:
+    """Bytes in the manifest file of a disk of ``size`` bytes."""
+    return _HEAD.size + ENTRY * block_count(size, block_size)
+
+
 class Manifest:
     """A disk's blocks at a point. ``disk`` and ``point`` name it; sizes are bytes."""
 
@@ -49,7 +55,7 @@ class Manifest:
         self.block_size = block_size
         self.size = size
         self.blocks = block_count(size, block_size)
-        self._data = data or mmap.mmap(-1, _HEAD.size + ENTRY * self.blocks)
+        self._data = data or mmap.mmap(-1, file_size(size, block_size))
         if data is None:
             _HEAD.pack_into(self._data, 0, MAGIC, bytes.fromhex(disk), point, block_size, size)
 
@@ -121,10 +127,11 @@ class Manifest:
         return Manifest(self.disk, self.point, self.block_size, self.size, data)
 
     def move_to(self, point: int) -> None:
-        """From now on the manifest is that of another point."""
+        """From now on the manifest is that of another point. Of its file nothing else is written:
+        whoever reads the head meanwhile finds one point or the other.
+        """
         self.point = point
-        of = (MAGIC, bytes.fromhex(self.disk), point, self.block_size, self.size)
-        _HEAD.pack_into(self._data, 0, *of)
+        self._data[_POINT : _POINT + 4] = point.to_bytes(4, "little")
 
     def flush(self) -> None:
         """Return when what was set in a file mapped for writing is durable."""
@@ -152,15 +159,10 @@ class Manifest:
         )
         with suppress(OSError, ValueError, struct.error), opened(path, flags) as fd:
             data = mmap.mmap(fd, 0, access=access)
-            magic, disk, point, block_size, size = _HEAD.unpack_from(data)
-            whole = block_size and len(data) == _HEAD.size + ENTRY * block_count(size, block_size)
-            if magic == MAGIC and whole:
-                found = cls(DiskId(disk.hex()), point, block_size, size, data)
-                found._refuse_damaged(path)
-                return found
-        raise StoreRefusedError(
-            f"{path} is not a manifest", todo="Derive it again from the store."
-        )
+            found = cls(*_parse_head(data, len(data)), data)
+            found._refuse_damaged(path)
+            return found
+        raise _no_manifest(path)
 
     def _refuse_damaged(self, path: Path) -> None:
         if odd := self.blocks - sum(self.states().values()):
@@ -168,3 +170,27 @@ class Manifest:
                 f"The manifest {path} is damaged: {odd} blocks are in no state there is",
                 todo="Derive it again from the store.",
             )
+
+
+def point_of(path: Path) -> int:
+    """The point that a manifest file is of, told by its head: refused as ``Manifest.load`` does,
+    but for what stands in its entries.
+    """
+    with suppress(OSError, ValueError, struct.error), opened(path, os.O_RDONLY) as fd:
+        _, point, _, _ = _parse_head(os.pread(fd, _HEAD.size, 0), os.fstat(fd).st_size)
+        return point
+    raise _no_manifest(path)
+
+
+def _parse_head(data: bytes | mmap.mmap, length: int) -> tuple[DiskId, int, int, int]:
+    """Disk, point, block size and size; ValueError or struct.error when a file of ``length``
+    bytes that begins so is no manifest.
+    """
+    magic, disk, point, block_size, size = _HEAD.unpack_from(data)
+    if magic != MAGIC or block_size == 0 or length != file_size(size, block_size):
+        raise ValueError
+    return DiskId(disk.hex()), point, block_size, size
+
+
+def _no_manifest(path: Path) -> StoreRefusedError:
+    return StoreRefusedError(f"{path} is not a manifest", todo="Derive it again from the store.")
