@@ -1,24 +1,25 @@
 """Replica: a volume that follows its disk, and the manifest of what it holds.
 
 The order is that of wire-format.md, section 6: journal, volume, manifest, and only then an
-acknowledgement. What a killed gate leaves behind is digested anew from the volume.
+acknowledgement. What a killed gate leaves behind is digested anew from the volume. What the volume
+cannot deliver is unknown, and written over by the next round: disks remap what is written.
 """
 
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from blake3 import blake3
 
-from appliance.block import aligned_buffer, opened, pwrite_full
+from appliance.block import PAGE, aligned_buffer, opened, pwrite_full, sync_directory
 from appliance.catchup.wire import PIECE, Ack, Patch, Piece
-from appliance.errors import WireViolationError
+from appliance.errors import TargetWriteError, WireViolationError
 from appliance.events import Json
-from appliance.model import Digest, PointSpec, Volume, VolumeSpec
+from appliance.model import Digest, Extent, PointSpec, Volume, VolumeSpec
 from appliance.seal import canon
 from appliance.seal.cut import Expander, digest, zero_digest
 from appliance.seal.kept import kept, load, save
@@ -44,12 +45,16 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._named = False
 
     def note(self, indexes: Sequence[int]) -> None:
         body = _JOURNAL.pack(_MAGIC, len(indexes)) + struct.pack(f"<{len(indexes)}I", *indexes)
         with kept(self._path), opened(self._path, os.O_WRONLY | os.O_CREAT) as fd:
             pwrite_full(fd, 0, body + blake3(body).digest())
             os.fdatasync(fd)
+            if not self._named:  # whoever made the file: its name may not be durable yet
+                sync_directory(self._path.parent)
+                self._named = True
 
     def clear(self) -> None:
         """Need not be durable: a journal that is found again costs a few reads."""
@@ -123,6 +128,46 @@ def adopt(place: Path, about: About, manifest: Manifest) -> None:
     save(place / ABOUT, _write_about(about))
 
 
+def begin(place: Path, about: About) -> None:
+    """Begin a replica at ``place`` of which it is not known what its volume holds: that is
+    surveyed when it is attached.
+    """
+    with kept(place):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (place / MANIFEST).unlink(missing_ok=True)
+    save(place / ABOUT, _write_about(about))
+
+
+def survey(volume: Volume, about: About) -> Manifest:
+    """The manifest of what the volume holds now, for the point of its base."""
+    facts, point = about.spec.facts, about.volume.point
+    found = Manifest(about.spec.disk, point, about.block_size, facts.size)
+    if volume.fresh:
+        found.set_zero(0, found.blocks)
+        return found
+    buffer = aligned_buffer(about.block_size)
+    for index in range(found.blocks):
+        found.set(index, *_standing(volume, found, index, buffer))
+    return found
+
+
+def _standing(
+    volume: Volume, like: Manifest, index: int, buffer: memoryview
+) -> tuple[Digest, State]:
+    """What a block on the volume is now; unknown where it cannot be read."""
+    block = buffer[: like.length(index)]
+    try:
+        volume.pread(index * like.block_size, block)
+    except TargetWriteError:
+        return Digest(bytes(32)), State.UNKNOWN
+    found = digest(block)
+    return found, _state(found, len(block))
+
+
+def _state(found: Digest, length: int) -> State:
+    return State.ZERO if found == zero_digest(length) else State.DATA
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """A block as it will stand on the volume. ``runs`` are the parts of it that change: start,
@@ -148,43 +193,48 @@ class Replica:
 
     def _heal(self) -> None:
         """What a batch that did not come to its end may have written, as it stands there now."""
-        for index in self._journal.noted():
-            if index < self.manifest.blocks:
-                with self._read(index) as block:
-                    found = digest(block)
-                self.manifest.set(index, found, self._state(index, found))
+        with self._taken() as buffer:
+            for index in self._journal.noted():
+                if index < self.manifest.blocks:
+                    found = _standing(self._volume, self.manifest, index, buffer)
+                    self.manifest.set(index, *found)
         self.manifest.flush()
         self._journal.clear()
 
-    def _state(self, index: int, found: Digest) -> State:
-        return State.ZERO if found == zero_digest(self.manifest.length(index)) else State.DATA
-
     def have(self, index: int) -> tuple[bytes, ...]:
-        """The first 16 bytes of the digest of each piece, as the volume holds it."""
-        with self._read(index) as block:
-            return tuple(digest(block[a:b])[:16] for a, b in pieces_of(len(block)))
+        """The first 16 bytes of the digest of each piece, as the volume holds it; zeros, which no
+        piece has, for a block that cannot be read.
+        """
+        pieces = pieces_of(self.manifest.length(index))
+        with self._taken() as buffer:
+            block = buffer[: pieces[-1][1]]
+            try:
+                self._volume.pread(index * self.manifest.block_size, block)
+            except TargetWriteError:
+                return (bytes(16),) * len(pieces)
+            return tuple(digest(block[a:b])[:16] for a, b in pieces)
 
     @contextmanager
-    def _read(self, index: int) -> Iterator[memoryview]:
-        buffer = self._taken()
-        block = buffer[: self.manifest.length(index)]
-        self._volume.pread(index * self.manifest.block_size, block)
-        yield block
+    def _taken(self) -> Iterator[memoryview]:
+        """A buffer of one block; it comes back unless it stays in use."""
+        buffer = self._buffer()
+        yield buffer
         self._spare.append(buffer)
 
-    def _taken(self) -> memoryview:
+    def _buffer(self) -> memoryview:
         return self._spare.pop() if self._spare else aligned_buffer(self.manifest.block_size)
 
     def stage(self, patch: Patch) -> Staged | None:
-        """The block with the patch applied; None when that is not what the sender has: then the
-        volume is not what was thought, and all of the block is wanted.
+        """The block with the patch applied; None when that is not what the sender has, or cannot
+        be told: then the volume is not what was thought, and all of the block is wanted.
         """
         self._refuse_odd(patch)
         length = self.manifest.length(patch.index)
-        buffer = self._taken()
+        buffer = self._buffer()
         block = buffer[:length]
-        if patch.bad or Piece.SAME in patch.codes:
-            self._volume.pread(patch.index * self.manifest.block_size, block)
+        if not self._stays(patch, block):
+            self._spare.append(buffer)
+            return None
         kept_bytes = [(one, bytes(block[one.offset : one.end])) for one in patch.bad]
         self._apply(patch, block)
         for one, data in kept_bytes:
@@ -195,7 +245,7 @@ class Replica:
                 raise WireViolationError(f"Block {patch.index} is not what its digest says")
             self._spare.append(buffer)
             return None
-        state = State.UNREADABLE if patch.bad else self._state(patch.index, found)
+        state = State.UNREADABLE if patch.bad else _state(found, length)
         # Where bytes could not be read, those of the volume stand in the buffer: none is a zero.
         codes = patch.codes.replace(b"\2", b"\1") if patch.bad else patch.codes
         return Staged(patch.index, buffer, tuple(_runs(codes, length)), found, state)
@@ -211,6 +261,25 @@ class Replica:
             raise WireViolationError(f"A patch of block {patch.index} has a wrong length")
         if any(one.end > pieces[-1][1] for one in patch.bad):
             raise WireViolationError(f"A patch of block {patch.index} reaches behind its end")
+
+    def _stays(self, patch: Patch, block: memoryview) -> bool:
+        """Fill in what the patch leaves as it is on the volume; False when that cannot be read.
+        What neither the source nor the volume can deliver is zero.
+        """
+        at = patch.index * self.manifest.block_size
+        if not patch.bad and Piece.SAME not in patch.codes:
+            return True
+        try:
+            self._volume.pread(at, block)
+        except TargetWriteError:
+            if Piece.SAME in patch.codes:
+                return False
+            for start in (page for one in patch.bad for page in _pages(one)):
+                page = block[start : start + PAGE]
+                page[:] = bytes(len(page))
+                with suppress(TargetWriteError):
+                    self._volume.pread(at + start, page)
+        return True
 
     def _apply(self, patch: Patch, block: memoryview) -> None:
         try:
@@ -249,6 +318,11 @@ class Replica:
         """All of the point is on the volume."""
         self.manifest.move_to(point)
         self.manifest.flush()
+
+
+def _pages(one: Extent) -> range:
+    """Where the pages begin that a part of a block lies in."""
+    return range(one.offset // PAGE * PAGE, one.end, PAGE)
 
 
 def _runs(codes: bytes, length: int) -> Iterator[tuple[int, int, bool]]:

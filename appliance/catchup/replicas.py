@@ -2,7 +2,9 @@
 made empty.
 
 ``<home>/replicas/<volume id>/`` holds what belongs to a volume: its manifest, journal, and what is
-known of its disk. Where that was lost, the manifest is derived anew from the volume.
+known of its disk. It is begun under the lock of the directory: a manifest that a round may have
+mapped is never exchanged. One that was lost is derived anew from the volume, which takes hours and
+is done by whoever has attached it.
 """
 
 from collections.abc import Iterator
@@ -10,10 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.block import aligned_buffer
+from appliance.block import free_space
 from appliance.catchup import wire
-from appliance.catchup.replica import ABOUT, MANIFEST, About, Replica, adopt, read_about
-from appliance.errors import ReplicaUnknownError
+from appliance.catchup.replica import (
+    ABOUT,
+    MANIFEST,
+    About,
+    Replica,
+    adopt,
+    begin,
+    read_about,
+    survey,
+)
+from appliance.errors import ReplicaUnknownError, StateError, TargetFullError
 from appliance.model import (
     DiskFacts,
     DiskId,
@@ -24,8 +35,8 @@ from appliance.model import (
     VolumeState,
 )
 from appliance.restore.plan import safe_name
-from appliance.seal.cut import digest, zero_digest
-from appliance.seal.manifest import Manifest, State
+from appliance.seal.kept import alone, kept
+from appliance.seal.manifest import Manifest, file_size, point_of
 from appliance.seal.pointmap import refuse_larger_than_memory
 from appliance.seal.proved import Proved
 
@@ -45,12 +56,19 @@ class Held:
     def disk(self) -> DiskId:
         return self.about.spec.disk
 
+    @property
+    def surveyed(self) -> bool:
+        """Whether it is known what the volume holds; else it is told as its base, and its root
+        as zeros.
+        """
+        return (self.place / MANIFEST).exists()
+
     def point(self) -> int:
-        return Manifest.load(self.place / MANIFEST).point
+        return point_of(self.place / MANIFEST) if self.surveyed else self.about.volume.point
 
     def root(self) -> bytes:
         """The root of what the volume holds, for the point it is at."""
-        return Manifest.load(self.place / MANIFEST).root()
+        return Manifest.load(self.place / MANIFEST).root() if self.surveyed else bytes(32)
 
     def told(self) -> wire.Replica:
         """The disk as it is told to a sender."""
@@ -74,9 +92,9 @@ class Replicas:
         self._home, self._target = home, target
 
     def of(self, machine: str) -> list[Held]:
-        """The machine's replicas; a volume that can become one does so now."""
-        found = [self._held(one) for one in self._target.volumes()]
-        mine = [one for one in found if one is not None and one.about.spec.machine == machine]
+        """The machine's replicas; a volume of its that can become one does so now."""
+        found = [self._held(one, machine) for one in self._target.volumes()]
+        mine = [one for one in found if one is not None]
         for one in mine:
             if sum(other.disk == one.disk for other in mine) > 1:
                 raise ReplicaUnknownError(
@@ -87,21 +105,54 @@ class Replicas:
 
     def kept(self, info: VolumeInfo) -> Held | None:
         """The volume as a replica, if it has become one."""
-        place = self._home / "replicas" / info.id
+        place = self._place(info)
         return Held(read_about(place), info, place) if (place / ABOUT).exists() else None
 
-    def _held(self, info: VolumeInfo) -> Held | None:
-        place = self._home / "replicas" / info.id
-        if not (place / ABOUT).exists():
-            spec, proved = info.spec, self._proved(info)
-            if info.state not in _ADOPTED or not proved.has(spec.disk, spec.point):
-                return None
-            base = proved.manifest(spec.disk, spec.point)
-            if info.state is VolumeState.REPLICA:  # what was known of its rounds is lost
-                base = self._surveyed(info.spec, base)
-            about = About(proved.spec(spec.disk, spec.point), spec, base.block_size)
-            adopt(place, about, base)
-        return Held(read_about(place), info, place)
+    def _place(self, info: VolumeInfo) -> Path:
+        return self._home / "replicas" / info.id
+
+    def _held(self, info: VolumeInfo, machine: str) -> Held | None:
+        found = self.kept(info)
+        if found is not None:
+            return found if found.about.spec.machine == machine else None
+        proved, disk, point = self._proved(info), info.spec.disk, info.spec.point
+        if info.state not in _ADOPTED or not proved.has(disk, point):
+            return None
+        return self._adopted(info, proved) if proved.spec(disk, point).machine == machine else None
+
+    def _adopted(self, info: VolumeInfo, proved: Proved) -> Held:
+        with self._beginning(info) as place:
+            if place is not None:
+                base = proved.manifest(info.spec.disk, info.spec.point)
+                spec = proved.spec(info.spec.disk, info.spec.point)
+                about = About(spec, info.spec, base.block_size)
+                if info.state is VolumeState.REPLICA:  # what was known of its rounds is lost
+                    begin(place, about)
+                else:
+                    self._refuse_full(base.size, base.block_size)
+                    adopt(place, about, base)
+        return Held(read_about(self._place(info)), info, self._place(info))
+
+    @contextmanager
+    def _beginning(self, info: VolumeInfo) -> Iterator[Path | None]:
+        """Where to begin a replica, while nobody else does; None when somebody has."""
+        place = self._place(info)
+        with kept(place):
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with alone(place.with_name("lock")):
+            yield None if (place / ABOUT).exists() else place
+
+    def _refuse_full(self, size: int, block_size: int) -> None:
+        """Refuse a manifest that would fill the state directory, which all machines share."""
+        with kept(self._home):
+            needed, room = 2 * file_size(size, block_size), free_space(self._home)
+        if needed > room:
+            raise StateError(
+                f"A replica of {size} bytes in blocks of {block_size} needs {needed} bytes at "
+                f"{self._home}, which has {room} left",
+                safe="Nothing was begun.",
+                todo="Make room in the gate's state directory.",
+            )
 
     def _proved(self, info: VolumeInfo) -> Proved:
         """What was proved of the volume's disk here; of one that lacks blocks, or did, it is true
@@ -112,22 +163,6 @@ class Replicas:
         known = all_of_it.has(info.spec.disk, info.spec.point)
         lacks = info.state is VolumeState.HURT
         return own if lacks or (info.state is VolumeState.REPLICA and not known) else all_of_it
-
-    def _surveyed(self, spec: VolumeSpec, like: Manifest) -> Manifest:
-        """The manifest of what the volume holds now."""
-        found = Manifest(like.disk, like.point, like.block_size, like.size)
-        buffer = aligned_buffer(like.block_size)
-        with self._target.attach(spec) as volume:
-            if volume.fresh:
-                found.set_zero(0, found.blocks)
-                return found
-            for index in range(found.blocks):
-                block = buffer[: found.length(index)]
-                volume.pread(index * found.block_size, block)
-                told = digest(block)
-                zero = told == zero_digest(len(block))
-                found.set(index, told, State.ZERO if zero else State.DATA)
-        return found
 
     def create(self, machine: str, new: wire.Replica) -> Held:
         """An empty replica for a disk that comes by the line alone."""
@@ -146,15 +181,25 @@ class Replicas:
         )
         spec = PointSpec(new.disk, 0, machine, facts)
         refuse_larger_than_memory(spec, new.block_size)
+        self._refuse_full(new.size, new.block_size)
+        self._refuse_many(machine, new.disk)
         info = self._ensured(VolumeSpec(safe_name(spec), new.size, 0, new.disk, 0, ""))
-        place = self._home / "replicas" / info.id
-        if not (place / ABOUT).exists():
-            like = Manifest(new.disk, 0, new.block_size, new.size)
-            adopt(place, About(spec, info.spec, new.block_size), self._surveyed(info.spec, like))
-        found = Held(read_about(place), info, place)
+        with self._beginning(info) as place:
+            if place is not None:
+                begin(place, About(spec, info.spec, new.block_size))
+        found = Held(read_about(self._place(info)), info, self._place(info))
         if found.about.spec.machine != machine:
             raise ReplicaUnknownError(f"Disk {new.disk} is not one of {machine}'s")
         return found
+
+    def _refuse_many(self, machine: str, disk: DiskId) -> None:
+        """More could not be told to a sender."""
+        if sum(one.disk != disk for one in self.of(machine)) >= wire.MOST_REPLICAS:
+            raise TargetFullError(
+                f"{machine} has {wire.MOST_REPLICAS} replicas here, as many as a machine may have",
+                safe="The replicas are as they were.",
+                todo="Remove those of disks that are gone.",
+            )
 
     def _ensured(self, wanted: VolumeSpec) -> VolumeInfo:
         """The volume for a disk that comes by the line alone: made now, or found again by its tag,
@@ -168,10 +213,15 @@ class Replicas:
 
     @contextmanager
     def open(self, held: Held) -> Iterator[Replica]:
-        """The replica, attached; from now on only rounds change its volume."""
+        """The replica, attached; from now on only rounds change its volume. What it holds is
+        surveyed first where that is not known.
+        """
         if held.info.state in _WHOLE - {VolumeState.REPLICA}:
             self._follow(held)
         with self._target.attach(held.about.volume) as volume:
+            if not held.surveyed:
+                self._refuse_full(held.about.spec.facts.size, held.about.block_size)
+                survey(volume, held.about).save(held.place / MANIFEST)
             yield Replica(held.place, volume)
 
     def whole(self, held: Held) -> None:
