@@ -125,6 +125,38 @@ def test_a_code_is_used_once(registry: Registry) -> None:
     assert [one.certificate for one in registry.machines()] == [MINE]
 
 
+def test_whose_answer_was_lost_may_ask_again_and_nobody_else(registry: Registry) -> None:
+    token = invited(registry)
+    known = registry.enrol(token, MINE)
+    assert registry.enrol(token, MINE) == known
+    with pytest.raises(EnrolmentCodeError, match="used before"):
+        registry.enrol(token, OTHER)
+    registry.forget("web01")
+    with pytest.raises(EnrolmentCodeError, match="used before"):
+        registry.enrol(token, MINE)
+
+
+def test_an_old_code_brings_no_old_key_back(registry: Registry) -> None:
+    token = invited(registry)
+    for code, shown in ((token, MINE), (invited(registry), OTHER)):
+        registry.enrol(code, shown)
+    with pytest.raises(EnrolmentCodeError, match="used before"):
+        registry.enrol(token, MINE)
+    assert [one.certificate for one in registry.machines()] == [OTHER]
+
+
+def test_a_key_speaks_for_one_machine(registry: Registry) -> None:
+    registry.enrol(invited(registry), MINE)
+    token = invited(registry, "db01")
+    with pytest.raises(EnrolmentCodeError, match="is that of machine 'web01' already"):
+        registry.enrol(token, MINE)
+    assert [one.machine for one in registry.machines()] == ["web01"]
+    assert registry.enrol(token, OTHER).machine == "db01"  # the code was not used up
+    assert registry.enrol(invited(registry), MINE).machine == "web01"
+    registry.forget("web01")
+    assert registry.enrol(invited(registry, "db01"), MINE).machine == "db01"
+
+
 def test_of_many_who_use_a_code_at_once_exactly_one_is_known(tmp_path: Path) -> None:
     together = Barrier(4)
     certificates = [certificate() for _ in range(4)]
@@ -298,14 +330,22 @@ def test_a_damaged_invitation_is_told_by_name(
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_machine_is_told_by_name_and_not_skipped(
+def test_a_damaged_machine_is_told_by_name_and_refuses_nobody_else(
     tmp_path: Path, registry: Registry, damage: Callable[[Path], None]
 ) -> None:
     registry.enrol(invited(registry), MINE)
     (path,) = (tmp_path / "gate" / "machines").iterdir()
+    other = registry.enrol(invited(registry, "zz"), OTHER)
+    registry.refuse_damaged()
     damage(path)
     with pytest.raises(StateError, match=path.name):
         registry.known(key_of(MINE))
+    with pytest.raises(StateError, match=path.name):
+        registry.refuse_damaged()
+    assert list(registry.machines()) == [other]
+    assert registry.known(key_of(OTHER)) == other
+    third = certificate()
+    assert registry.enrol(invited(registry, "db01"), third).machine == "db01"
 
 
 def test_every_byte_of_a_machines_certificate_counts(tmp_path: Path, registry: Registry) -> None:

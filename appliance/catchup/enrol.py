@@ -1,7 +1,8 @@
 """Enrolment: the code that an operator makes for a machine, and who is known by which key.
 
 At the gate, under ``<home>/gate/``: ``identity.pem``; ``codes/<token digest>.json``, renamed
-when it is used, so that of two senders with one code one comes too late; ``machines/`` with the
+when it is used, so that of two senders with one code one comes too late, but the same sender may
+ask again for an answer that was lost; ``machines/`` with the
 certificate each machine shows. At the sender, under ``<home>/line/``: ``identity.pem``, and in
 ``gates/`` the gates it has enrolled with.
 """
@@ -9,6 +10,7 @@ certificate each machine shows. At the sender, under ``<home>/line/``: ``identit
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +24,7 @@ from appliance.errors import (
     BadInputError,
     EnrolmentCodeError,
     NotEnrolledError,
+    StateError,
     WireViolationError,
 )
 from appliance.events import Json
@@ -152,17 +155,19 @@ class Registry:
         return code, made
 
     def enrol(self, token: bytes, certificate: bytes) -> Known:
-        """Take the token, once, and know the certificate's key as the machine's from now on."""
-        key_of(certificate)
+        """Take the token, once, and know the certificate's key as the machine's from now on. Who
+        has enrolled with it may say it again.
+        """
         path = self._code(token)
         used = path.with_suffix(".used")
+        self._refuse_anothers(key_of(certificate), path)
         with kept(path):
             try:
                 path.rename(used)
                 sync_directory(path.parent)  # used for good, also after a power cut
             except FileNotFoundError as exc:
                 if used.exists():
-                    raise EnrolmentCodeError("The enrolment code was used before") from exc
+                    return self._again(used, certificate, exc)
                 raise EnrolmentCodeError("The enrolment code was never given out here") from exc
         found = load(used, _parse_invitation, _write_invitation)
         if found.expires <= canon.now():
@@ -171,15 +176,45 @@ class Registry:
         save(self._machine(found.machine), _write_known(known))
         return known
 
+    def _refuse_anothers(self, key: bytes, path: Path) -> None:
+        """One key speaks for one machine. The code is not used up by it."""
+        with kept(path):
+            there = path.exists()
+        wanted = load(path, _parse_invitation, _write_invitation).machine if there else None
+        for one in self.machines():
+            if wanted not in {None, one.machine} and one.key == key:
+                raise EnrolmentCodeError(
+                    f"The key {one.fingerprint} is that of machine {one.machine!r} already",
+                    todo=f"Enrol with a code for {one.machine!r}, or let the operator forget it.",
+                )
+
+    def _again(self, used: Path, certificate: bytes, exc: FileNotFoundError) -> Known:
+        """The answer once more, to the very machine that has used the code and is still known."""
+        machine = load(used, _parse_invitation, _write_invitation).machine
+        for one in self.machines():
+            if (one.machine, one.certificate) == (machine, certificate):
+                return one
+        raise EnrolmentCodeError("The enrolment code was used before") from exc
+
     def machines(self) -> Iterator[Known]:
-        """Everybody enrolled; a file that is none of ours is told, not skipped."""
+        """Everybody enrolled. A file that is damaged is its own machine's loss, nobody else's:
+        ``refuse_damaged`` tells of it.
+        """
         for path in sorted(self._machines.glob("*.json")):
-            yield load(path, _parse_known, _write_known)
+            with suppress(StateError):
+                yield load(path, _parse_known, _write_known)
+
+    def refuse_damaged(self) -> None:
+        """Raises StateError when the file of a machine is damaged; the others are still known."""
+        for path in sorted(self._machines.glob("*.json")):
+            load(path, _parse_known, _write_known)
 
     def known(self, key: bytes) -> Known:
+        """Raises NotEnrolledError; StateError where a damaged file may be that machine's."""
         for one in self.machines():
             if one.key == key:
                 return one
+        self.refuse_damaged()
         raise NotEnrolledError(f"No machine is enrolled with the key {text.grouped(key)}")
 
     def forget(self, machine: str) -> bool:

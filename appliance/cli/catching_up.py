@@ -102,14 +102,16 @@ def serve(
 def list_machines(as_lines: bool) -> None:
     """The machines that are enrolled here, and the keys they are known by."""
     home = ensure_home()
-    known = list(Registry(home).machines())
+    registry = Registry(home)
+    known = list(registry.machines())
     if as_lines:
         for one in known:
             show.record({"machine": one.machine, "key": one.fingerprint, "since": one.enrolled})
-        return
-    show.rows([("this gate's key", identity_of(home).fingerprint)])
-    body = [(one.machine, one.fingerprint, one.enrolled) for one in known]
-    show.table(("MACHINE", "KEY", "ENROLLED"), body)
+    else:
+        show.rows([("this gate's key", identity_of(home).fingerprint)])
+        body = [(one.machine, one.fingerprint, one.enrolled) for one in known]
+        show.table(("MACHINE", "KEY", "ENROLLED"), body)
+    registry.refuse_damaged()  # its machine is not let in until it enrols anew
 
 
 @gate.command()
