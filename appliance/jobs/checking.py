@@ -1,6 +1,7 @@
 """Check: every block of a restored volume, read back and compared with its manifest."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,6 +14,7 @@ from appliance.errors import (
     MotionGearError,
     RestoredHurtError,
     StoppedError,
+    VolumeBusyError,
     VolumeMissingError,
 )
 from appliance.events import Json, Result
@@ -20,7 +22,7 @@ from appliance.jobs.desk import Desk
 from appliance.jobs.plugins import target_for
 from appliance.jobs.spec import CheckSpec, ReplicaCheckSpec, VerifySpec
 from appliance.jobs.verifying import verify_store
-from appliance.model import Digest, Target, VolumeInfo, VolumeSpec, VolumeState
+from appliance.model import Digest, Target, Volume, VolumeInfo, VolumeSpec, VolumeState
 from appliance.restore.check import Check, Checked, byte_ranges, refuse_hurt, refuse_wrong
 from appliance.seal import verify
 from appliance.seal.manifest import Manifest, State
@@ -50,21 +52,38 @@ def check_replicas(spec: ReplicaCheckSpec, desk: Desk) -> None:
 
 
 def _check_replica(desk: Desk, target: Target, held: Held) -> None:
-    """A block that is wrong is unknown from now on: the next round sends it, with those that were
-    unknown before.
+    with target.attach(held.about.volume) as volume:
+        found = _replica_compared(desk, volume, held)
+    _end_replica(desk, target, held, *found)
+
+
+def _replica_compared(desk: Desk, volume: Volume, held: Held) -> tuple[Checked, Manifest]:
+    """Compare with what the last round has left, while no round can change either. A block that is
+    wrong is unknown from now on: the next round sends it, with those that were unknown before.
     """
     manifest = Manifest.load(held.place / MANIFEST, writing=True)
-    checked = _compare(desk, target, manifest, held.about.volume)
+    checked = Check(volume, manifest, desk.emit, desk.stop).run()
+    for first, count in checked.wrong:
+        for index in range(first, first + count):
+            manifest.set(index, Digest(bytes(32)), State.UNKNOWN)
+    manifest.flush()
+    return checked, manifest
+
+
+def _end_replica(
+    desk: Desk, target: Target, held: Held, checked: Checked, manifest: Manifest
+) -> None:
+    """Say what came of it, now that the volume is free. Where a round has it already, it sends
+    what is unknown, and says on the volume how far it has come.
+    """
+    spec = held.about.volume
     if checked.wrong:
-        for first, count in checked.wrong:
-            for index in range(first, first + count):
-                manifest.set(index, Digest(bytes(32)), State.UNKNOWN)
-        manifest.flush()
-        target.tag(held.about.volume, VolumeState.BAD)
-    _tell(desk, checked, manifest, held.about.volume, held.info.location)
+        with suppress(VolumeBusyError):
+            target.tag(spec, VolumeState.BAD)
+    _tell(desk, checked, manifest, spec, held.info.location)
     if checked.unknown:
         todo = "Run a round: it sends these blocks."
-        refuse_hurt(checked, manifest, held.about.volume.name, todo)
+        refuse_hurt(checked, manifest, spec.name, todo)
 
 
 def _check_known(desk: Desk, target: Target, info: VolumeInfo) -> None:
@@ -93,17 +112,41 @@ def check_volume(
     spec: VolumeSpec,
     right: VolumeState = VolumeState.CHECKED,
 ) -> None:
-    """Compare, and say on the volume what came of it; ``right`` when no block is wrong."""
-    checked = _compare(desk, target, manifest, spec)
-    info = target.tag(spec, VolumeState.BAD if checked.wrong else right)
+    """Compare, and say on the volume what came of it; ``right`` when no block is wrong. A gate may
+    have made it a replica and a round changed it: then that is what it is compared with.
+    """
+    with target.attach(spec) as volume:
+        held = _kept(desk, target, spec)
+        if held is not None:
+            found = _replica_compared(desk, volume, held)
+        else:
+            found = Check(volume, manifest, desk.emit, desk.stop).run(), manifest
+    if held is not None:
+        if not found[0].wrong and _now(target, spec).state is VolumeState.RESTORED:
+            with suppress(VolumeBusyError):  # its first round has begun
+                target.tag(spec, right)
+        _end_replica(desk, target, held, *found)
+        return
+    checked = found[0]
+    info, held = _now(target, spec), _kept(desk, target, spec)
+    if held is None:  # else its tag is the gate's by now
+        info = target.tag(spec, VolumeState.BAD if checked.wrong else right)
     _tell(desk, checked, manifest, spec, info.location)
     if right is VolumeState.HURT:
         refuse_hurt(checked, manifest, spec.name)
 
 
-def _compare(desk: Desk, target: Target, manifest: Manifest, spec: VolumeSpec) -> Checked:
-    with target.attach(spec) as volume:
-        return Check(volume, manifest, desk.emit, desk.stop).run()
+def _now(target: Target, spec: VolumeSpec) -> VolumeInfo:
+    """The volume as its tag says now; it is not touched, also when it is attached."""
+    for one in target.volumes():
+        if one.spec.name == spec.name:
+            return one
+    raise VolumeMissingError(f"There is no volume {spec.name} any more")
+
+
+def _kept(desk: Desk, target: Target, spec: VolumeSpec) -> Held | None:
+    """The volume as a replica, if it is one by now."""
+    return Replicas(desk.home, target).kept(_now(target, spec))
 
 
 def _tell(
