@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.catchup import wire
+from appliance.catchup import link, wire
 from appliance.catchup.identity import LinkIdentity, certificate_for
 from appliance.catchup.link import (
     ALPN,
@@ -44,6 +44,7 @@ from appliance.errors import (
     MotionGearError,
     NotEnrolledError,
     PointRefusedError,
+    StateError,
     StoppedError,
     WireViolationError,
     WrongPeerError,
@@ -542,6 +543,20 @@ def test_a_refusal_is_heard_although_the_peer_has_closed(ends: Ends) -> None:
         assert caught.value.todo_now == "Go on."
 
 
+def test_a_key_that_cannot_be_read_is_not_told_as_a_cut(ends: Ends) -> None:
+    """A cut is tried again; this would not get better."""
+    with ends.served(lambda plain: plain.recv(1)) as (address, heard):
+        identity = ends.sender
+        identity.path.unlink()
+        with (
+            pytest.raises(StateError, match="cannot be used"),
+            dial(address, ends.gate.key, identity),
+        ):
+            raise AssertionError
+        socket.create_connection((address.host, address.port), _PATIENCE).close()
+        assert heard.result(_PATIENCE) == b""
+
+
 def test_what_was_said_before_a_cut_counts(ends: Ends) -> None:
     def talk(channel: Channel) -> None:
         for one in range(3):
@@ -663,6 +678,79 @@ def test_a_gate_that_says_more_than_it_was_asked_is_refused(ends: Ends) -> None:
         heard.result(_PATIENCE)
 
 
+class Flood:
+    """A line that never takes a byte, and always has a message."""
+
+    def __init__(self) -> None:
+        self._left = b""
+        self.messages = 0
+
+    def settimeout(self, seconds: float) -> None: ...
+
+    def fileno(self) -> int:
+        return 0
+
+    def pending(self) -> int:
+        return 1
+
+    def send(self, data: memoryview) -> int:
+        del data
+        raise ssl.SSLWantWriteError
+
+    def recv(self, size: int) -> bytes:
+        self._left = self._left or self._next()
+        found, self._left = self._left[:size], self._left[size:]
+        return found
+
+    def recv_into(self, buffer: memoryview) -> int:
+        found = self.recv(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def _next(self) -> bytes:
+        self.messages += 1
+        return wire.encode(wire.Whole(self.messages))
+
+
+def test_a_flood_is_refused_before_it_costs_memory() -> None:
+    line = Flood()
+    channel = Channel(cast("ssl.SSLSocket", line), "a gate", answers=True)
+    channel.accepts = (wire.Whole,)
+    with pytest.raises(WireViolationError, match="says more than it was asked"):
+        channel.send(HELLO)
+    assert line.messages <= 2 * wire.MOST_ASKED + 1
+
+
+def test_who_is_flooded_can_be_stopped() -> None:
+    line = Flood()
+    stop = lambda: line.messages > 9  # noqa: E731
+    channel = Channel(cast("ssl.SSLSocket", line), "a gate", stop, answers=True)
+    channel.accepts = (wire.Whole,)
+    with pytest.raises(StoppedError):
+        channel.send(HELLO)
+
+
+def test_who_waits_for_one_message_takes_one() -> None:
+    line = Flood()
+    channel = Channel(cast("ssl.SSLSocket", line), "a gate", answers=True)
+    assert channel.receive(wire.Whole) == wire.Whole(1)
+    assert line.messages == 1
+
+
+@pytest.mark.parametrize("sending", [True, False])
+def test_a_message_that_comes_when_another_is_waited_for_is_refused(*, sending: bool) -> None:
+    """Also one that came before, and might have come then."""
+    line = Flood()
+    stop = lambda: line.messages > 9  # noqa: E731
+    channel = Channel(cast("ssl.SSLSocket", line), "a gate", stop, answers=True)
+    if sending:
+        channel.accepts = (wire.Whole,)
+        with pytest.raises(StoppedError):
+            channel.send(HELLO)
+    with pytest.raises(WireViolationError, match=r"DiskIs|out of turn"):
+        channel.receive(wire.DiskIs)
+
+
 def test_two_ends_that_both_send_much_do_not_wait_for_each_other(ends: Ends) -> None:
     until = time.monotonic() + _PATIENCE
     count = 32  # more than the two systems hold for us
@@ -755,7 +843,7 @@ def test_who_waits_for_the_throttle_can_be_stopped_and_sends_nothing(ends: Ends)
         heard.result(_PATIENCE)
 
 
-def test_a_line_notices_within_a_minute_that_the_other_end_is_gone() -> None:
+def test_an_idle_line_notices_within_a_minute_that_the_other_end_is_gone() -> None:
     with socket.socket() as plain:
         tend(plain)
         told = [
@@ -765,7 +853,27 @@ def test_a_line_notices_within_a_minute_that_the_other_end_is_gone() -> None:
         probes = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
         assert told[0] == plain.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert told[1] + probes * told[2] == 60
-        assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+
+def test_the_system_does_not_end_a_line_whose_other_end_is_there_and_slow() -> None:
+    """TCP_USER_TIMEOUT counts a full window as an end that is gone."""
+    with socket.socket() as plain:
+        tend(plain)
+        assert plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_line_on_which_nothing_is_acknowledged_any_more_is_dead(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, *, reads: bool
+) -> None:
+    monkeypatch.setattr(link, "_UNHEARD_SECONDS", -1.0)
+    done = Event()
+    with ends.gated(lambda _: done.wait(_PATIENCE)) as (address, heard):
+        with dial(address, ends.gate.key, ends.sender) as channel:
+            with pytest.raises(LinkCutError, match="dead: no answer in time"):
+                _ = channel.receive(wire.Welcome) if reads else go_on(channel)
+            done.set()
+        assert heard.result(_PATIENCE)
 
 
 # --- addresses --------------------

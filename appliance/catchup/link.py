@@ -10,6 +10,7 @@ import re
 import select
 import socket
 import ssl
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from appliance.errors import (
     LinkCutError,
     MotionGearError,
     NotEnrolledError,
+    StateError,
     StoppedError,
     WireViolationError,
     WrongPeerError,
@@ -37,12 +39,14 @@ from appliance.seal import text
 DEFAULT_PORT = 7443
 ALPN = "motiongear/1"
 GREETING_SECONDS = 30.0
-_DEAD_SECONDS = 60
+_IDLE_SECONDS = 60
+_UNHEARD_SECONDS = 300.0  # longer than the 120 s between two questions to a full window
 _REPLY_SECONDS = 300.0  # a gate syncs a slow volume before it answers
 _LOOK_SECONDS = 0.25
 _NO_CHECK_TIME = 0x200000  # openssl/x509_vfy.h: of a certificate only the key counts
 _RECV = 1 << 18
-_MOST_WAITING = 1024  # four times what a sender asks for before it hears the answers
+_MOST_WAITING = 2 * wire.MOST_ASKED
+_LAST_HEARD = slice(56, 60)  # tcpi_last_ack_recv, milliseconds; linux/tcp.h
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL"})
 _ADDRESS = re.compile(
     r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\[\]:\s\x00-\x1f\x7f]+))(?::(?P<port>[0-9]{1,5}))?"
@@ -90,7 +94,12 @@ def _context(side: int, identity: LinkIdentity | None) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols([ALPN])
     if identity is not None:
-        context.load_cert_chain(identity.path)
+        try:
+            context.load_cert_chain(identity.path)
+        except OSError as exc:
+            raise StateError(
+                f"The key of this end of the line, {identity.path}, cannot be used ({exc})"
+            ) from exc
     return context
 
 
@@ -115,14 +124,15 @@ def _sender_context(identity: LinkIdentity | None) -> ssl.SSLContext:
 
 
 def tend(sock: socket.socket) -> None:
-    """Notice within a minute that the other end is gone; send small frames at once."""
+    """Notice within a minute that the other end of an idle line is gone; send small frames at
+    once. No TCP_USER_TIMEOUT: it would also end a line whose other end is there and slow.
+    """
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _DEAD_SECONDS // 3),
-        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _DEAD_SECONDS // 6),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _IDLE_SECONDS // 3),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _IDLE_SECONDS // 6),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _DEAD_SECONDS),
     ):
         sock.setsockopt(level, option, value)
 
@@ -135,16 +145,17 @@ def dial(
     stop: Stop = lambda: False,
     throttle: Throttle | None = None,
 ) -> Iterator["Channel"]:
-    """A line to the gate whose key has the fingerprint ``pinned``; nothing is sent to any
-    other.
+    """A line to the gate whose key has the fingerprint ``pinned``. To any other no frame is sent;
+    the certificate of ``identity`` goes out in the handshake, before the keys are compared.
     """
+    context = _sender_context(identity)
     with ExitStack() as ends:
         with _told(address):  # the greeting alone: what is done over the line has its own errors
             there = (address.host, address.port)
             plain = ends.enter_context(socket.create_connection(there, GREETING_SECONDS))
             tend(plain)
-            line = ends.enter_context(_sender_context(identity).wrap_socket(plain))
-            _refuse_other(line, pinned, address)
+            line = ends.enter_context(context.wrap_socket(plain))
+        _refuse_other(line, pinned, address)
         channel = Channel(line, str(address), stop, throttle, answers=True)
         yield channel
         channel.close()
@@ -244,7 +255,9 @@ class Channel:
         except ssl.SSLWantWriteError:
             self._wait(reading=self._answers, writing=True)
             if self._answers:
-                self._take_in()
+                self._take_in(_MOST_WAITING)
+                if len(self._inbox) >= _MOST_WAITING:
+                    raise WireViolationError(f"{self.peer} says more than it was asked") from None
         return 0
 
     def _hear_why(self) -> None:
@@ -252,7 +265,7 @@ class Channel:
         whatever else came is not looked at.
         """
         with suppress(LinkCutError, WireViolationError):
-            self._take_in()
+            self._take_in(_MOST_WAITING)
         for one in self._inbox:
             if isinstance(one, Refused):
                 raise _refusal(one)
@@ -279,19 +292,23 @@ class Channel:
         self._wait_seconds = seconds
 
     def poll(self) -> Message | None:
-        """The next message if it has come already. A refusal is raised as what it says."""
+        """The next message if it has come already; it must be one that ``accepts`` allows now. A
+        refusal is raised as what it says.
+        """
         if not self._inbox:
-            self._take_in()
+            self._take_in(1)
         if not self._inbox:
             return None
         found = self._inbox.popleft()
         if isinstance(found, Refused):
             raise _refusal(found)
+        if not isinstance(found, tuple(self.accepts)):  # it came when another was waited for
+            raise WireViolationError(f"{self.peer} says {type(found).__name__} out of turn")
         return found
 
-    def _take_in(self) -> None:
-        """Whatever has come: whole messages go to the inbox; a gate takes one at a time."""
-        while self._answers or not self._inbox:
+    def _take_in(self, most: int) -> None:
+        """What has come: whole messages go to the inbox until it holds so many."""
+        while len(self._inbox) < most:
             want = (
                 HEAD.size - len(self._head) if self._kind is None else len(self._body) - self._at
             )
@@ -306,6 +323,7 @@ class Channel:
                     return
                 self.received += got
             self._advance()
+            self._refuse_stopped()
 
     def _try_recv(self, want: int) -> int | None:
         """Bytes taken in, None when none are there."""
@@ -334,8 +352,6 @@ class Channel:
             return
         if self._at == len(self._body):
             kind, self._kind = self._kind, None
-            if len(self._inbox) >= _MOST_WAITING:
-                raise WireViolationError(f"{self.peer} says more than it was asked")
             self._inbox.append(wire.parse(kind, memoryview(self._body).toreadonly()))
 
     def _may_come(self) -> Sequence[type[Message]]:
@@ -347,7 +363,16 @@ class Channel:
         if reading and self._line.pending():
             return
         me = [self._line]
-        select.select(me if reading else [], me if writing else [], [], _LOOK_SECONDS)
+        if not any(select.select(me if reading else [], me if writing else [], [], _LOOK_SECONDS)):
+            self._refuse_dead()
+
+    def _refuse_dead(self) -> None:
+        """A system that is there answers, also for a program that does not read for a long time;
+        keep-alive probes are not sent while bytes wait to be acknowledged.
+        """
+        told = self._line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_HEARD.stop)
+        if int.from_bytes(told[_LAST_HEARD], sys.byteorder) > 1000 * _UNHEARD_SECONDS:
+            raise LinkCutError(f"The line to {self.peer} is dead: no answer in time")
 
     def _refuse_stopped(self) -> None:
         if self._stop():
