@@ -250,6 +250,7 @@ def damaged() -> list[tuple[str, str, bytes]]:
         "A patch that marks a piece as 3": put(patch, 48, u(1, 3)),
         "An empty unreadable range": put(hurt, 56, u(4, 0)),
         "An unreadable range behind the block": put(hurt, 52, u(4, 4 * PIECE - 999)),
+        "A digest of a block that could not be read": put(hurt, 16, u(1, 1)),
         "Unreadable ranges that touch": (
             "PATCH",
             wire.encode(replace(hurt_patch(), bad=(Extent(0, 5), Extent(5, 5)))),

@@ -350,6 +350,8 @@ class Patch:
             if one.offset < at or one.end > pieces * PIECE:
                 raise fields.bad("its unreadable ranges are out of order")
             at = one.end + 1
+        if bad and any(found):
+            raise fields.bad("of a block with unreadable ranges there is no digest")
         data = fields.rest()
         if codec is Codec.RAW and len(data) != plain:
             raise fields.bad("its payload has a wrong length")
