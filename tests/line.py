@@ -205,7 +205,7 @@ def manifest_of(data: bytes, disk: DiskId, point: int = 0) -> Manifest:
 
 
 @contextmanager
-def two_ends(place: Path, keep: int = 8) -> Iterator[TwoEnds]:
+def two_ends(place: Path, keep: int = 8, keep_seconds: float = 86_400) -> Iterator[TwoEnds]:
     """A gate serving on loopback over a local target."""
     home = place / "gate"
     home.mkdir(exist_ok=True)
@@ -219,7 +219,7 @@ def two_ends(place: Path, keep: int = 8) -> Iterator[TwoEnds]:
 
     def serve() -> None:
         with suppress(StoppedError):
-            Gate(home, target, told.append, stop.is_set, keep).serve(
+            Gate(home, target, told.append, stop.is_set, keep, keep_seconds).serve(
                 Address("127.0.0.1", 0), listens
             )
 

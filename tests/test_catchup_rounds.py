@@ -185,12 +185,21 @@ def test_a_frozen_round_is_kept_and_a_fuzzy_one_is_not(ends: TwoEnds) -> None:
 
 
 def test_old_points_go_and_the_newest_stay(tmp_path: Path) -> None:
-    with two_ends(tmp_path, keep=2) as ends:
+    with two_ends(tmp_path, keep=2, keep_seconds=0) as ends:
         machine = ends.invite(new_disks=True)
         disk = MemoryDisk(noise(SIZE))
         for _ in range(4):
             machine.round(new_part(disk), form=Form.CRASH_CONSISTENT)
     assert sorted(one.spec.point for one in ends.target.snapshots()) == [3, 4]
+
+
+def test_a_sender_that_makes_points_in_haste_pushes_no_good_one_out(tmp_path: Path) -> None:
+    with two_ends(tmp_path, keep=2) as ends:
+        machine = ends.invite(new_disks=True)
+        disk = MemoryDisk(noise(SIZE))
+        for _ in range(4):
+            machine.round(new_part(disk), form=Form.QUIESCED)
+    assert sorted(one.spec.point for one in ends.target.snapshots()) == [1, 2, 3, 4]
 
 
 def test_two_machines_do_not_disturb_each_other(ends: TwoEnds) -> None:

@@ -36,12 +36,15 @@ class _Open:
 
 
 class Desk:
-    """What all connections of a gate share. ``keep`` is how many recovery points of a machine
-    stay.
+    """What all connections of a gate share. Of a machine's recovery points the newest ``keep``
+    stay, and all that are younger than ``keep_seconds``.
     """
 
-    def __init__(self, home: Path, target: Target, emit: Emit, keep: int) -> None:
-        self.home, self.target, self.emit, self.keep = home, target, emit, keep
+    def __init__(
+        self, home: Path, target: Target, emit: Emit, keep: int, keep_seconds: float
+    ) -> None:
+        self.home, self.target, self.emit = home, target, emit
+        self._keep, self._keep_seconds = keep, keep_seconds
         self.identity = identity_of(home)
         self.registry = Registry(home)
         self.replicas = Replicas(home, target)
@@ -114,7 +117,8 @@ class Desk:
             return
         with self._retiring:
             try:
-                gone = points.retain(cast("points.Keeps", self.target), machine, self.keep)
+                keeps = cast("points.Keeps", self.target)
+                gone = points.retain(keeps, machine, self._keep, self._keep_seconds)
             except MotionGearError as exc:  # the new point is kept; the old ones can wait
                 self.emit(Step("retain", exc.what))
                 return

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from appliance.catchup.desk import Desk, identity_of
 from appliance.catchup.link import GREETING_SECONDS, Address, gate_context, tend
+from appliance.catchup.points import MIN_AGE_SECONDS
 from appliance.catchup.session import Session
 from appliance.errors import MotionGearError, StateError, StoppedError
 from appliance.events import Emit, Result, Step
@@ -27,8 +28,17 @@ _MOST_LINES = 128
 class Gate:
     """Listens, and serves each connection until ``stop``."""
 
-    def __init__(self, home: Path, target: Target, emit: Emit, stop: Stop, keep: int = 8) -> None:
-        self._desk, self._emit, self._stop = Desk(home, target, emit, keep), emit, stop
+    def __init__(
+        self,
+        home: Path,
+        target: Target,
+        emit: Emit,
+        stop: Stop,
+        keep: int = 8,
+        keep_seconds: float = MIN_AGE_SECONDS,
+    ) -> None:
+        self._desk = Desk(home, target, emit, keep, keep_seconds)
+        self._emit, self._stop = emit, stop
         self._lines: set[threading.Thread] = set()
 
     def serve(self, address: Address, ready: Callable[[int], object] = lambda _: None) -> None:

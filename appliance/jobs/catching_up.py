@@ -29,7 +29,8 @@ from appliance.rate import Throttle, parse_limit
 def gate(spec: GateSpec, desk: Desk) -> None:
     """Until it is stopped."""
     target = target_for(spec.target, spec.place)
-    Gate(desk.home, target, desk.emit, desk.stop, spec.keep).serve(Address.parse(spec.listen))
+    taker = Gate(desk.home, target, desk.emit, desk.stop, spec.keep, 3600 * spec.keep_hours)
+    taker.serve(Address.parse(spec.listen))
 
 
 def catch_up(spec: CatchUpSpec, desk: Desk) -> None:
