@@ -221,12 +221,13 @@ class Shut(Throttle):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shut = threading.Event()
+        self.shut, self.stopped = threading.Event(), threading.Event()
 
     def take(self, size: int, stop: Callable[[], bool]) -> bool:
         until = time.monotonic() + 30
         while self.shut.is_set():
             if stop():
+                self.stopped.set()
                 return False
             assert time.monotonic() < until, "nobody was stopped"
         return super().take(size, stop)
@@ -270,4 +271,5 @@ def test_a_disk_that_fails_ends_the_others_at_once(ends: TwoEnds, failing: str) 
     one = Round(line, machine.home / "known", machine.told.append, machine.stop.is_set)
     with pytest.raises(SourceGoneError, match="The disk is gone"):
         one.run(sorted(parts, key=lambda part: part.about.disk), 1_790_000_000)
+    assert throttle.stopped.is_set()
     assert ends.held(DiskId("22" * 16)).point() == 0
