@@ -105,7 +105,9 @@ def _verbs(group: click.Group, *above: str) -> Iterator[tuple[tuple[str, ...], c
 
 def _verb(words: tuple[str, ...], verb: click.Command) -> list[str]:
     lines = [f'.SS "{_line(" ".join(words))}"']
-    with click.Context(verb, info_name=" ".join(words)) as ctx:
+    # click remembers the help option it makes here: it has to be the one that the command makes.
+    names = motiongear.context_settings["help_option_names"]
+    with click.Context(verb, info_name=" ".join(words), help_option_names=names) as ctx:
         if not isinstance(verb, click.Group):
             usage = " ".join(verb.collect_usage_pieces(ctx))
             lines += [rf"\fBmotiongear {_escaped(' '.join(words))}\fR {_escaped(usage)}", ".PP"]
