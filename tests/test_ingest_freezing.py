@@ -505,3 +505,16 @@ def test_an_error_in_the_round_is_told_before_a_write(bench: Bench) -> None:
 
     with thawed_in_the_end(where), pytest.raises(RuntimeError, match="in the round"):
         fails()
+
+
+def test_what_a_disk_under_another_still_had_in_memory_is_no_write_to_it(bench: Bench) -> None:
+    """A loop device over a loop device: the one below has a cache of its own."""
+    device = bench.loop(bench.image(32 * MIB, "below.img"))
+    window = bench.loop(device, "--offset", str(MIB))
+    tool("mkfs.ext4", "-q", window)
+    where = bench.mount(window, bench.place / "above")
+    for one in range(8):
+        (where / f"file-{one}").write_bytes(os.urandom(MIB))
+    with LIVE.freeze([str(device)], LONG) as frozen:
+        assert frozen.mounts == (str(where),)
+        tool("dd", f"if={device}", "of=/dev/null", "iflag=direct", "bs=1M", "status=none")

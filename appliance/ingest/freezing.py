@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.block import sync_file_system
+from appliance.block import opened, sync_file_system
 from appliance.errors import (
     BadInputError,
     FreezeLostError,
@@ -109,7 +109,8 @@ def _held(
             else:
                 point.loose += (one.where,)
         point.begin(tuple(one.where for one in done))
-        before = counters.written(disks.values())  # what a freeze writes is over when it returns
+        _write_back(disks)
+        before = counters.written(disks.values())  # what a freeze writes is over by now
         yield
         moved = _moved(disks, before)
     finally:
@@ -126,6 +127,15 @@ def _held(
             todo="Stop what writes there past what can be frozen (a database on a raw partition, "
             "a virtual machine on a logical volume, a container), then run it again.",
         )
+
+
+def _write_back(disks: Mapping[str, int]) -> None:
+    """A disk that another is made of, as a loop device may be, has a cache of its own: what the
+    file systems above have written must not reach it later.
+    """
+    for name in disks:
+        with suppress(OSError), opened(name, os.O_RDONLY) as fd:
+            os.fsync(fd)
 
 
 def _moved(disks: Mapping[str, int], before: Mapping[int, counters.Counted]) -> list[str]:
