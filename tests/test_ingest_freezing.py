@@ -509,9 +509,9 @@ def test_an_error_in_the_round_is_told_before_a_write(bench: Bench) -> None:
 
 def test_what_a_disk_under_another_still_had_in_memory_is_no_write_to_it(bench: Bench) -> None:
     """A loop device over a loop device: the one below has a cache of its own."""
-    device = bench.loop(bench.image(32 * MIB, "below.img"))
+    device = bench.loop(bench.image(320 * MIB, "below.img"))
     window = bench.loop(device, "--offset", str(MIB))
-    tool("mkfs.ext4", "-q", window)
+    tool("mkfs.xfs", "-q", window)
     where = bench.mount(window, bench.place / "above")
     for one in range(8):
         (where / f"file-{one}").write_bytes(os.urandom(MIB))
