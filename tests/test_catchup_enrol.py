@@ -227,7 +227,7 @@ def test_the_token_lies_nowhere_on_the_disk(tmp_path: Path, registry: Registry) 
     registry.enrol(again.token, MINE)
     content = [one.read_bytes() for one in tmp_path.rglob("*") if one.is_file()]
     names = [str(one).encode() for one in tmp_path.rglob("*")]
-    assert len(content) == 3
+    assert len([one for one in content if one]) == 3  # and an empty lock file
     for one in (code, again):
         said = str(one).encode()
         for secret in (

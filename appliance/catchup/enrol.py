@@ -29,7 +29,7 @@ from appliance.errors import (
 )
 from appliance.events import Json
 from appliance.seal import canon, text
-from appliance.seal.kept import kept, load, save
+from appliance.seal.kept import alone, kept, load, save
 from appliance.seal.keys import FINGERPRINT_SIZE
 from appliance.seal.papers import MAX_TEXT
 
@@ -136,6 +136,7 @@ class Registry:
 
     def __init__(self, home: Path) -> None:
         self._codes, self._machines = home / "gate" / "codes", home / "gate" / "machines"
+        self._lock = home / "gate" / "registry.lock"
         with kept(self._codes):
             for one in (self._codes, self._machines):
                 one.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -158,7 +159,10 @@ class Registry:
         """Take the token, once, and know the certificate's key as the machine's from now on. Who
         has enrolled with it may say it again.
         """
-        path = self._code(token)
+        with alone(self._lock):
+            return self._enrol(self._code(token), certificate)
+
+    def _enrol(self, path: Path, certificate: bytes) -> Known:
         used = path.with_suffix(".used")
         self._refuse_anothers(key_of(certificate), path)
         with kept(path):
@@ -206,8 +210,9 @@ class Registry:
 
     def refuse_damaged(self) -> None:
         """Raises StateError when the file of a machine is damaged; the others are still known."""
-        for path in sorted(self._machines.glob("*.json")):
-            load(path, _parse_known, _write_known)
+        with alone(self._lock):
+            for path in sorted(self._machines.glob("*.json")):
+                load(path, _parse_known, _write_known)
 
     def known(self, key: bytes) -> Known:
         """Raises NotEnrolledError; StateError where a damaged file may be that machine's."""
@@ -220,7 +225,7 @@ class Registry:
     def forget(self, machine: str) -> bool:
         """Refuse the machine's key from now on; False when it was not known."""
         path = self._machine(machine)
-        with kept(path):
+        with alone(self._lock), kept(path):
             there = path.exists()
             path.unlink(missing_ok=True)
         return there
