@@ -5,6 +5,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from appliance.block import PAGE
 from appliance.model import Codec, DiskId, PackId, PointSpec
 from appliance.seal import canon, statement
 from appliance.seal.cut import digest
@@ -26,6 +27,7 @@ from appliance.seal.layout import (
     index_bytes,
 )
 from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
+from appliance.seal.scan import PackInfo
 from appliance.seal.statement import Seal, SealedPack
 from appliance.seal.store import SEAL, Store
 from appliance.seal.writer import document
@@ -168,6 +170,13 @@ def forged(
     return forge.close(state)
 
 
+def index_digest(info: PackInfo) -> str:
+    """Of its index frame; empty for a torn pack."""
+    if info.torn:
+        return ""
+    return digest(info.path.read_bytes()[info.trailer.index_offset : -PAGE]).hex()
+
+
 def listing(store: Store) -> tuple[SealedPack, ...]:
     """What an honest seal would list now."""
     infos = sorted(store.infos(), key=lambda one: one.head.order)
@@ -177,7 +186,7 @@ def listing(store: Store) -> tuple[SealedPack, ...]:
             one.size,
             one.trailer.records,
             digest(one.path.read_bytes()).hex(),
-            one.torn,
+            index_digest(one),
         )
         for one in infos
     )

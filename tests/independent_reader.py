@@ -97,8 +97,9 @@ class Pack:  # a pack that has the sealed size and hash, and a head that belongs
                 yield record
             done.update(frame)
             frames, at, count = f"{frames}{kind}", at + len(frame), len(self.offsets)
-        done.update(read(self.path, at, 1 << 25))
-        end = {"blake3": done.hexdigest(), "records": len(self.offsets), "torn": not self.state}
+        done.update(tail := read(self.path, at, 1 << 25))
+        index = blake3(tail[:-4096]).hexdigest() if self.state else ""
+        end = {"blake3": done.hexdigest(), "records": len(self.offsets), "index": index}
         need(self.entry | end == self.entry and re.fullmatch(FRAMES[self.state], frames), "end")
 
 

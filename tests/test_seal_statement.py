@@ -13,7 +13,7 @@ from appliance.seal.papers import MAX_DISKS
 from appliance.seal.statement import Seal, SealedCanary, SealedPack
 from tests.support import OPERATOR
 
-PACK = SealedPack(PackId("22" * 16), 20480, 1, "33" * 32, torn=False)
+PACK = SealedPack(PackId("22" * 16), 20480, 1, "33" * 32, "99" * 32)
 WHO = OPERATOR.recipient.fingerprint
 WHEN = "2026-11-22T20:15:17Z"
 
@@ -47,7 +47,7 @@ def test_a_seal_comes_back(device: Device) -> None:
         sequence=1 << 53,
         previous="55" * 32,
         recipients=(WHO,) * 16,
-        packs=(PACK, replace(PACK, pack=PackId("66" * 16), size=1 << 53, torn=True)),
+        packs=(PACK, replace(PACK, pack=PackId("66" * 16), size=1 << 53, index="")),
         canary=SealedCanary("77" * 32, WHO, WHEN),
         waiver="why",
         accepted=tuple(f"Disk {one:032x} travels incomplete" for one in range(MAX_DISKS)),

@@ -229,8 +229,12 @@ SIGNED_LIES: dict[str, tuple[Change, str]] = {
         "pack-damaged",
     ),
     "torn": (
-        lambda one: replace(one, packs=(*one.packs[:-1], replace(one.packs[-1], torn=True))),
+        lambda one: replace(one, packs=(*one.packs[:-1], replace(one.packs[-1], index=""))),
         "pack-damaged",
+    ),
+    "another index": (
+        lambda one: replace(one, packs=(*one.packs[:-1], replace(one.packs[-1], index="00" * 32))),
+        "seal-damaged",
     ),
     "another digest": (
         lambda one: replace(
@@ -476,16 +480,18 @@ def test_a_disk_that_fails_while_reading_is_damage_not_a_crash(
 def test_a_large_pack_is_digested_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "large"
-    data = os.urandom(10 * 4096)
-    path.write_bytes(data)
+    store, _, _ = sealed_sample(tmp_path)
+    info = max(store.infos(), key=lambda one: one.size)
+    data = info.path.read_bytes()
+    assert len(data) > 9 * 4096
     for piece in (4096, 3 * 4096, 9 * 4096, 1 << 20):
         monkeypatch.setattr(readback, "_buffer", lambda size=piece: aligned_buffer(size))
         moved: list[int] = []
-        found = readback.digest_file(path, len(data), moved.append, lambda: False)
+        found = readback.digest_pack(info, moved.append, lambda: False)
         assert found.size == sum(moved) == len(data)
         assert found.whole == digest(data)
         assert found.body == digest(data[:-4096])
+        assert found.index == digest(data[info.trailer.index_offset : -4096])
 
 
 def test_other_work_is_called_off_when_one_is_stopped(tmp_path: Path) -> None:

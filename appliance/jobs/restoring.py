@@ -108,7 +108,7 @@ def _replayed(state: State, info: VolumeInfo, found: PlannedDisk) -> set[PackId]
 
 
 def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> Mapping[PackId, Hurt]:
-    """Write what is not written yet; returns the packs that are not to be believed."""
+    """Write what is not written yet; returns the packs that are not whole."""
     throttle = Throttle([parse_limit(one) for one in spec.limits])
     with ExitStack() as attached:
         volumes: dict[DiskId, Volume] = {}

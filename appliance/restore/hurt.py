@@ -1,10 +1,11 @@
 """What damage costs: which blocks of a restored disk may be believed, and which are unknown. Pure.
 
-A pack is believed as a whole or not at all. Public keys are public: a pack whose bytes are not
-those that were sealed may be anybody's, and that some of its records cannot be opened proves
-nothing for the others. So whatever such a pack has the last word on is unknown, also a run of
-zeros. What a pack that *is* the sealed one says holds, also of a block whose content lies in a
-damaged pack: it gives that block's digest.
+Public keys are public: that a record opens proves nothing. The seal vouches for the index of each
+pack, and the index has the digest of every record. So of a damaged pack whose index is whole all
+that opens is as it was sealed, and only the blocks whose record does not open are unknown. A torn
+pack has no index: it is believed as a whole or not at all, and when it is not, whatever it has the
+last word on is unknown, also a run of zeros. What a pack that was proved says of a block holds,
+also where the content lies in a damaged one: it gives that block's digest.
 """
 
 from collections.abc import Mapping
@@ -22,8 +23,8 @@ _BLOCK_MASK = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Hurt:
-    """A pack that did not prove to be the sealed one. ``opened`` are the records of it that were
-    written to the volume.
+    """A pack that is not whole as it was sealed. ``opened`` are the records of it that were written
+    to the volume.
     """
 
     why: MotionGearError
@@ -35,11 +36,12 @@ def believed(found: PointMap, hurt: Mapping[PackId, Hurt]) -> Manifest:
     unknown = Ranges()  # of blocks
     for info in found.packs.packs:
         head, end = info.head, info.checkpoint.cursor
+        unproved = head.pack in hurt and not info.index
         # A session may begin anew at block 0. That this one did not, only this pack says.
-        first = head.start if head.sequence or head.pack not in hurt else 0
+        first = head.start if head.sequence or not unproved else 0
         if head.pack in found.lost or first == end:
             continue
-        (unknown.add if head.pack in hurt else unknown.remove)(first, end)
+        (unknown.add if unproved else unknown.remove)(first, end)
     for info, winners in zip(found.packs.packs, found.winners(), strict=True):
         if (one := hurt.get(info.head.pack)) is not None:
             for code in winners:

@@ -3,7 +3,7 @@ belongs.
 
 A pack counts as replayed when its bytes, as they were read, are those that were sealed and the
 volumes have been flushed. The first that is not ends the replay, unless damage was accepted: then
-what could be opened of it stands on the volume and is not believed.
+what could be opened of it stands on the volume, and ``hurt`` tells what of that may be believed.
 """
 
 import threading
@@ -55,7 +55,7 @@ class _Work:
 
 @dataclass(slots=True)
 class Replayed:
-    """What a replay did. ``hurt`` are the packs that are not to be believed."""
+    """What a replay did. ``hurt`` are the packs that are not whole."""
 
     hurt: dict[PackId, Hurt] = field(default_factory=dict)
     packs: int = 0

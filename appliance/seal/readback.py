@@ -24,6 +24,7 @@ from appliance.block import (
 from appliance.errors import MotionGearError, PackDamagedError, StoppedError
 from appliance.events import Emit, Progress
 from appliance.model import Stop
+from appliance.seal.scan import PackInfo
 
 T = TypeVar("T")
 _PIECE = 4 << 20
@@ -31,11 +32,12 @@ _PIECE = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """A file's size, its digest, and the digest of all of it but the last page."""
+    """A pack's size, its digest, the digest of all of it but the trailer, and its index frame's."""
 
     size: int
     whole: bytes
     body: bytes
+    index: bytes
 
 
 class Tally:
@@ -58,11 +60,11 @@ def readers_for(path: Path) -> int:
     return 1 if is_rotational(path) else os.cpu_count() or 1
 
 
-def digest_file(path: Path, size: int, moved: Callable[[int], None], stop: Stop) -> Digests:
-    """Read ``path``, expected to have ``size`` bytes, past the page cache; ``moved`` hears of
-    each piece's length.
-    """
-    found = blake3(max_threads=1)
+def digest_pack(info: PackInfo, moved: Callable[[int], None], stop: Stop) -> Digests:
+    """Read a pack past the page cache; ``moved`` hears of each piece's length."""
+    path, size = info.path, info.size
+    index_offset = info.trailer.index_offset or size  # a torn pack has none
+    found, index = blake3(max_threads=1), blake3(max_threads=1)
     seen = 0
     body = b""
 
@@ -72,6 +74,8 @@ def digest_file(path: Path, size: int, moved: Callable[[int], None], stop: Stop)
             raise StoppedError("Reading was stopped")
         moved(len(piece))
         before = size - PAGE - seen
+        if before > 0 and seen + len(piece) > index_offset:
+            index.update(piece[max(index_offset - seen, 0) : before])
         if 0 <= before <= len(piece):
             found.update(piece[:before])
             body = found.digest()
@@ -84,7 +88,7 @@ def digest_file(path: Path, size: int, moved: Callable[[int], None], stop: Stop)
         stream_past_cache(path, _buffer(), take)
     except OSError as exc:
         raise PackDamagedError(f"{path.name} cannot be read ({exc.strerror})") from exc
-    return Digests(seen, found.digest(), body)
+    return Digests(seen, found.digest(), body, index.digest())
 
 
 _local = threading.local()

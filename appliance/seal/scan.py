@@ -60,13 +60,16 @@ _MOST_HEAD = align(CONTEXT_SIZE + 32 + MAX_RECIPIENTS * WRAP)
 
 @dataclass(frozen=True, slots=True)
 class PackInfo:
-    """A closed pack as anybody can see it."""
+    """A closed pack as anybody can see it. ``index`` is the digest of its index frame where a seal
+    vouches for it, else empty.
+    """
 
     path: Path
     size: int
     head: PackHead
     trailer: Trailer
     checkpoint: Checkpoint
+    index: bytes = b""
 
     @property
     def torn(self) -> bool:
@@ -162,9 +165,11 @@ class PackReader:
         if info.torn:
             return self._walked(info)
         records = info.trailer.records
-        frame = bytearray(FRAME_HEAD + index_cipher_size(records))
-        self._read(info.trailer.index_offset, memoryview(frame))
+        frame = memoryview(bytearray(FRAME_HEAD + index_cipher_size(records)))
+        self._read(info.trailer.index_offset, frame)
         try:
+            if info.index and digest(frame) != info.index:
+                raise PackDamagedError("The index of the pack is not what was sealed")
             plain = self._keys.open_index(bytes(frame), records)
             entries = parse_index(plain, self.head, records)
         except MotionGearError as exc:
@@ -207,13 +212,15 @@ class PackReader:
         ones over. Refuses a pack that holds records its index does not tell of.
 
         When it is through, ``swept`` is the digest of every byte it has read, the head's as they
-        were when the keys were made: only a caller who compares it with the seal may believe what
-        was yielded, since anybody can encrypt to a public key.
+        were when the keys were made. Anybody can encrypt to a public key: what was yielded may be
+        believed where the seal vouches for the index (``info.index``), whose digests it has, or
+        when the caller has compared ``swept`` with the seal.
         """
         whole = blake3(self._head_bytes)
         at = self.head.size
+        foreign = False
         for entry in entries:
-            self._hash_checkpoints(whole, at, entry.offset)
+            foreign |= self._between(whole, at, entry.offset)
             at = entry.offset + entry.head.frame_size
             try:
                 frame = self._frame(entry.offset, entry.number, entry.head.frame_size, whole)
@@ -223,10 +230,12 @@ class PackReader:
                 continue
             yield found
         tail = info.trailer.checkpoint_offset + PAGE
-        self._hash_checkpoints(whole, at, tail)
+        foreign |= self._between(whole, at, tail)
         for page in self._pages(tail, self.size):
             whole.update(page)
         self.swept = whole.digest()
+        if foreign:
+            raise PackDamagedError(f"{self.path.name}: it holds what its index does not list")
 
     def walk(self, end: int | None = None) -> Iterator[Record]:
         """Every record in order up to the frame at ``end``; without it, as far as frames go on
@@ -262,12 +271,13 @@ class PackReader:
             return (0, 0)
         return parse_frame(header)
 
-    def _hash_checkpoints(self, whole: blake3, offset: int, end: int) -> None:
-        """Digest what lies between records, which is checkpoints and nothing else."""
+    def _between(self, whole: blake3, offset: int, end: int) -> bool:
+        """Digest what lies between records; whether it holds anything but checkpoints."""
+        foreign = False
         for page in self._pages(offset, end):
             whole.update(page)
-            if parse_frame(page)[0] != CHECKPOINT:
-                raise PackDamagedError(f"{self.path.name}: it holds what its index does not list")
+            foreign |= parse_frame(page)[0] != CHECKPOINT
+        return foreign
 
     def _pages(self, offset: int, end: int) -> Iterator[memoryview]:
         page = memoryview(bytearray(PAGE))

@@ -28,7 +28,7 @@ from appliance.seal.layout import MAX_JSON, ZERO_DISK, Kind, PackHead, PackState
 from appliance.seal.pack import PackWriter, tail_size, writing
 from appliance.seal.papers import Contents, DiskContents, write_contents
 from appliance.seal.pointmap import check_sequence
-from appliance.seal.readback import Tally, digest_file, each, readers_for
+from appliance.seal.readback import Digests, Tally, digest_pack, each, readers_for
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.statement import Seal, SealedCanary, SealedPack
 from appliance.seal.store import SEAL, PointPacks, Store, by_point
@@ -139,14 +139,16 @@ def _ready_to_ship(store: Store, points: tuple[PointPacks, ...], consent: Consen
         )
 
 
-def _read_back(store: Store, infos: list[PackInfo], emit: Emit, stop: Stop) -> dict[PackId, bytes]:
-    """The digest of every pack as it stands on the disk now; refuses one that is not what was
+def _read_back(
+    store: Store, infos: list[PackInfo], emit: Emit, stop: Stop
+) -> dict[PackId, Digests]:
+    """The digests of every pack as it stands on the disk now; refuses one that is not what was
     written.
     """
     by_path = {one.path: one for one in infos}
     tally = Tally("read-back", sum(one.size for one in infos), emit)
-    found: dict[PackId, bytes] = {}
-    work = lambda path: digest_file(path, by_path[path].size, tally.moved, stop)  # noqa: E731
+    found: dict[PackId, Digests] = {}
+    work = lambda path: digest_pack(by_path[path], tally.moved, stop)  # noqa: E731
     for path, digests in each(list(by_path), readers_for(store.packs), work):
         info = by_path[path]
         if isinstance(digests, MotionGearError):
@@ -157,7 +159,7 @@ def _read_back(store: Store, infos: list[PackInfo], emit: Emit, stop: Stop) -> d
                 safe="Nothing was signed.",
                 todo="The device's disk is failing: discard the job and ingest elsewhere.",
             )
-        found[info.head.pack] = digests.whole
+        found[info.head.pack] = digests
     return found
 
 
@@ -200,11 +202,21 @@ def _canary(store: Store, consent: Consent) -> SealedCanary | None:
     return SealedCanary(digest(data).hex(), consent.canary_by, consent.canary_at)
 
 
+def _sealed_pack(info: PackInfo, found: Digests) -> SealedPack:
+    return SealedPack(
+        pack=info.head.pack,
+        size=info.size,
+        records=info.trailer.records,
+        digest=found.whole.hex(),
+        index="" if info.torn else found.index.hex(),
+    )
+
+
 def _sign(
     store: Store,
     device: Device,
     infos: list[PackInfo],
-    digests: Mapping[PackId, bytes],
+    digests: Mapping[PackId, Digests],
     points: tuple[PointPacks, ...],
     consent: Consent,
     emit: Emit,
@@ -220,16 +232,7 @@ def _sign(
         head=store.head.digest().hex(),
         recipients=tuple(one.fingerprint for one in store.head.recipients),
         contents=infos[0].head.pack,
-        packs=tuple(
-            SealedPack(
-                one.head.pack,
-                one.size,
-                one.trailer.records,
-                digests[one.head.pack].hex(),
-                one.torn,
-            )
-            for one in infos
-        ),
+        packs=tuple(_sealed_pack(one, digests[one.head.pack]) for one in infos),
         canary=_canary(store, consent),
         waiver=consent.waiver,
         accepted=accepted,

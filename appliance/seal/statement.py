@@ -23,13 +23,19 @@ _SIGNED = b"motiongear/1 seal\0"
 
 @dataclass(frozen=True, slots=True)
 class SealedPack:
-    """A pack as the seal vouches for it."""
+    """A pack as the seal vouches for it. ``index`` is the digest of its index frame, empty for a
+    torn pack, which has none.
+    """
 
     pack: PackId
     size: int
     records: int
     digest: str
-    torn: bool
+    index: str
+
+    @property
+    def torn(self) -> bool:
+        return not self.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +105,9 @@ def _write_body(seal: Seal) -> dict[str, Json]:
             {
                 "blake3": one.digest,
                 "id": one.pack,
+                "index": one.index,
                 "records": one.records,
                 "size": one.size,
-                "torn": one.torn,
             }
             for one in seal.packs
         ],
@@ -132,7 +138,7 @@ def _parse_pack(fields: canon.Fields) -> SealedPack:
         size=fields.number("size"),
         records=fields.number("records"),
         digest=fields.hex("blake3", 32),
-        torn=fields.flag("torn"),
+        index=fields.hex("index", 32, empty=True),
     )
 
 

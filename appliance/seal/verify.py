@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from appliance.seal import canary, statement, text
 from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.keys import FINGERPRINT_SIZE
-from appliance.seal.readback import Tally, digest_file, each, readers_for
+from appliance.seal.readback import Tally, digest_pack, each, readers_for
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.statement import Seal, SealedPack
 from appliance.seal.store import Store, by_point
@@ -151,7 +151,7 @@ def _sealed_pack(store: Store, listed: SealedPack) -> PackInfo:
     store.refuse_foreign(info)
     if (info.size, info.trailer.records, info.torn) != (listed.size, listed.records, listed.torn):
         raise PackDamagedError(f"{info.path.name} has not the size that was sealed")
-    return info
+    return replace(info, index=bytes.fromhex(listed.index))
 
 
 @dataclass(slots=True)
@@ -198,12 +198,15 @@ def verify(
     tally = Tally("verify", sum(one.size for one in left), emit)
     findings = Findings()
     readers = readers_for(sealed.store.packs)
-    work = lambda path: digest_file(path, listed[path].size, tally.moved, stop)  # noqa: E731
+    infos = {sealed.infos[one.pack].path: sealed.infos[one.pack] for one in left}
+    work = lambda path: digest_pack(infos[path], tally.moved, stop)  # noqa: E731
     for path, found in each(list(listed), readers, work):
         if isinstance(found, MotionGearError):
             findings.add(found)
         elif found.whole.hex() != listed[path].digest:
             findings.add(PackDamagedError(f"{path.name} is not what was sealed"))
+        elif listed[path].index and found.index != infos[path].index:
+            findings.add(SealDamagedError(f"The seal tells of another index than {path.name} has"))
         else:
             passed(listed[path].pack)
     return findings

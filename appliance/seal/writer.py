@@ -34,7 +34,7 @@ from appliance.seal.layout import (
 )
 from appliance.seal.pack import ClosedPack, PackWriter, closed_name, tail_size, writing
 from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
-from appliance.seal.readback import Tally, digest_file
+from appliance.seal.readback import Tally, digest_pack
 from appliance.seal.scan import PackInfo
 from appliance.seal.store import PointPacks, Store, by_point
 
@@ -354,7 +354,7 @@ def _read_back_again(infos: Sequence[PackInfo], emit: Emit, stop: Stop) -> None:
     emit(Step("read-back", f"{len(infos)} packs"))
     tally = Tally("read-back", sum(one.size for one in infos), emit)
     for one in infos:
-        found = digest_file(one.path, one.size, tally.moved, stop)
+        found = digest_pack(one, tally.moved, stop)
         if found.size != one.size or found.body != one.trailer.digest:
             raise _reads_otherwise(one.path)
 
