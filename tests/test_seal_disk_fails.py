@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance import block
+from appliance.block import PAGE
 from appliance.errors import MotionGearError, PackDamagedError, StoreFullError, StoreWriteError
 from appliance.events import Checkpointed, Event, PackClosed
 from appliance.model import Cut, DiskId, PackId
@@ -21,10 +21,11 @@ from appliance.seal import writer as writer_module
 from appliance.seal.cut import Cutter
 from appliance.seal.layout import PackState
 from appliance.seal.pack import ClosedPack, PackWriter
+from appliance.seal.readback import ReadBack
 from appliance.seal.sealing import Consent, seal
 from appliance.seal.store import Store
 from appliance.seal.torn import mend
-from appliance.seal.writer import Pace, StoreWriter, read_back
+from appliance.seal.writer import Pace, StoreWriter
 from tests.forge import GUARD, pack_head
 from tests.readout import content, maps_of, problems, sole_content
 from tests.support import (
@@ -259,12 +260,13 @@ def test_a_pack_that_reads_back_other_than_written_stops_the_job(
 ) -> None:
     store, _ = new_store(tmp_path)
 
-    def rot(path: Path, buffer: memoryview, take: Callable[[memoryview], object]) -> int:
-        size = block.stream_past_cache(path, buffer, take)
-        take(memoryview(b"x"))
-        return size
+    def rots(back: ReadBack, closed: ClosedPack) -> None:
+        with store.pack(closed.pack).open("r+b") as file:
+            file.write(b"x")
+        honest(back, closed)
 
-    monkeypatch.setattr(writer_module, "stream_past_cache", rot)
+    honest = ReadBack.finish
+    monkeypatch.setattr(ReadBack, "finish", rots)
     with pytest.raises(StoreWriteError, match="reads back other"):
         put_blocks(store, DATA, SPEC)
 
@@ -276,9 +278,8 @@ def test_an_early_bad_read_back_is_told_when_the_next_pack_opens(
     told: list[Event] = []
     with StoreWriter(store, told.append, SMALL) as writer:
         writer.begin(SPEC, FakeWitness())
-        monkeypatch.setattr(
-            writer_module, "stream_past_cache", Failing(lambda: 0, 1, errno.EIO, lasting=True)
-        )
+        failing = Failing(lambda: 0, 1, errno.EIO, lasting=True)
+        monkeypatch.setattr(ReadBack, "_read", failing)
         with pytest.raises(StoreWriteError, match="cannot be read back"):
             put_all(writer, monkeypatch)
     assert len([one for one in told if isinstance(one, PackClosed)]) == 1
@@ -306,17 +307,63 @@ def test_a_failed_read_back_is_not_forgotten_when_the_disk_is_begun_again(
 
 
 def test_reading_back_wants_size_and_digest(tmp_path: Path) -> None:
-    path = tmp_path / "a.pack"
-    path.write_bytes(b"x")
-    digest = Cutter().cut(0, memoryview(b"x")).digest
-    good = ClosedPack(PackId("11" * 16), 1, 0, digest)
-    read_back(path, good)
-    path.write_bytes(b"")
-    with pytest.raises(StoreWriteError):
-        read_back(path, good)
+    path = tmp_path / "a.open"
+    path.write_bytes(bytes(PAGE))
+    digest = Cutter().cut(0, memoryview(bytes(PAGE))).digest
+    good = ClosedPack(PackId("11" * 16), PAGE, 0, digest)
+    ReadBack(path).finish(good)
+    for other in (b"", b"y" * PAGE, bytes(2 * PAGE)):
+        path.write_bytes(other)
+        with pytest.raises(StoreWriteError, match="reads back other"):
+            ReadBack(path).finish(good)
     path.unlink()
     with pytest.raises(StoreWriteError, match="cannot be read back"):
-        read_back(path, good)
+        ReadBack(path)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_pack_is_read_back_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, direct: bool
+) -> None:
+    """Only what lies behind the writer, and without O_DIRECT only what is closed."""
+    if not direct:
+        monkeypatch.setattr(os, "O_DIRECT", 0)
+    monkeypatch.setattr(ReadBack, "_STRIDE", 4 * PAGE)
+    monkeypatch.setattr(ReadBack, "_BEHIND", 2 * PAGE)
+    data = os.urandom(9 * PAGE)
+    path = tmp_path / "a.open"
+    path.write_bytes(data[: 5 * PAGE])
+    back = ReadBack(path)
+    assert [back.late(pages * PAGE) for pages in (3, 4, 5, 7, 8)] == [
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]
+    back.follow(5 * PAGE)
+    path.write_bytes(bytes(3 * PAGE) + data[3 * PAGE :])  # rot in what was read already
+    whole = Cutter().cut(0, memoryview(data)).digest
+    closed = ClosedPack(PackId("11" * 16), len(data), 0, whole)
+    if direct:
+        back.finish(closed)
+    else:
+        with pytest.raises(StoreWriteError, match="reads back other"):
+            back.finish(closed)
+
+
+def test_a_read_error_behind_the_writer_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.open"
+    path.write_bytes(bytes(PAGE))
+    back = ReadBack(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadBack, "_read", Failing(lambda: 0, 1, errno.EIO, lasting=True))
+        back.follow(PAGE)
+    digest = Cutter().cut(0, memoryview(bytes(PAGE))).digest
+    with pytest.raises(StoreWriteError, match="cannot be read back"):
+        back.finish(ClosedPack(PackId("11" * 16), PAGE, 0, digest))
 
 
 def test_a_disk_can_be_discarded_while_others_stay(tmp_path: Path) -> None:

@@ -114,6 +114,10 @@ class PackWriter:
             raise write_error(exc, self._path) from exc
 
     @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
     def size(self) -> int:
         """Bytes written so far."""
         return self._offset

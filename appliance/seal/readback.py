@@ -1,12 +1,13 @@
-"""Reading many packs past the page cache, in physical order, several at once: what sealing and
-verifying share.
+"""Reading packs past the page cache: one behind its writer, or many, in physical order, several at
+once, which sealing and verifying share.
 """
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,12 +19,14 @@ from appliance.block import (
     PAGE,
     aligned_buffer,
     is_rotational,
+    opened_past_cache,
     physical_order,
     stream_past_cache,
 )
-from appliance.errors import MotionGearError, PackDamagedError, StoppedError
+from appliance.errors import MotionGearError, PackDamagedError, StoppedError, StoreWriteError
 from appliance.events import Emit, Progress
 from appliance.model import Stop
+from appliance.seal.pack import ClosedPack
 from appliance.seal.scan import PackInfo
 
 T = TypeVar("T")
@@ -32,12 +35,94 @@ _PIECE = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """A pack's size, its digest, the digest of all of it but the trailer, and its index frame's."""
+    """A pack's size, and the digests of all of it, of all but the trailer, of the index frame."""
 
     size: int
     whole: bytes
     body: bytes
     index: bytes
+
+
+class ReadBack:
+    """A pack read back while it is written, some megabytes behind the writer, so that little is
+    left to write out and to read when it closes. All but ``late`` belongs to one thread.
+
+    Only from the medium: where the file system cannot read past the page cache (no O_DIRECT), the
+    reading waits for the pack to be closed and synced.
+    """
+
+    _STRIDE, _BEHIND = 16 << 20, 32 << 20  # bytes
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._hash = path, blake3(max_threads=1)
+        self._asked = self._pushed = self._at = 0
+        self._failed: OSError | None = None
+        self._open = ExitStack()
+        try:
+            self._fd = self._open.enter_context(opened_past_cache(path))
+        except OSError as exc:
+            raise _cannot_be_read_back(path, exc) from exc
+        self._direct = bool(fcntl.fcntl(self._fd, fcntl.F_GETFL) & os.O_DIRECT)
+
+    def late(self, size: int) -> bool:
+        """Whether the writer, at ``size`` bytes, is far enough ahead to ``follow`` it."""
+        if size - self._asked < self._STRIDE:
+            return False
+        self._asked = size
+        return True
+
+    def follow(self, size: int) -> None:
+        """Have the ``size`` bytes written so far on their way to the disk, and read what should
+        be there by now.
+        """
+        try:
+            os.posix_fadvise(self._fd, self._pushed, size - self._pushed, os.POSIX_FADV_DONTNEED)
+            self._pushed = size
+            if self._direct:
+                self._read(size - self._BEHIND)
+        except OSError as exc:
+            self._failed = exc
+
+    def finish(self, closed: ClosedPack) -> None:
+        """Read the rest of the closed pack; raises StoreWriteError when it is not what was
+        written.
+        """
+        try:
+            if self._failed is not None:
+                raise self._failed
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            self._read(closed.size)
+            size = os.fstat(self._fd).st_size
+        except OSError as exc:
+            raise _cannot_be_read_back(self._path, exc) from exc
+        finally:
+            self.close()
+        if size != closed.size or self._hash.digest() != closed.digest:
+            raise reads_otherwise(self._path)
+
+    def close(self) -> None:
+        self._open.close()
+
+    def _read(self, end: int) -> None:
+        buffer = _buffer()
+        while self._at < end:
+            piece = buffer[: min(len(buffer), end - self._at)]
+            got = os.preadv(self._fd, [piece], self._at)
+            if not got:
+                return
+            self._hash.update(piece[:got])
+            self._at += got
+
+
+def _cannot_be_read_back(path: Path, exc: OSError) -> StoreWriteError:
+    return StoreWriteError(f"{path.stem} cannot be read back ({exc.strerror})")
+
+
+def reads_otherwise(path: Path) -> StoreWriteError:
+    return StoreWriteError(
+        f"{path.stem} reads back other than it was written: the device's disk is failing",
+        todo="Change the device's disk; discard this job and ingest the disk again.",
+    )
 
 
 class Tally:

@@ -11,13 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
-from blake3 import blake3
-
-from appliance.block import PAGE, aligned_buffer, free_space, stream_past_cache
-from appliance.errors import StoreFullError, StoreWriteError
+from appliance.block import PAGE, free_space
+from appliance.errors import StoreFullError
 from appliance.events import Checkpointed, Emit, PackClosed, Spliced, Step, silent
 from appliance.model import Codec, Cut, Digest, PackId, PointSpec, Stop, Witness, block_count
 from appliance.seal import canon
@@ -32,13 +29,12 @@ from appliance.seal.layout import (
     ranges_bytes,
     record_frame_size,
 )
-from appliance.seal.pack import ClosedPack, PackWriter, closed_name, tail_size, writing
+from appliance.seal.pack import PackWriter, tail_size, writing
 from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
-from appliance.seal.readback import Tally, digest_pack
+from appliance.seal.readback import ReadBack, Tally, digest_pack, reads_otherwise
 from appliance.seal.scan import PackInfo
 from appliance.seal.store import PointPacks, Store, by_point
 
-_READ_BACK = 4 << 20
 _SLACK = 1 << 20  # left free when a pack takes its space: directories and extents need some
 
 
@@ -130,6 +126,7 @@ class StoreWriter:
         self._safe_size, self._safe_at = 0, clock()
         self._reader = ThreadPoolExecutor(1, "read-back")
         self._read_backs: list[Future[None]] = []
+        self._read_back: ReadBack | None = None  # of the open pack
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +135,8 @@ class StoreWriter:
         if self._pack is not None:
             self._pack.abandon()
         self._reader.shutdown(cancel_futures=True)
+        if self._read_back is not None:
+            self._read_back.close()
 
     def begin(self, point: PointSpec, witness: Witness) -> int:
         self._point, self._witness = point, witness
@@ -260,6 +259,8 @@ class StoreWriter:
         pack = self._pack or self._open(head.frame_size)
         number = pack.append(head, payload)
         self.bytes_written += head.frame_size
+        if self._read_back is not None and self._read_back.late(pack.size):
+            self._reader.submit(self._read_back.follow, pack.size)
         return number
 
     # --- packs ---
@@ -305,6 +306,7 @@ class StoreWriter:
             )
         capacity = min(max(self._pace.pack_size, least), free)
         self._pack = PackWriter(self._store.packs, head, store.recipients, capacity)
+        self._read_back = ReadBack(self._pack.path)
         self._pack.append(disk_head, payload)
         self._ids.append(head.pack)
         self._safe_size = 0
@@ -316,8 +318,9 @@ class StoreWriter:
         self._start = self._cursor
         self._emit(PackClosed(closed.pack, closed.size, closed.digest.hex()))
         self._note_safe(closed.pack, 0)
-        path = self._store.packs / closed_name(closed.pack)
-        self._read_backs.append(self._reader.submit(read_back, path, closed))
+        back, self._read_back = self._read_back, None
+        assert back is not None  # made with the pack
+        self._read_backs.append(self._reader.submit(back.finish, closed))
 
     def _due(self) -> bool:
         late = self._clock() - self._safe_at >= self._pace.checkpoint_seconds
@@ -336,19 +339,6 @@ class StoreWriter:
             self._read_backs.remove(one)
 
 
-def read_back(path: Path, closed: ClosedPack) -> None:
-    """Read a closed pack past the page cache; raises StoreWriteError when it is not what was
-    written.
-    """
-    found = blake3()
-    try:
-        size = stream_past_cache(path, aligned_buffer(_READ_BACK), found.update)
-    except OSError as exc:
-        raise StoreWriteError(f"{path.name} cannot be read back ({exc.strerror})") from exc
-    if size != closed.size or found.digest() != closed.digest:
-        raise _reads_otherwise(path)
-
-
 def _read_back_again(infos: Sequence[PackInfo], emit: Emit, stop: Stop) -> None:
     """Read packs of earlier sessions, whose own reading back may have failed or never ended."""
     emit(Step("read-back", f"{len(infos)} packs"))
@@ -356,11 +346,4 @@ def _read_back_again(infos: Sequence[PackInfo], emit: Emit, stop: Stop) -> None:
     for one in infos:
         found = digest_pack(one, tally.moved, stop)
         if found.size != one.size or found.body != one.trailer.digest:
-            raise _reads_otherwise(one.path)
-
-
-def _reads_otherwise(path: Path) -> StoreWriteError:
-    return StoreWriteError(
-        f"{path.name} reads back other than it was written: the device's disk is failing",
-        todo="Change the device's disk; discard this job and ingest the disk again.",
-    )
+            raise reads_otherwise(one.path)
