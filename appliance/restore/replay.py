@@ -10,6 +10,7 @@ import threading
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from appliance.errors import (
@@ -27,7 +28,7 @@ from appliance.restore.plan import ACCEPT, Plan, PlannedDisk, may_be_accepted
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry
 from appliance.seal.pointmap import refuse_other_index
-from appliance.seal.readback import Tally, each, readers_for
+from appliance.seal.readback import Tally, each, readers_for, threads_for
 from appliance.seal.scan import PackInfo, PackReader, Record
 
 _BLOCK_MASK = (1 << 32) - 1
@@ -93,6 +94,7 @@ class Replay:
         for disk in {one.disk.volume.disk: one.disk for one in work.values()}.values():
             self._zero(disk)
         readers = readers_for(self._plan.sealed.store.packs)
+        self._openers = threads_for(len(work), readers)
         for path, found in each(list(work), readers, lambda path: self._replay(work[path])):
             one = work[path]
             if isinstance(found, MotionGearError):
@@ -146,15 +148,17 @@ class Replay:
             needed = {one >> 32 for one in work.wanted}
             left = info.size
             damaged: list[MotionGearError] = []
-            for record in reader.sweep(info, entries, self._damaged(work, damaged)):
-                if self._stop():
-                    raise StoppedError(
-                        "The restore was stopped", safe="What is on the volumes stays."
-                    )
-                if record.entry.number in needed:
-                    self._write(work, record)
-                self._tally.moved(record.entry.head.frame_size, self.told.bytes_written)
-                left -= record.entry.head.frame_size
+            hear = self._damaged(work, damaged)
+            with closing(reader.sweep(info, entries, hear, self._openers)) as records:
+                for record in records:
+                    if self._stop():
+                        raise StoppedError(
+                            "The restore was stopped", safe="What is on the volumes stays."
+                        )
+                    if record.entry.number in needed:
+                        self._write(work, record)
+                    self._tally.moved(record.entry.head.frame_size, self.told.bytes_written)
+                    left -= record.entry.head.frame_size
             if damaged:
                 raise damaged[0]
             if reader.swept.hex() != self._listed[info.head.pack].digest:

@@ -5,6 +5,7 @@ keeps nobody from the others.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from appliance.seal.pointmap import (
     build_despite_damage,
     refuse_other_index,
 )
-from appliance.seal.readback import Tally, each, readers_for
+from appliance.seal.readback import Tally, each, readers_for, threads_for
 from appliance.seal.scan import PackInfo, PackReader
 from appliance.seal.store import PointPacks, by_point
 from appliance.seal.verify import Findings, Sealed
@@ -97,8 +98,8 @@ def read_sealed_contents(sealed: Sealed, key: PrivateKey) -> Contents:
         entries = reader.entries(info)
         if [one.head.kind for one in entries] != [Kind.CONTENTS]:
             raise SealDamagedError("The contents pack holds something else")
-        swept = reader.sweep(info, entries, _refuse)
-        (payload,) = [bytes(one.payload) for one in swept]
+        with closing(reader.sweep(info, entries, _refuse)) as swept:
+            (payload,) = [bytes(one.payload) for one in swept]
         _compare_swept(reader, info, sealed)
     contents = read_contents(payload)
     if contents.shipment != sealed.seal.shipment:
@@ -216,11 +217,13 @@ class _Sweep:
     def run(self) -> None:
         infos: Mapping[Path, PackInfo] = {one.path: one for one in self.disk.packs.packs}
         readers = readers_for(self.sealed.store.packs)
-        for _, problem in each(list(infos), readers, lambda path: self._pack(infos[path])):
+        openers = threads_for(len(infos), readers)
+        work = lambda path: self._pack(infos[path], openers)  # noqa: E731
+        for _, problem in each(list(infos), readers, work):
             if isinstance(problem, MotionGearError):
                 self.hurt.add(problem)
 
-    def _pack(self, info: PackInfo) -> None:
+    def _pack(self, info: PackInfo, openers: int) -> None:
         hit: list[Entry] = []  # of this pack alone: several are opened side by side
 
         def damaged(entry: Entry, problem: MotionGearError) -> None:
@@ -233,11 +236,12 @@ class _Sweep:
                 told = self.found.indexes[info.head.pack]
                 refuse_other_index(told, entries, info.path.name)
             left = info.size
-            for record in reader.sweep(info, entries, damaged):
-                self.tally.moved(record.entry.head.frame_size)
-                left -= record.entry.head.frame_size
-                if self.stop():
-                    raise StoppedError("Verification was stopped")
+            with closing(reader.sweep(info, entries, damaged, openers)) as records:
+                for record in records:
+                    self.tally.moved(record.entry.head.frame_size)
+                    left -= record.entry.head.frame_size
+                    if self.stop():
+                        raise StoppedError("Verification was stopped")
             self.tally.moved(left)
             if not hit:
                 _compare_swept(reader, info, self.sealed)

@@ -145,6 +145,11 @@ def readers_for(path: Path) -> int:
     return 1 if is_rotational(path) else os.cpu_count() or 1
 
 
+def threads_for(packs: int, readers: int) -> int:
+    """How many threads each of so many packs may have, so that no core is idle."""
+    return max((os.cpu_count() or 1) // max(min(packs, readers), 1), 1)
+
+
 def digest_pack(info: PackInfo, moved: Callable[[int], None], stop: Stop) -> Digests:
     """Read a pack past the page cache; ``moved`` hears of each piece's length."""
     path, size = info.path, info.size

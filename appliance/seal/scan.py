@@ -7,7 +7,10 @@ frames in order, for packs without an index and for whoever wants every record.
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -132,14 +135,28 @@ def examine(path: Path) -> PackInfo:
         raise named(exc, path) from exc
 
 
+class _Slot:
+    """Where a frame is read to, and where it is opened to. Made once, since fresh memory costs as
+    much as the cryptography.
+    """
+
+    def __init__(self) -> None:
+        self.frame = self.plain = aligned_buffer(0)
+
+    def fit(self, size: int) -> memoryview:
+        """The first ``size`` bytes of ``frame``; both are made larger where that is needed."""
+        if len(self.frame) < size:
+            self.frame, self.plain = aligned_buffer(size), aligned_buffer(size)
+        return self.frame[:size]
+
+
 class PackReader:
     """A pack opened with a recipient's key. One thread at a time."""
 
     def __init__(self, path: Path, key: PrivateKey) -> None:
         self.path = path
-        self._buffer = aligned_buffer(PAGE)
-        self._plain = aligned_buffer(PAGE)
-        self._expander = Expander()
+        self._slot = _Slot()
+        self._local = threading.local()
         self.swept = b""
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
@@ -190,15 +207,15 @@ class PackReader:
     def record(self, entry: Entry) -> Record:
         """Open the record at an entry; it must be exactly what the entry says."""
         try:
-            frame = self._frame(entry.offset, entry.number)
-            return self._open_as(entry, frame)
+            frame = self._frame(self._slot, entry.offset, entry.number)
+            return self._open_as(entry, frame, self._slot)
         except MotionGearError as exc:
             raise named(exc, self.path) from exc
 
     def record_at(self, offset: int, number: int) -> Record:
         """Open the record whose frame begins at ``offset``."""
         try:
-            return self._open(offset, number, self._frame(offset, number))
+            return self._open(offset, number, self._frame(self._slot, offset, number), self._slot)
         except MotionGearError as exc:
             raise named(exc, self.path) from exc
 
@@ -207,9 +224,13 @@ class PackReader:
         info: PackInfo,
         entries: Sequence[Entry],
         damaged: Callable[[Entry, MotionGearError], None],
-    ) -> Iterator[Record]:
-        """Read the whole pack once, front to back; yield every record opened, hand the damaged
-        ones over. Refuses a pack that holds records its index does not tell of.
+        openers: int = 1,
+    ) -> Generator[Record]:
+        """Read the whole pack once, front to back; yield every record opened, in order, hand the
+        damaged ones over. Refuses a pack that holds records its index does not tell of.
+
+        ``openers`` threads open records while the next are read. Close it, as a generator, when
+        not all is taken.
 
         When it is through, ``swept`` is the digest of every byte it has read, the head's as they
         were when the keys were made. Anybody can encrypt to a public key: what was yielded may be
@@ -219,16 +240,36 @@ class PackReader:
         whole = blake3(self._head_bytes)
         at = self.head.size
         foreign = False
-        for entry in entries:
-            foreign |= self._between(whole, at, entry.offset)
-            at = entry.offset + entry.head.frame_size
-            try:
-                frame = self._frame(entry.offset, entry.number, entry.head.frame_size, whole)
-                found = self._open_as(entry, frame)
-            except MotionGearError as exc:
-                damaged(entry, named(exc, self.path))
-                continue
-            yield found
+        slots = [_Slot() for _ in range(2 * openers + 1)]
+        flying: deque[tuple[Entry, Future[Record], _Slot]] = deque()
+
+        def landed(left: int) -> Iterator[Record]:
+            while len(flying) > left:
+                entry, future, slot = flying.popleft()
+                try:
+                    yield future.result()
+                except MotionGearError as exc:
+                    damaged(entry, named(exc, self.path))
+                slots.append(slot)
+
+        pool = ThreadPoolExecutor(openers, "open")
+        try:
+            for entry in entries:
+                yield from landed(2 * openers)
+                foreign |= self._between(whole, at, entry.offset)
+                at = entry.offset + entry.head.frame_size
+                slot = slots.pop()
+                try:
+                    size = entry.head.frame_size
+                    frame = self._frame(slot, entry.offset, entry.number, size, whole)
+                    flying.append((entry, pool.submit(self._open_as, entry, frame, slot), slot))
+                except MotionGearError as exc:
+                    slots.append(slot)
+                    yield from landed(0)
+                    damaged(entry, named(exc, self.path))
+            yield from landed(0)
+        finally:
+            pool.shutdown(cancel_futures=True)
         tail = info.trailer.checkpoint_offset + PAGE
         foreign |= self._between(whole, at, tail)
         for page in self._pages(tail, self.size):
@@ -252,7 +293,8 @@ class PackReader:
             if end is None and word in {0, INDEX, TRAILER}:
                 return
             try:
-                found = self._open(offset, number, self._frame(offset, number, end=end))
+                frame = self._frame(self._slot, offset, number, end=end)
+                found = self._open(offset, number, frame, self._slot)
             except MotionGearError as exc:
                 raise named(exc, self.path) from exc
             yield found
@@ -288,21 +330,20 @@ class PackReader:
 
     def _frame(
         self,
+        slot: _Slot,
         offset: int,
         number: int,
         expected: int = 0,
         whole: blake3 | None = None,
         end: int | None = None,
     ) -> memoryview:
-        """The whole frame at ``offset``, which lies before ``end``, read once; ``whole`` takes its
-        bytes, good or bad.
+        """The whole frame at ``offset``, which lies before ``end``, read once into ``slot``;
+        ``whole`` takes its bytes, good or bad.
         """
         size = expected or FRAME_HEAD + self._words(offset)[0]
         if size > FRAME_HEAD + MAX_CIPHER or size % PAGE or offset + size > (end or self.size):
             raise RecordDamagedError(f"record {number} has an impossible length")
-        if len(self._buffer) < size:
-            self._buffer, self._plain = aligned_buffer(size), aligned_buffer(size)
-        frame = self._buffer[:size]
+        frame = slot.fit(size)
         self._read(offset, frame)
         if whole is not None:
             whole.update(frame)
@@ -313,14 +354,14 @@ class PackReader:
             raise RecordOrderError(f"record {found} stands where record {number} belongs")
         return frame
 
-    def _open_as(self, entry: Entry, frame: memoryview) -> Record:
-        found = self._open(entry.offset, entry.number, frame)
+    def _open_as(self, entry: Entry, frame: memoryview, slot: _Slot) -> Record:
+        found = self._open(entry.offset, entry.number, frame, slot)
         if found.entry.head != entry.head:
             raise RecordDamagedError(f"record {entry.number} is not what the index says")
         return found
 
-    def _open(self, offset: int, number: int, frame: memoryview) -> Record:
-        plain = self._plain[: len(frame) - FRAME_HEAD - TAG]
+    def _open(self, offset: int, number: int, frame: memoryview, slot: _Slot) -> Record:
+        plain = slot.plain[: len(frame) - FRAME_HEAD - TAG]
         self._keys.open_record(number, frame, plain)
         head = parse_record_head(plain, self.head.block_size)
         end = RECORD_HEAD + head.stored
@@ -333,8 +374,11 @@ class PackReader:
         number, head = entry.number, entry.head
         if head.kind in (Kind.REFERENCE, Kind.ZERO_RUN):
             return b""
+        if not hasattr(self._local, "expander"):
+            self._local.expander = Expander()
+        expander: Expander = self._local.expander
         try:
-            payload = self._expander.expand(head.codec, stored, head.plain)
+            payload = expander.expand(head.codec, stored, head.plain)
         except ValueError as exc:
             raise RecordDamagedError(f"record {number} is damaged: {exc}") from exc
         if digest(payload) != head.digest:
