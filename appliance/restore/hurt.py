@@ -23,8 +23,8 @@ _BLOCK_MASK = (1 << 32) - 1
 
 @dataclass(frozen=True, slots=True)
 class Hurt:
-    """A pack that is not whole as it was sealed. ``opened`` are its records that were written to the
-    volume.
+    """A pack that is not whole as it was sealed. ``opened`` are its records that were written to
+    the volume.
     """
 
     why: MotionGearError
