@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
+from appliance.errors import MotionGearError
+
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -89,7 +91,7 @@ class Result(Event):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Event):
-    """The job's last word when it did not finish."""
+    """The job's last word when it did not finish. ``verb`` is what to type."""
 
     kind: ClassVar[str] = "failed"
     error: str
@@ -97,6 +99,12 @@ class Failed(Event):
     what: str
     safe: str
     todo: str
+    verb: str = ""
+
+
+def failed(exc: MotionGearError) -> Failed:
+    """A refusal as a job's last word."""
+    return Failed(exc.name, exc.code, exc.what, exc.safe_now, exc.todo_now, exc.verb)
 
 
 Emit = Callable[[Event], None]

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import (
     ExitStack,
     contextmanager,
@@ -19,6 +19,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+import click
 
 from appliance import cli, jobs, process
 from appliance.cli import ask
@@ -46,6 +48,8 @@ from tests.support import (
 
 PASSPHRASE = "correct horse battery staple"
 _PATIENCE_SECONDS = 60.0
+# Where the tests run in the background, they and their children ignore SIGINT.
+_COMMAND = ("env", "--default-signal=INT", sys.executable, "-m", "appliance")
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,13 @@ def until(true: Callable[[], bool]) -> None:
 @dataclass
 class Shell:
     """A shell whose MOTIONGEAR_HOME is ``home``. ``run`` starts the command as a process,
-    ``typed`` runs the same command in this one.
+    ``typed`` runs the same command in this one. ``under``: by way of this program; ``more`` stands
+    in the environment too.
     """
 
     home: Path
-    started: list[JobId] = field(default_factory=list)
+    under: tuple[str, ...] = ()
+    more: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -105,8 +111,7 @@ class Shell:
         given, fds = _with_passphrase(args, passphrase)
         try:
             return subprocess.Popen(
-                # Where the tests run in the background, they and their children ignore SIGINT.
-                ["env", "--default-signal=INT", sys.executable, "-m", "appliance", *given],
+                [*self.under, *_COMMAND, *given],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -165,7 +170,7 @@ class Shell:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "MOTIONGEAR_HOME": str(self.home)}
+        return {**os.environ, **self.more, "MOTIONGEAR_HOME": str(self.home)}
 
     # --- jobs, as the engine sees them ---
 
@@ -330,3 +335,10 @@ def sealed_disks(place: Path, pace: Pace = SMALL, **disks: bytes) -> Sent:
     for spec, data in zip(specs, disks.values(), strict=True):
         put_blocks(store, data, spec, pace=pace)
     return Sent(store, seal_it(store, device, *specs), disks)
+
+
+def listed(group: click.Group) -> list[tuple[str, click.Command]]:
+    """The verbs of a group by name."""
+    context = click.Context(group)
+    found = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
+    return [(name, command) for name, command in found if command is not None]

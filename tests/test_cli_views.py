@@ -38,6 +38,7 @@ from tests.technician import (
     Shell,
     begun,
     disk_id,
+    listed,
     noise,
     sealed_disks,
 )
@@ -369,7 +370,7 @@ def test_a_job_that_came_to_nothing_is_an_error(tmp_path: Path, device: Shell) -
 
 def verbs(group: click.Group, *above: str) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [above]
-    for name, command in group.commands.items():
+    for name, command in listed(group):
         below = (*above, name)
         found += verbs(command, *below) if isinstance(command, click.Group) else [below]
     return found

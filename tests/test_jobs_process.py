@@ -19,6 +19,7 @@ from appliance.errors import (
     ToolFailedError,
     all_errors,
 )
+from appliance.events import failed
 from appliance.model import JobId
 from appliance.seal.canon import now
 from appliance.state import JobState
@@ -195,7 +196,7 @@ def test_an_error_comes_back_as_it_was_raised(tmp_path: Path, device: Shell) -> 
         assert process.error_of(opened.job(job)) is None
         for cls in all_errors():
             raised = cls("it happened", safe="nearly all", todo="something")
-            opened.end_job(job, JobState.FAILED, now(), process.failed(raised))
+            opened.end_job(job, JobState.FAILED, now(), failed(raised))
             found = process.error_of(opened.job(job))
             assert type(found) is cls
             assert found is not None

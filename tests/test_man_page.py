@@ -10,6 +10,7 @@ import pytest
 
 from appliance import cli
 from appliance.errors import all_errors
+from tests.technician import listed
 from tools import man_page
 
 PAGE = Path(__file__).parent.parent / "docs" / "man" / "motiongear.1"
@@ -53,7 +54,7 @@ def test_each_exit_code_stands_in_it() -> None:
 
 def leaves(group: click.Group, *above: str) -> list[tuple[tuple[str, ...], click.Command]]:
     found: list[tuple[tuple[str, ...], click.Command]] = []
-    for name, one in group.commands.items():
+    for name, one in listed(group):
         below = (*above, name)
         found += leaves(one, *below) if isinstance(one, click.Group) else [(below, one)]
     return found

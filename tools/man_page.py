@@ -94,7 +94,10 @@ def page() -> str:
 
 def _verbs(group: click.Group, *above: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """All that is not hidden, in the order of the help."""
-    for name, command in sorted(group.commands.items()):
+    context = click.Context(group)
+    for name in sorted(group.list_commands(context)):
+        command = group.get_command(context, name)
+        assert command is not None  # it is listed
         words = (*above, name)
         if isinstance(command, click.Group):
             yield words, command

@@ -5,15 +5,56 @@ Each error ends the command with its own exit code (docs/cli.md), in words on st
 """
 
 import sys
+from importlib import import_module
 
 import click
 
-from appliance.cli import catching_up, completion, demo, flow, keys, manage, points, show
+from appliance.cli import show
 from appliance.errors import MotionGearError
-from appliance.process import failed
+from appliance.events import failed
+
+_MODULES = {
+    "canary": "manage",
+    "catch-up": "catching_up",
+    "check": "flow",
+    "completion": "completion",
+    "demo": "demo",
+    "disks": "flow",
+    "enrol": "catching_up",
+    "gate": "catching_up",
+    "ingest": "flow",
+    "job": "manage",
+    "jobs": "manage",
+    "keys": "keys",
+    "manifest": "flow",
+    "points": "points",
+    "recover": "flow",
+    "restore": "flow",
+    "seal": "flow",
+    "shipment": "manage",
+    "verify": "flow",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Verbs(click.Group):
+    """Imported when they are used: whoever ingests does not wait for the rest."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if (module := _MODULES.get(cmd_name)) is None:
+            return None
+        found = getattr(import_module(f"appliance.cli.{module}"), cmd_name.replace("-", "_"))
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="motiongear")
 def motiongear() -> None:
     """Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
@@ -24,30 +65,6 @@ def motiongear() -> None:
     At the source:        enrol, catch-up
     To see all of it:     demo
     """  # noqa: D301 - the backspace by which click leaves lines as they are
-
-
-for command in (
-    demo.demo,
-    flow.disks,
-    flow.ingest,
-    flow.seal,
-    flow.verify,
-    flow.manifest,
-    flow.restore,
-    flow.check,
-    flow.recover,
-    keys.keys,
-    manage.shipment,
-    manage.canary,
-    manage.jobs,
-    manage.job,
-    catching_up.gate,
-    catching_up.enrol,
-    catching_up.catch_up,
-    points.points,
-    completion.completion,
-):
-    motiongear.add_command(command)
 
 
 def main() -> None:
