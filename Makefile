@@ -1,6 +1,7 @@
 # demo  what MotionGear does, end to end, on made-up disks      (DEMO_ARGS)
 # test  all tests, fast                                         (PYTEST_ARGS)
 # check the linters, then all tests with the coverage gate      (PYTEST_ARGS)
+# bench what it costs beside what people use today              (BENCH_ARGS, BENCH_DIR)
 # man   write the manual page anew, from the verbs themselves
 # lock  pin anew what requirements/*.in ask for                 (LOCK_ARGS=--upgrade)
 # clean remove what these made
@@ -9,7 +10,7 @@ PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
 
-.PHONY: demo test check man lock clean prepare-run prepare-test
+.PHONY: demo test check bench man lock clean prepare-run prepare-test prepare-bench
 .NOTPARALLEL:
 
 demo: .venv/project
@@ -31,6 +32,9 @@ check: prepare-test .venv/project .venv/dev
 	$(BIN)/coverage report --include='appliance/seal/*' --fail-under=100
 	$(BIN)/coverage report --omit='appliance/seal/*' --fail-under=90
 
+bench: prepare-bench .venv/project
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
 man: .venv/project
 	$(BIN)/python tools/man_page.py >docs/man/motiongear.1
 
@@ -51,6 +55,9 @@ prepare-run:
 
 prepare-test:
 	@sh tools/prepare-debian test
+
+prepare-bench:
+	@sh tools/prepare-debian bench
 
 # The environment, in the order in which its parts change: each file is written when its part is in.
 
