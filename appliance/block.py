@@ -14,6 +14,7 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
 
 SECTOR = 512
@@ -154,6 +155,22 @@ def stream_past_cache(path: Path, buffer: memoryview, take: Callable[[memoryview
 def sync_directory(path: Path) -> None:
     with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
         os.fsync(fd)
+
+
+def make_directory(path: Path, mode: int = 0o777) -> None:
+    """Make a directory, and those above it that are missing, so that a power cut does not take
+    away what is made durable in it. Nothing when it is there.
+    """
+    if path.is_dir():
+        return
+    missing = takewhile(lambda one: not one.exists(), path.parents)
+    for one in (*reversed(list(missing)), path):
+        try:
+            one.mkdir(mode if one == path else 0o777)
+        except FileExistsError:
+            if not stat.S_ISDIR(one.stat().st_mode):
+                raise
+        sync_directory(one.parent)
 
 
 def sync_file_system(fd: int) -> None:

@@ -4,6 +4,7 @@ import os
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from appliance.block import make_directory
 from appliance.errors import BadInputError, StateError
 
 
@@ -24,7 +25,7 @@ def ensure_home() -> Path:
     """The state directory, made now when it is not there; only its owner may look into it."""
     path = home()
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path, 0o700)
     except OSError as exc:
         raise StateError(f"The state directory {path} cannot be made ({exc.strerror})") from exc
     return path

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +11,7 @@ from typing import Never
 
 import pytest
 
-from appliance.block import free_space
+from appliance.block import free_space, make_directory
 from appliance.errors import (
     BadInputError,
     ExistsError,
@@ -76,7 +78,7 @@ def test_an_empty_directory_stays_and_stays_empty(tmp_path: Path, bench: Bench) 
         (store_module, "reserve"),
         (head, "write"),
         (canary, "write_durably"),
-        (store_module, "sync_directory"),
+        (store_module, "make_directory"),
     ],
 )
 def test_whatever_fails_leaves_nothing_and_can_be_tried_again(
@@ -121,17 +123,62 @@ def test_a_read_only_disk_and_a_forbidden_directory_are_not_called_full(
             Store.create(path, "test", device, (OPERATOR.recipient,), BLOCK)
 
 
+@pytest.mark.parametrize("step", ["_take_reserve", "canary.create", "head.write"])
+def test_what_a_killed_maker_has_left_is_made_anew(tmp_path: Path, step: str) -> None:
+    path, home = tmp_path / "store", tmp_path / "home"
+    Device.of(home)
+    killed = (
+        "import os; from pathlib import Path; from appliance.seal import canary, head, store\n"
+        f"import sys; store.{step} = lambda *_: os._exit(9)\n"
+        "from tests.test_seal_store import begun\n"
+        "begun(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, path, home], check=False)
+    assert done.returncode == 9
+    assert any(path.iterdir())
+    with pytest.raises(NotAStoreError):
+        Store(path)
+    (path / "head.json.0123456789abcdef.new").write_bytes(b"half a head")
+    store = begun(path, home)
+    assert Store(path).head == store.head
+    put_blocks(store, DATA, SPEC)
+
+
+@pytest.mark.parametrize("name", ["mine", "packs/mine", "head.json"])
+def test_what_no_maker_has_left_is_not_removed(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "store"
+    (path / "packs").mkdir(parents=True)
+    (path / name).write_text("mine")
+    with pytest.raises(ExistsError):
+        begun(path, tmp_path / "home")
+    assert (path / name).read_text() == "mine"
+
+
+def test_a_maker_at_work_is_not_disturbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, home = tmp_path / "store", tmp_path / "home"
+    write = head.write
+
+    def meanwhile(place: Path, made: head.Head) -> None:
+        with pytest.raises(ExistsError, match="made just now"):
+            begun(path, home)
+        write(place, made)
+
+    monkeypatch.setattr(head, "write", meanwhile)
+    begun(path, home)
+    assert (path / "reserve").exists()
+
+
 def test_of_two_makers_one_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, home = tmp_path / "store", tmp_path / "home"
     Device.of(home)
-    mkdir, others = Path.mkdir, list[Store]()
+    others = list[Store]()
 
-    def overtaken(place: Path, *, parents: bool) -> None:
-        monkeypatch.setattr(Path, "mkdir", mkdir)
+    def overtaken(place: Path) -> None:
+        monkeypatch.setattr(store_module, "make_directory", make_directory)
+        make_directory(place)
         others.append(begun(path, home))
-        mkdir(place, parents=parents)
 
-    monkeypatch.setattr(Path, "mkdir", overtaken)
+    monkeypatch.setattr(store_module, "make_directory", overtaken)
     with pytest.raises(ExistsError):
         begun(path, home)
     assert Store(path).head == others[0].head

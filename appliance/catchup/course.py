@@ -10,6 +10,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from appliance.block import make_directory
 from appliance.catchup.wire import Form, Point
 from appliance.errors import PointRefusedError
 from appliance.events import Json
@@ -77,7 +78,7 @@ class Course:
         self._machine = machine
         self._path = home / "gate" / "courses" / f"{name}.json"
         with kept(self._path):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._path.parent, 0o700)
 
     def begin(self, asked: Point, reached: int) -> Leg:
         """The point that a round makes: a new one above ``reached`` and all before, or the one

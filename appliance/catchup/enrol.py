@@ -17,7 +17,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from appliance.block import sync_directory
+from appliance.block import make_directory, sync_directory
 from appliance.catchup.identity import key_of
 from appliance.catchup.wire import MOST_CERTIFICATE
 from appliance.errors import (
@@ -139,7 +139,7 @@ class Registry:
         self._lock = home / "gate" / "registry.lock"
         with kept(self._codes):
             for one in (self._codes, self._machines):
-                one.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_directory(one, 0o700)
 
     def invite(
         self, gate: bytes, machine: str, lasts: timedelta, *, new_disks: bool = False
@@ -269,7 +269,7 @@ class Gates:
     def __init__(self, home: Path) -> None:
         self._place = home / "line" / "gates"
         with kept(self._place):
-            self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._place, 0o700)
 
     def note(self, one: Enrolled) -> None:
         named = blake3(one.address.encode()).hexdigest()[:32]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from appliance.block import locked, write_durably
+from appliance.block import locked, make_directory, write_durably
 from appliance.catchup.wire import MOST_CERTIFICATE
 from appliance.errors import StateError, WireViolationError
 from appliance.seal import text
@@ -81,7 +81,7 @@ class LinkIdentity:
         self.path = path
         try:
             if not path.exists():
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_directory(path.parent, 0o700)
                 with locked(path.with_name("lock")):
                     if not path.exists():  # nobody else was first
                         write_durably(path, _made(), 0o600)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from appliance.block import make_directory
 from appliance.events import Json
 from appliance.model import DiskId
 from appliance.seal import canon
@@ -52,7 +53,7 @@ class Notes:
     def __init__(self, home: Path) -> None:
         self._place = home / "line" / "disks"
         with kept(self._place):
-            self._place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._place, 0o700)
 
     def disk(self, gate: str, source: str) -> str:
         """The disk that ``source`` was last sent as to that gate; empty: it never was."""

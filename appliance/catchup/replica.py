@@ -15,7 +15,14 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from appliance.block import PAGE, aligned_buffer, opened, pwrite_full, sync_directory
+from appliance.block import (
+    PAGE,
+    aligned_buffer,
+    make_directory,
+    opened,
+    pwrite_full,
+    sync_directory,
+)
 from appliance.catchup.wire import PIECE, Ack, Patch, Piece
 from appliance.errors import TargetWriteError, WireViolationError
 from appliance.events import Json
@@ -133,7 +140,7 @@ def begin(place: Path, about: About) -> None:
     surveyed when it is attached.
     """
     with kept(place):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(place, 0o700)
         (place / MANIFEST).unlink(missing_ok=True)
     save(place / ABOUT, _write_about(about))
 

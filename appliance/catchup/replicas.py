@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.block import free_space
+from appliance.block import free_space, make_directory
 from appliance.catchup import wire
 from appliance.catchup.replica import (
     ABOUT,
@@ -138,7 +138,7 @@ class Replicas:
         """Where to begin a replica, while nobody else does; None when somebody has."""
         place = self._place(info)
         with kept(place):
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(place.parent, 0o700)
         with alone(place.with_name("lock")):
             yield None if (place / ABOUT).exists() else place
 

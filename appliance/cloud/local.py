@@ -25,6 +25,7 @@ from appliance.block import (
     aligned_buffer,
     free_space,
     locked,
+    make_directory,
     opened,
     opened_past_cache,
     pread_full,
@@ -188,7 +189,7 @@ class LocalTarget:
 
     def ensure_volume(self, spec: VolumeSpec) -> VolumeInfo:
         with _named(self._directory):
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self._directory)
         with self._alone(spec.name):
             known = self._known(spec)
             return self._made(spec) if known is None else self._in_full_length(known)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from appliance.block import opened, sync_directory
+from appliance.block import make_directory, opened, sync_directory
 from appliance.cloud import local_tags as tags
 from appliance.cloud.local_copies import (
     drafted,
@@ -49,7 +49,7 @@ class LocalClones:
         ):
             with self._alone(name):
                 self._refuse_taken(name)
-                self._place.mkdir(exist_ok=True)
+                make_directory(self._place)
                 sweep(self._place)
             with drafted(path) as (draft, fd):
                 how = _filled(source, lies, draft, fd)

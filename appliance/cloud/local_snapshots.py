@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.block import opened, sync_directory
+from appliance.block import make_directory, opened, sync_directory
 from appliance.cloud import local_tags as tags
 from appliance.cloud.local_copies import (
     drafted,
@@ -66,10 +66,7 @@ class LocalSnapshots:
         return _info(tag, path)
 
     def _make_room(self, path: Path) -> None:
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True)
-            sync_directory(self._place.parent)
-            sync_directory(self._place)
+        make_directory(path.parent)
         sweep(path.parent)
 
     @staticmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from appliance.block import locked, write_durably
+from appliance.block import locked, make_directory, write_durably
 from appliance.errors import StateError, StoreRefusedError
 from appliance.events import Json
 from appliance.seal import canon, text
@@ -67,7 +67,7 @@ class Device:
         path = directory / "identity.key"
         with kept(path):
             if not path.exists():
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_directory(directory, 0o700)
                 with locked(directory / _LOCK):
                     if not path.exists():  # nobody else was first
                         write_durably(path, os.urandom(32), 0o600)

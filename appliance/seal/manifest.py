@@ -15,7 +15,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from appliance.block import opened, write_durably
+from appliance.block import make_directory, opened, write_durably
 from appliance.errors import StateError, StoreRefusedError
 from appliance.model import Digest, DiskId, block_count, block_length
 from appliance.seal.cut import zero_digest
@@ -143,7 +143,7 @@ class Manifest:
     def save(self, path: Path) -> None:
         """Write the manifest file, whole or not at all; its directory is made when missing."""
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(path.parent, 0o700)
             with memoryview(self._data) as whole:
                 write_durably(path, whole, 0o600)
         except OSError as exc:

@@ -7,6 +7,7 @@ known of a volume that lacks blocks is true of no other: it has a directory of i
 
 from pathlib import Path
 
+from appliance.block import make_directory
 from appliance.model import PointSpec
 from appliance.seal.kept import kept, load, save
 from appliance.seal.manifest import Manifest
@@ -25,7 +26,7 @@ class Proved:
         """The manifest comes last: where it is, all is."""
         path = self._path(manifest.disk, manifest.point)
         with kept(path):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(path.parent, 0o700)
         save(path.with_suffix(".json"), write_disk_head(spec))
         manifest.save(path)
 

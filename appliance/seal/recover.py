@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from appliance.block import NO_SPACE_ERRNOS, aligned_buffer, pwrite_full, sync_directory
+from appliance.block import (
+    NO_SPACE_ERRNOS,
+    aligned_buffer,
+    make_directory,
+    pwrite_full,
+    sync_directory,
+)
 from appliance.errors import (
     ExistsError,
     ForeignPackError,
@@ -81,7 +87,7 @@ def recover(
 def make_output(path: Path) -> None:
     """An empty directory for the images, made when there is none."""
     with _writing(path, "Nothing was written."):
-        path.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
         if any(path.iterdir()):
             raise ExistsError(f"{path} is not empty: what lies there is never overwritten")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from appliance.block import NO_SPACE_ERRNOS, opened, reserve, sync_directory
+from appliance.block import NO_SPACE_ERRNOS, make_directory, opened, reserve, sync_directory
 from appliance.errors import (
     AlreadySealedError,
     BadInputError,
@@ -41,6 +41,7 @@ RESERVE_SIZE = 3 * (1 << 24)
 _NO_PLACE_ERRNOS = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _CLOSED = re.compile(r"[0-9a-f]{32}\.pack")
 _OPEN = re.compile(r"[0-9a-f]{32}\.open")
+_LEFT = re.compile(r"reserve|canary\.json|(head|canary)\.json\.[0-9a-f]{16}\.new")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,8 @@ class Store:
         recipients: tuple[Recipient, ...],
         block_size: int = BLOCK_SIZE,
     ) -> "Store":
-        """A new shipment in a directory that does not exist yet, or is empty; it is so again when
-        no shipment can be made.
+        """A new shipment in a directory that does not exist yet, or is empty but for what a killed
+        maker has left; it is empty again when no shipment can be made.
         """
         if not recipients:
             raise BadInputError("A shipment needs at least one recipient")
@@ -123,9 +124,8 @@ class Store:
         try:
             with _claimed(path):
                 _take_reserve(path)
-                head.write(path, made)
                 canary.create(path, made)
-                sync_directory(path.parent)
+                head.write(path, made)  # last: where it is, there is a shipment
         except FileExistsError as exc:
             raise ExistsError(f"{path} is there already, or was made just now") from exc
         except OSError as exc:
@@ -254,18 +254,46 @@ def _take_reserve(path: Path) -> None:
 @contextmanager
 def _claimed(path: Path) -> Iterator[None]:
     """The directory of a shipment being made: for one maker alone, and gone when that fails."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and not path.is_dir():
         raise ExistsError(f"{path} is there already and is not an empty directory")
     missing = [one for one in (path, *path.parents) if not one.exists()]
     with ExitStack() as undo:
         for one in reversed(missing):
             undo.callback(_leave, one.rmdir)
-        (path / PACKS).mkdir(parents=True)
-        undo.callback(_leave, (path / PACKS).rmdir)
-        for name in (RESERVE, head.FILE, canary.FILE):
-            undo.callback(_leave, (path / name).unlink)
+        make_directory(path)
+        with _alone(path):
+            _clear(path)
+            (path / PACKS).mkdir()
+            undo.callback(_leave, (path / PACKS).rmdir)
+            for name in (RESERVE, head.FILE, canary.FILE):
+                undo.callback(_leave, (path / name).unlink)
+            yield
+            undo.pop_all()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Nobody else makes a shipment in the directory meanwhile."""
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise FileExistsError(errno.EEXIST, "somebody else is making it") from exc
         yield
-        undo.pop_all()
+
+
+def _clear(path: Path) -> None:
+    """Remove what a killed maker has left, who had not come to the head; refuse all else."""
+    found = [one for one in path.iterdir() if one.name != PACKS]
+    packs = path / PACKS
+    if any(not _LEFT.fullmatch(one.name) for one in found) or (
+        packs.exists() and any(packs.iterdir())
+    ):
+        raise ExistsError(f"{path} is there already and is not an empty directory")
+    for one in found:
+        one.unlink()
+    if packs.exists():
+        packs.rmdir()
 
 
 def _leave(remove: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from blake3 import blake3
 from appliance.block import (
     PAGE,
     aligned_buffer,
+    make_directory,
     opened,
     opened_past_cache,
     pread_full,
@@ -88,7 +89,7 @@ def _put_aside(path: Path, *, damaged: bool) -> None:
     """
     if damaged:
         aside = path.parent.parent / DAMAGED
-        aside.mkdir(exist_ok=True)
+        make_directory(aside)
         path.rename(aside / path.name)
         sync_directory(aside)
     else:
