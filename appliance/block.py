@@ -239,6 +239,18 @@ def free_space(path: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def file_identity(path: Path) -> str:
+    """What is another as soon as the file is another one or was written to: where it lies, its
+    size, and when content and inode last changed. Empty for what is no regular file: what a disk
+    holds changes without a sign.
+    """
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        return ""
+    when = (found.st_mtime_ns, found.st_ctime_ns)
+    return ":".join(str(one) for one in (found.st_dev, found.st_ino, found.st_size, *when))
+
+
 def physical_order(path: Path) -> tuple[int, int]:
     """A sort key by which files are read with the least seeking: first byte on the disk, else
     the inode.

@@ -21,6 +21,7 @@ class MotionGearError(Exception):
         self.what = what
         self.safe_now = safe or self.safe
         self.todo_now = todo or self.todo
+        self.verb = ""  # what to type, where a console knows it
 
 
 # --- the store on disk is not what it should be: do not restore from it --------------------

@@ -74,7 +74,7 @@ def test_a_killed_ingest_goes_on_from_its_last_checkpoint(
     device.kill(job)
     row = device.job(job)
     assert row.state is JobState.DIED
-    assert "killed, or the power was cut" in row.what
+    assert "killed by a signal from outside" in row.what
     assert row.safe == JobDiedError.safe
     assert "died" in device.typed("jobs", "list").fine().out
     device.typed("jobs", "follow", job).refused(JobDiedError)

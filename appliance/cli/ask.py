@@ -3,6 +3,7 @@ descriptor, never in argv.
 """
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,7 @@ import click
 from appliance.block import keep_in_memory
 from appliance.cli import completion
 from appliance.errors import BadInputError
+from appliance.jobs.spec import CHECKPOINT_SECONDS
 from appliance.seal import keys
 from appliance.seal.keys import PrivateKey
 from appliance.seal.verify import Pins
@@ -30,6 +32,30 @@ class _Text(click.types.StringParamType):
 
 
 TEXT = _Text()
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+_SIZE = re.compile(r"([0-9]{1,15}) ?(|k|M|G|Ki|Mi|Gi)B?")
+
+
+class _Size(click.ParamType[int]):
+    """Bytes, as 4096, 64MiB or 1GB; within bounds."""
+
+    name = "size"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least, self._most = least, most
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        del param, ctx
+        parsed = _SIZE.fullmatch(str(value))
+        size = int(parsed[1]) * _UNITS[parsed[2]] if parsed else -1
+        if not self._least <= size <= self._most:
+            raise BadInputError(
+                f"{value!r} is no size between {self._least} and {self._most} bytes",
+                todo="Give bytes, or a number with kB, MB, GB, KiB, MiB or GiB: 64MiB.",
+            )
+        return size
 
 
 def whole(found: str) -> str:
@@ -69,6 +95,33 @@ limit = click.option(
     "limits",
     multiple=True,
     help="Speed limit: 80MB/s, or 20MB/s@08:00-18:00 in a time window; may be repeated.",
+)
+
+
+def interval(function: F) -> F:
+    """The options by which it is said how much a death may cost."""
+    for option in (
+        click.option(
+            "--checkpoint-seconds",
+            type=click.FloatRange(0.1, 3600),
+            default=CHECKPOINT_SECONDS,
+            show_default=True,
+            help="Make safe what was done at least so often,",
+        ),
+        click.option(
+            "--checkpoint-bytes",
+            type=_Size(1 << 16, 1 << 40),
+            default="256MiB",
+            show_default=True,
+            help="and after so many bytes: a job that dies repeats no more.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+pack_size = click.option(
+    "--pack-size", type=_Size(1 << 20, 1 << 40), default="1GiB", hidden=True, help="Bytes a pack."
 )
 
 

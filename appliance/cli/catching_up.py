@@ -151,10 +151,18 @@ def replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
 @_place
 @ask.target
 @_machine
+@ask.interval
 @ask.as_json
-def check_replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
+def check_replicas(
+    place: str,
+    target: str,
+    machine: str,
+    checkpoint_bytes: int,
+    checkpoint_seconds: float,
+    as_lines: bool,
+) -> None:
     """Read every block of a machine's replicas back. The next round sends what is wrong."""
-    spec = ReplicaCheckSpec(target, place, machine)
+    spec = ReplicaCheckSpec(target, place, machine, checkpoint_bytes, checkpoint_seconds)
     with work.state() as opened:
         job = work.begin(opened, "gate-check", NOBODYS, f"check {machine}", spec)
         work.stay(opened, job, as_lines=as_lines)

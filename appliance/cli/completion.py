@@ -20,6 +20,7 @@ from appliance.state import ENDED, FILE, JobState, State
 
 LIVING = frozenset(JobState) - ENDED
 BROKEN_OFF = ENDED - {JobState.FINISHED}
+RESTING = BROKEN_OFF | {JobState.PAUSED}
 
 _PROGRAM = "motiongear"
 _ASKED_BY = "_MOTIONGEAR_COMPLETE"  # what click looks for in the environment of this program

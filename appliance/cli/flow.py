@@ -23,7 +23,6 @@ from appliance.seal.layout import MAX_BLOCKS
 from appliance.seal.recover import make_output
 from appliance.seal.recover import recover as recover_packs
 from appliance.seal.store import Store
-from appliance.seal.writer import Pace
 
 
 @click.command()
@@ -73,6 +72,8 @@ def disks(as_lines: bool) -> None:
     help="zstd level; 0 stores as it is.",
 )
 @click.option("--detach", is_flag=True, help="Start the job and return at once.")
+@ask.interval
+@ask.pack_size
 @ask.as_json
 def ingest(
     source: str,
@@ -81,6 +82,9 @@ def ingest(
     limits: tuple[str, ...],
     level: int,
     detach: bool,
+    checkpoint_bytes: int,
+    checkpoint_seconds: float,
+    pack_size: int,
     as_lines: bool,
 ) -> None:
     """Copy SOURCE, a whole disk such as /dev/sdb or a raw image file, block by block into the
@@ -95,7 +99,6 @@ def ingest(
         raise BadInputError("A machine's name has 1 to 128 characters")
     found = Store(store.absolute())
     found.refuse_sealed()
-    pace = Pace()
     disk = DiskId(os.urandom(16).hex())
     with work.state() as opened:
         opened.note_shipment(found.head.shipment, found.path, found.head.label)
@@ -110,9 +113,9 @@ def ingest(
             disk=disk,
             level=level,
             limits=limits,
-            pack_size=pace.pack_size,
-            checkpoint_bytes=pace.checkpoint_bytes,
-            checkpoint_seconds=pace.checkpoint_seconds,
+            pack_size=pack_size,
+            checkpoint_bytes=checkpoint_bytes,
+            checkpoint_seconds=checkpoint_seconds,
         )
         title = f"{machine}: {facts.serial or facts.source}"
         job = work.begin(opened, "ingest", found.head.shipment, title, spec, disk=disk)
@@ -171,6 +174,7 @@ def seal(
 @ask.pins
 @ask.key_file
 @ask.passphrase_fd
+@ask.interval
 @ask.as_json
 def verify(
     store: Path,
@@ -179,6 +183,8 @@ def verify(
     recipients: tuple[str, ...],
     key_file: Path | None,
     passphrase_fd: int | None,
+    checkpoint_bytes: int,
+    checkpoint_seconds: float,
     as_lines: bool,
 ) -> None:
     """Check the seal and read every pack; with --key open every record too.
@@ -189,7 +195,15 @@ def verify(
     found = Store(store.absolute())
     ask.checked_pins(device, root, recipients)
     key = ask.unlock(key_file, passphrase_fd)
-    spec = jobs.VerifySpec(str(found.path), device, root, recipients, keyed=key is not None)
+    spec = jobs.VerifySpec(
+        store=str(found.path),
+        device=device,
+        root=root,
+        recipients=recipients,
+        keyed=key is not None,
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     with work.state() as opened:
         job = work.begin(opened, "verify", found.head.shipment, "verify", spec, key)
         work.stay(opened, job, as_lines=as_lines)
@@ -253,6 +267,7 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
 )
 @ask.passphrase_fd
 @ask.limit
+@ask.interval
 @ask.as_json
 def restore(
     store: Path,
@@ -268,6 +283,8 @@ def restore(
     key_file: Path,
     passphrase_fd: int | None,
     limits: tuple[str, ...],
+    checkpoint_bytes: int,
+    checkpoint_seconds: float,
     as_lines: bool,
 ) -> None:
     """Write the disks of a sealed store onto volumes, then read every block back and compare.
@@ -302,6 +319,8 @@ def restore(
             recipients=recipients,
             limits=limits,
             accept_damage=accept_damage,
+            checkpoint_bytes=checkpoint_bytes,
+            checkpoint_seconds=checkpoint_seconds,
         )
         job = work.begin(opened, "restore", found.head.shipment, f"restore to {place}", spec, key)
         work.stay(opened, job, as_lines=as_lines)
@@ -373,6 +392,7 @@ def _show_plan(made: plans.Plan) -> None:
 @ask.target
 @ask.key_file
 @ask.passphrase_fd
+@ask.interval
 @ask.as_json
 def check(
     store: Path,
@@ -380,6 +400,8 @@ def check(
     target: str,
     key_file: Path | None,
     passphrase_fd: int | None,
+    checkpoint_bytes: int,
+    checkpoint_seconds: float,
     as_lines: bool,
 ) -> None:
     """Read every block of the restored volumes back from the medium and compare it with the
@@ -388,7 +410,12 @@ def check(
     found = Store(store.absolute())
     key = ask.unlock(key_file, passphrase_fd)
     spec = jobs.CheckSpec(
-        str(found.path), target, str(Path(place).absolute()), keyed=key is not None
+        store=str(found.path),
+        target=target,
+        place=str(Path(place).absolute()),
+        keyed=key is not None,
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_seconds=checkpoint_seconds,
     )
     with work.state() as opened:
         job = work.begin(opened, "check", found.head.shipment, f"check {place}", spec, key)

@@ -11,7 +11,7 @@ from appliance.block import free_space
 from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
 from appliance.events import Json, Progress
-from appliance.jobs import IngestSpec, SealSpec, dump_spec, load_spec, names_disk, unfinished_disk
+from appliance.jobs import IngestSpec, SealSpec, Spec, load_spec, names_disk, unfinished_disk
 from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
 from appliance.seal import head, statement, text
@@ -19,7 +19,10 @@ from appliance.seal.canon import now
 from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
 from appliance.seal.store import SEAL, PointPacks, Store, by_point
-from appliance.state import ENDED, JobRow, JobState, State
+from appliance.state import ENDED, EventRow, JobRow, JobState, State
+from appliance.state.words import last_words
+
+_GOES_BY_ITSELF = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FINISHED})
 
 
 @click.group()
@@ -173,15 +176,34 @@ def confirm_canary(store: Path, code: str) -> None:
     show.line(f"Confirmed: {recipient} can open this shipment.")
 
 
-@click.group()
-def jobs() -> None:
-    """Jobs: each is a process of its own and goes on without a console."""
+@click.group(invoke_without_command=True)
+@click.option("--follow", "following", is_flag=True, help="Show all jobs until none is left.")
+@ask.as_records
+@click.pass_context
+def jobs(ctx: click.Context, following: bool, as_lines: bool) -> None:
+    """Jobs: each is a process of its own and goes on without a console.
+
+    Alone it lists them. With --follow it shows what all living jobs do, and those begun meanwhile.
+    """
+    if ctx.invoked_subcommand is not None:
+        if following or as_lines:
+            raise BadInputError(
+                "--follow and --json of `jobs` stand alone", todo="Give them after the verb."
+            )
+    elif following:
+        _follow_living(as_lines=as_lines)
+    else:
+        _list(as_lines=as_lines)
 
 
 @jobs.command("list")
 @ask.as_records
 def list_jobs(as_lines: bool) -> None:
-    """All jobs, and why those that did not finish did not."""
+    """All jobs, why those that did not finish did not, and what to type then."""
+    _list(as_lines=as_lines)
+
+
+def _list(*, as_lines: bool) -> None:
     with work.state() as opened:
         found = [(row, opened.progress(row.id)) for row in opened.jobs()]
     if as_lines:
@@ -194,9 +216,39 @@ def list_jobs(as_lines: bool) -> None:
         end = row.what if row.state is not JobState.FINISHED else ""
         body.append((row.id, row.kind, row.state, share, row.title, end))
     show.table(("JOB", "KIND", "STATE", "DONE", "WHAT", "WHY"), body)
+    for row, _ in found:
+        said = last_words(row)
+        if row.state not in _GOES_BY_ITSELF and said.verb:
+            show.line(f"Job {row.id}: {said.safe} {said.todo} Type: {said.verb}")
 
 
-def _job_figures(row: JobRow, told: Progress | None) -> Json:
+def _follow_living(*, as_lines: bool) -> None:
+    followers: dict[JobId, show.Follower] = {}
+    with work.state() as opened:
+        try:
+            for row, told in process.follow_living(opened):
+                name = f"job {row.id} ({row.title})"
+                if row.id not in followers:
+                    followers[row.id] = show.Follower(as_lines=as_lines, name=name, alone=False)
+                if told is not None:
+                    followers[row.id].take(told)
+                elif as_lines:
+                    show.record({"event": "end", "job": name, **_job_figures(row, None)})
+                else:
+                    _tell_last_words(row, name)
+        except KeyboardInterrupt:
+            click.echo("The jobs go on without this console.", err=True)
+            sys.exit(130)
+
+
+def _tell_last_words(row: JobRow, name: str) -> None:
+    why = f": {row.what}" if row.what else ""
+    click.echo(show.safe(f"{name}: {row.state}{why}"), err=True)
+    show.words(last_words(row))
+
+
+def _job_figures(row: JobRow, told: Progress | None) -> dict[str, Json]:
+    said = last_words(row)
     return {
         "job": row.id,
         "kind": row.kind,
@@ -212,6 +264,9 @@ def _job_figures(row: JobRow, told: Progress | None) -> Json:
         "error": row.error,
         "code": row.code,
         "what": row.what,
+        "safe": said.safe,
+        "todo": said.todo,
+        "verb": said.verb,
         "dropped": row.resolved,
     }
 
@@ -231,6 +286,7 @@ def _tell_end(opened: State, job: JobId, *, as_lines: bool) -> None:
     row = opened.job(job)
     if not as_lines:
         show.line(f"Job {job} is finished.")
+        show.words(last_words(row))
     if row.forgotten:
         return
     spec = load_spec(row)
@@ -246,15 +302,43 @@ def _tell_end(opened: State, job: JobId, *, as_lines: bool) -> None:
 def stop(job: int) -> None:
     """Stop a job at its next block; what it has stored is kept, and it can be resumed."""
     with work.state() as opened:
-        row = opened.job(JobId(job))
-        if process.stop(opened, row.id):
+        if process.stop(opened, JobId(job)):
             show.line(f"Job {job} was asked to stop.")
         else:
-            show.line(f"Job {job} does not run: it is {row.state}.")
+            show.line(f"Job {job} does not run: it is {opened.job(JobId(job)).state}.")
+
+
+@jobs.command("pause")
+@click.argument("job", type=int, shell_complete=completion.jobs_in(completion.LIVING))
+def pause(job: int) -> None:
+    """Let a job rest at its next block, with all it has done made safe; its process stays, with
+    all it holds, until `jobs resume` or `jobs stop`.
+    """
+    with work.state() as opened:
+        row = opened.job(JobId(job))
+        if row.kind == "gate":
+            raise BadInputError(
+                "A gate does not rest: those who call would wait in vain",
+                safe="It goes on.",
+                todo=f"Stop it: motiongear jobs stop {job}",
+            )
+        after = opened.last_event()
+        if row.state is not JobState.PAUSED and process.pause(opened, row.id):
+            show.line(f"Job {job} is asked to pause.")
+            try:
+                for told in process.follow(opened, row.id, after):
+                    if isinstance(told, EventRow) and told.body.get("step") == "paused":
+                        break
+            except KeyboardInterrupt:
+                click.echo(f"Job {job} pauses as soon as it can.", err=True)
+                sys.exit(130)
+        row = opened.job(row.id)
+        show.line(f"Job {job} is {row.state}.")
+        show.words(last_words(row))
 
 
 @jobs.command("resume")
-@click.argument("job", type=int, shell_complete=completion.jobs_in(completion.BROKEN_OFF))
+@click.argument("job", type=int, shell_complete=completion.jobs_in(completion.RESTING))
 @click.option("--source", help="Where the disk is now, when it has got another name.")
 @ask.key_file
 @ask.passphrase_fd
@@ -266,27 +350,25 @@ def resume(
     passphrase_fd: int | None,
     as_lines: bool,
 ) -> None:
-    """Go on with a job from its last checkpoint."""
+    """Let a job that is paused go on; start one anew that has ended, from its last checkpoint."""
     with work.state() as opened:
         row = opened.job(JobId(job))
-        _refuse_running(row)
-        if row.state is JobState.FINISHED:
-            raise BadInputError(
-                f"Job {job} is finished", safe="Its result stands.", todo="Nothing."
-            )
-        if row.resolved:
-            raise BadInputError(f"Job {job} was dropped", todo="Start a new job.")
-        spec = load_spec(row)
-        key = ask.unlock(key_file, passphrase_fd)
-        if source is not None:
-            if not isinstance(spec, IngestSpec):
-                raise BadInputError("--source is for ingest jobs")
-            spec = replace(spec, source=str(Path(source).absolute()))
-            opened.change_job(row.id, dump_spec(spec))
-        after = work.last_event(opened.events(row.id))
-        process.start(opened, row.id, key)
+        after = opened.last_event()
+        if row.state is not JobState.PAUSED or not process.go_on(opened, row.id):
+            spec = None if row.forgotten else _spec_from(load_spec(row), source)
+            key = ask.unlock(key_file, passphrase_fd)
+            process.start(opened, row.id, key, spec)
         work.stay(opened, row.id, as_lines=as_lines, after=after)
         _tell_end(opened, row.id, as_lines=as_lines)
+
+
+def _spec_from(spec: Spec, source: str | None) -> Spec:
+    """The spec, with the disk where it is now."""
+    if source is None:
+        return spec
+    if not isinstance(spec, IngestSpec):
+        raise BadInputError("--source is for ingest jobs")
+    return replace(spec, source=str(Path(source).absolute()))
 
 
 @jobs.command("discard")
@@ -314,17 +396,17 @@ def discard(job: str, store: Path | None) -> None:
 
 
 def _discard_job(opened: State, job: JobId) -> None:
-    row = opened.job(job)
-    _refuse_running(row)
-    if row.kind == "ingest":
-        known = opened.shipment(row.shipment)
-        if known is None:
-            raise UnknownNameError(
-                f"Where the shipment of job {job} is, is not known here",
-                todo=f"Name disk and store: `motiongear jobs discard {row.disk} --store DIR`.",
-            )
-        _remove(Store(known.path), row.disk)
-    opened.resolve_job(row.id)
+    with opened.claimed(job):  # nobody resumes it meanwhile
+        row = opened.job(job)
+        if row.kind == "ingest":
+            known = opened.shipment(row.shipment)
+            if known is None:
+                raise UnknownNameError(
+                    f"Where the shipment of job {job} is, is not known here",
+                    todo=f"Name disk and store: `motiongear jobs discard {row.disk} --store DIR`.",
+                )
+            _remove(Store(known.path), row.disk)
+        opened.resolve_job(row.id)
     show.line(f"Job {job} is dropped.")
 
 
@@ -356,6 +438,7 @@ def _remove(store: Store, disk: DiskId) -> None:
 
 @click.command(hidden=True)
 @click.argument("job", type=int)
-def job(job: int) -> None:
+@click.option("--claim", type=int, help="The descriptor that holds the job's lock.")
+def job(job: int, claim: int | None) -> None:
     """What a job's own process runs. Not for people."""
-    sys.exit(process.main(config.ensure_home(), JobId(job)))
+    sys.exit(process.main(config.ensure_home(), JobId(job), claim))

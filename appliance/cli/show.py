@@ -12,6 +12,7 @@ import click
 from appliance.errors import MotionGearError
 from appliance.events import Event, Json, Progress, as_json
 from appliance.state import EventRow
+from appliance.state.words import Words
 
 _BAR = 24
 _PLAIN_SECONDS = 10.0
@@ -84,7 +85,16 @@ def refusal(exc: MotionGearError) -> None:
     click.echo(f"{click.style('Error', fg='red', bold=True)}: {safe(exc.what)}.", err=True)
     click.echo(f"Safe:  {safe(exc.safe_now)}", err=True)
     click.echo(f"Do:    {safe(exc.todo_now)}", err=True)
+    if exc.verb:
+        click.echo(f"Type:  {safe(exc.verb)}", err=True)
     click.echo(f"Code:  {exc.code} ({exc.name})", err=True)
+
+
+def words(said: Words) -> None:
+    """The last words of a job that did not end by an error."""
+    for name, text in (("Safe:", said.safe), ("Do:", said.todo), ("Type:", said.verb)):
+        if text:
+            click.echo(f"{name:<6} {safe(text)}", err=True)
 
 
 class Rate:
@@ -111,11 +121,13 @@ class Rate:
 
 
 class Follower:
-    """Shows a job: a moving line on a terminal, plain lines elsewhere, JSON lines when asked."""
+    """Shows a job: a moving line on a terminal, plain lines elsewhere or where it is not shown
+    ``alone``, JSON lines when asked.
+    """
 
-    def __init__(self, *, as_lines: bool, name: str = "") -> None:
+    def __init__(self, *, as_lines: bool, name: str = "", alone: bool = True) -> None:
         self._json, self._name = as_lines, name
-        self._terminal = sys.stderr.isatty() and not as_lines
+        self._terminal = sys.stderr.isatty() and not as_lines and alone
         self._rate = Rate()
         self._plain_at = time.monotonic()
         self._drawn = False
@@ -146,6 +158,8 @@ class Follower:
         if not text:
             return
         self.clear()
+        if row.kind == "step":
+            self._rate = Rate()  # it may have rested: that is no slowness
         click.echo(self._prefix() + safe(text), err=True)
 
     def _prefix(self) -> str:

@@ -87,7 +87,7 @@ def _last_round(spec: CatchUpSpec, desk: Desk, line: Line) -> None:
     """Every disk read while nothing is written to any of them. The point is one only if they
     stood still to the end.
     """
-    with _parts(spec, desk, line) as parts, ExitStack() as still:
+    with _parts(spec, desk, line) as parts, desk.asked.awake(), ExitStack() as still:
         frozen = still.enter_context(_frozen(spec, desk))
         form = Form.CRASH_CONSISTENT if frozen is not None and frozen.loose else Form.QUIESCED
         taken = int(time.time())

@@ -47,7 +47,8 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
             how=How(level=spec.level),
         )
         try:
-            run.run()
+            with desk.asked.settled_by(sink.checkpoint):
+                run.run()
         except SourceChangedError:
             _note_source(desk, store, point, os.urandom(32))  # what was read is trusted no more
             raise

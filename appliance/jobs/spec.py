@@ -10,6 +10,8 @@ from appliance.model import ShipmentId
 from appliance.state import JobRow
 
 NOBODYS = ShipmentId("")  # the shipment of a job that belongs to none
+# What a job that dies repeats at most, of what it reads at once.
+CHECKPOINT_BYTES, CHECKPOINT_SECONDS = 256 << 20, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class VerifySpec:
     root: str
     recipients: tuple[str, ...]
     keyed: bool
+    checkpoint_bytes: int = CHECKPOINT_BYTES
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class RestoreSpec:
     recipients: tuple[str, ...]
     limits: tuple[str, ...]
     accept_damage: bool = False
+    checkpoint_bytes: int = CHECKPOINT_BYTES
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class CheckSpec:
     target: str
     place: str
     keyed: bool
+    checkpoint_bytes: int = CHECKPOINT_BYTES
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,8 @@ class ReplicaCheckSpec:
     target: str
     place: str
     machine: str
+    checkpoint_bytes: int = CHECKPOINT_BYTES
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import cast
 
+from appliance.block import file_identity
 from appliance.errors import WrongKeyError
 from appliance.events import Json, Result
 from appliance.jobs.desk import Desk
 from appliance.jobs.spec import VerifySpec
+from appliance.model import PackId
 from appliance.seal import verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.opening import open_all
@@ -21,10 +23,15 @@ def verify_store(spec: VerifySpec, desk: Desk) -> None:
     root = sealed.seal.root().hex()
     key = desk.need_key() if spec.keyed else None
     run = f"{root} in job {desk.job}"  # another verification reads every pack itself
-    known = desk.state.verified(run)
-    findings = verify.verify(
-        sealed, desk.emit, desk.stop, known, lambda pack: desk.state.note_verified(run, pack)
-    )
+    files = {pack: file_identity(info.path) for pack, info in sealed.infos.items()}
+    known = [one for one, file in desk.state.verified(run).items() if file == files.get(one)]
+
+    def passed(pack: PackId) -> None:
+        """Noted as what it was before it was read, if it still is that."""
+        if file_identity(sealed.infos[pack].path) == files[pack]:
+            desk.state.note_verified(run, pack, files[pack])
+
+    findings = verify.verify(sealed, desk.emit, desk.stop, known, passed)
     disks: list[Json] = []
     if key is not None:
 

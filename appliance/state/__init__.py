@@ -7,7 +7,16 @@ facts when the shipment is sealed.
 """
 
 from appliance.state.database import BALLAST, BALLAST_SIZE, FILE
-from appliance.state.rows import ENDED, EventRow, JobRow, JobState, ShipmentRow, SourceRow
+from appliance.state.rows import (
+    ENDED,
+    LIVING,
+    EventRow,
+    JobRow,
+    JobState,
+    Reached,
+    ShipmentRow,
+    SourceRow,
+)
 from appliance.state.state import State
 
 __all__ = [
@@ -15,9 +24,11 @@ __all__ = [
     "BALLAST_SIZE",
     "ENDED",
     "FILE",
+    "LIVING",
     "EventRow",
     "JobRow",
     "JobState",
+    "Reached",
     "ShipmentRow",
     "SourceRow",
     "State",

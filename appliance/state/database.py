@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ FILE = "state.db"
 BALLAST = "state.ballast"
 BALLAST_SIZE = 8 << 20
 _WAIT_SECONDS = 30.0
+_TAKEN_SECONDS = 0.5  # whoever takes the database away takes its log too, one after the other
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 T = TypeVar("T")
@@ -29,24 +31,41 @@ T = TypeVar("T")
 class Tables:
     """The database under ``home``, opened. May be used by several threads."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, home: Path, renewed: Callable[[], None] = lambda: None) -> None:
+        """``renewed`` is called when the file was taken away meanwhile and a new one made."""
+        self._home, self._renewed = home, renewed
         self._lock = threading.RLock()
-        path = home / FILE
+        self._open()
+
+    def _open(self) -> None:
+        path = self._home / FILE
         try:
             with self._excluded():
                 self._db = self._given_room(lambda: _connected(path))
+                self._file = _file(path)
                 self._keep_ballast()
             self.empty_log()
         except (OSError, sqlite3.Error) as exc:
             raise StateError(
                 f"The state database {path} cannot be used ({exc})",
-                todo="If it is damaged, move it away: history is lost, no data.",
+                todo=f"If it is damaged, move {path} away: history is lost, no data; jobs that "
+                "run go on and write themselves down anew.",
             ) from exc
 
     def close(self) -> None:
         self.empty_log()
+        self._file = None
         self._db.close()
+
+    def _look(self) -> None:
+        """Somebody may have moved a damaged database away: what is told must reach the new one."""
+        if self._file in {None, _file(self._home / FILE)}:
+            return
+        with suppress(sqlite3.Error):
+            self._db.close()
+        time.sleep(_TAKEN_SECONDS)
+        self._open()
+        self._renewed()
 
     def empty_log(self) -> None:
         """What was deleted goes from the write-ahead log as well.
@@ -60,6 +79,7 @@ class Tables:
 
     def read(self, sql: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._said(), self._lock:
+            self._look()
             return self._db.execute(sql, args).fetchall()
 
     def write(self, sql: str, args: tuple[object, ...]) -> int:
@@ -76,6 +96,7 @@ class Tables:
             return last
 
         with self._said(), self._lock:
+            self._look()
             return self._given_room(change)
 
     @contextmanager
@@ -83,7 +104,9 @@ class Tables:
         try:
             yield
         except sqlite3.Error as exc:
-            raise StateError(f"The state database refuses ({exc})") from exc
+            raise StateError(
+                f"The state database refuses ({exc})", todo=_todo(exc, self._home)
+            ) from exc
 
     def _given_room(self, action: Callable[[], T]) -> T:
         """Where the disk is full, the ballast is given up and the action done once more."""
@@ -119,7 +142,30 @@ class Tables:
         return True
 
 
+def _todo(exc: sqlite3.Error, home: Path) -> str | None:
+    if getattr(exc, "sqlite_errorcode", 0) & 0xFF in {
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }:
+        return (
+            f"It is damaged: move {home / FILE} away. History is lost, no data; jobs that run go "
+            "on and write themselves down anew."
+        )
+    return None
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells the file from another under its name."""
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
 def _connected(path: Path) -> Database:
+    if not path.exists():  # its log would be taken for that of the new one
+        for ending in ("-wal", "-shm"):
+            path.with_name(path.name + ending).unlink(missing_ok=True)
     with opened(path, os.O_RDWR | os.O_CREAT):
         pass  # made with the rights that SQLite gives its other files too
     connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)

@@ -9,23 +9,29 @@ from appliance.model import DiskId, JobId, ShipmentId
 
 
 class JobState(StrEnum):
-    """Where a job stands. ``died`` is derived: it should run, and no process holds its lock."""
+    """Where a job stands. ``died``: it should live, and no process holds its lock; whoever looks
+    notes it.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"
     DIED = "died"
 
 
-LIVING = frozenset({JobState.QUEUED, JobState.RUNNING})
+LIVING = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.PAUSED})
 ENDED = frozenset({JobState.FINISHED, JobState.STOPPED, JobState.FAILED, JobState.DIED})
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job as the database knows it. ``spec`` is the JSON text its kind understands."""
+    """A job as the database knows it. ``spec`` is the JSON text its kind understands. Of its last
+    start: ``run`` counts the starts, ``boot`` and ``up`` are the machine's start and the seconds
+    since then, ``pid`` is its process, 0 until that has come up.
+    """
 
     id: JobId
     kind: str
@@ -42,6 +48,10 @@ class JobRow:
     safe: str
     todo: str
     resolved: bool
+    run: int = 0
+    boot: str = ""
+    up: float = 0.0
+    pid: int = 0
 
     @property
     def forgotten(self) -> bool:
@@ -76,3 +86,14 @@ class EventRow:
     at: str
     kind: str
     body: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a file was read, and what was found on the way; true of no other file than the one
+    that ``file`` names (block.file_identity).
+    """
+
+    file: str
+    at: int
+    told: str = ""

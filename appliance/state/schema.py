@@ -27,6 +27,24 @@ def first(db: Database) -> None:
     )
 
 
+@migrations()
+def second(db: Database) -> None:
+    """Which start of a job a row speaks of; how far a pack or a volume was read, and of which
+    file that is true.
+    """
+    db.executescript(
+        """alter table jobs add column run integer not null default 0;
+        alter table jobs add column boot text not null default '';
+        alter table jobs add column up real not null default 0;
+        alter table jobs add column pid integer not null default 0;
+        alter table verified add column file text not null default '';
+        alter table replayed add column file text not null default '';
+        create table reached(task text, part text, file text not null, at integer not null,
+        told text not null default '', primary key(task, part));
+        """
+    )
+
+
 # What is known of a shipment's disks, wherever it stands.
 FORGET = (
     "delete from sources where shipment = ?",

@@ -1,22 +1,39 @@
 """What jobs and consoles tell each other and look up, in words instead of SQL."""
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Self
 
-from appliance.errors import JobDiedError, JobRunningError, StateError, UnknownNameError
+from appliance.errors import JobRunningError, StateError, UnknownNameError
 from appliance.events import Event, Progress, as_json
 from appliance.model import DiskId, JobId, PackId, ShipmentId
-from appliance.state import alive
+from appliance.state import alive, death
 from appliance.state.database import Tables
-from appliance.state.rows import LIVING, EventRow, JobRow, JobState, ShipmentRow, SourceRow
+from appliance.state.rows import (
+    LIVING,
+    EventRow,
+    JobRow,
+    JobState,
+    Reached,
+    ShipmentRow,
+    SourceRow,
+)
 from appliance.state.schema import FORGET
 
-_START_SECONDS = 60.0  # a job that has no process by then never came up
+_START_SECONDS = 60.0  # a new job that nobody has begun to start by then never will be
+_COLUMNS = (
+    "id, kind, shipment, disk, title, spec, state, created, ended, "
+    "error, code, what, safe, todo, resolved, run, boot, up, pid"
+)
+_AFRESH = (
+    "state = ?, ended = '', error = '', code = 0, what = '', safe = '', todo = '' where id = ?"
+)
+_QUEUE = "update jobs set created = ?, run = run + 1, boot = ?, up = ?, pid = 0, " + _AFRESH  # noqa: S608
+_BEGIN = "update jobs set boot = ?, pid = ?, " + _AFRESH  # noqa: S608
 
 
 class State:
@@ -28,7 +45,8 @@ class State:
             self._jobs.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
             raise StateError(f"The state directory {home} cannot be used ({exc})") from exc
-        self._tables = Tables(home)
+        self._own: JobRow | None = None
+        self._tables = Tables(home, self._write_down_anew)
 
     def close(self) -> None:
         self._tables.close()
@@ -96,13 +114,32 @@ class State:
     def add_job(
         self, kind: str, shipment: ShipmentId, title: str, spec: str, at: str, disk: str = ""
     ) -> JobId:
+        """Its number is one that no job had before, also where the database that knew of them is
+        lost.
+        """
         return JobId(
             self._tables.write(
-                "insert into jobs(kind, shipment, title, spec, state, created, disk) "
-                "values(?, ?, ?, ?, ?, ?, ?)",
-                (kind, shipment, title, spec, JobState.QUEUED, at, disk),
+                "insert into jobs(id, kind, shipment, title, spec, state, created, disk, boot, up)"
+                " select max(coalesce(max(id), 0), ?) + 1, ?, ?, ?, ?, ?, ?, ?, ?, ? from jobs",
+                (
+                    self._highest_known(),
+                    kind,
+                    shipment,
+                    title,
+                    spec,
+                    JobState.QUEUED,
+                    at,
+                    disk,
+                    alive.boot(),
+                    alive.uptime(),
+                ),
             )
         )
+
+    def _highest_known(self) -> int:
+        """The highest number of a job that keeps files here."""
+        found = [one.stem for one in self._jobs.iterdir() if one.suffix == ".lock"]
+        return max((int(one) for one in found if one.isdecimal()), default=0)
 
     def job(self, job: JobId) -> JobRow:
         found = [one for one in self.jobs() if one.id == job]
@@ -111,20 +148,45 @@ class State:
         return found[0]
 
     @contextmanager
-    def living(self, job: JobId) -> Iterator[None]:
-        """Held by the job's process for as long as it lives; refuses when another one runs the
-        same job.
+    def claimed(self, job: JobId) -> Iterator[int]:
+        """Held by whoever starts the job's process, which inherits the descriptor; refuses, with
+        the process, when the job lives already, or somebody else is just starting it.
+        """
+        with ExitStack() as claim:
+            try:
+                fd = claim.enter_context(alive.claimed(self._lock_file(job)))
+            except BlockingIOError as exc:
+                raise self._running(job) from exc
+            yield fd
+
+    @contextmanager
+    def living(self, job: JobId, claim: int | None = None) -> Iterator[None]:
+        """Held by the job's process for as long as it lives, by the descriptor of a ``claim`` that
+        it has inherited, if any; refuses when another one runs the same job.
         """
         with ExitStack() as life:
             try:
-                life.enter_context(alive.held(self._lock_file(job)))
+                life.enter_context(alive.held(self._lock_file(job), claim))
             except BlockingIOError as exc:
-                raise JobRunningError(f"Job {job} runs already") from exc
+                raise self._running(job) from exc
             yield
 
+    def _running(self, job: JobId) -> JobRunningError:
+        pid = self.process_of(job)
+        by = f"in process {pid}" if pid else "somebody else is just starting it"
+        return JobRunningError(
+            f"Job {job} runs already: {by}",
+            safe="It goes on undisturbed.",
+            todo=f"See it: motiongear jobs follow {job}",
+        )
+
+    def lives(self, job: JobId) -> bool:
+        """Whether somebody runs the job, or is just starting it."""
+        return alive.holder(self._lock_file(job)) is not None
+
     def process_of(self, job: JobId) -> int:
-        """The process id of the job when it lives, else 0."""
-        return alive.holder(self._lock_file(job))
+        """The process id of the job when it has one, else 0."""
+        return alive.holder(self._lock_file(job)) or 0
 
     def _lock_file(self, job: JobId) -> Path:
         return self.job_file(job, "lock")
@@ -134,35 +196,88 @@ class State:
         return self._jobs / f"{job}.{ending}"
 
     def jobs(self, shipment: ShipmentId | None = None) -> list[JobRow]:
-        """Jobs as they really stand: one that is said to run and has no process has died."""
+        """Jobs as they really stand: of one that should live and does not it is noted that it has
+        died, and why.
+        """
         rows = self._rows()
-        suspects = {one.id for one in rows if one.state in LIVING and not self.process_of(one.id)}
-        if suspects:  # it may have ended between the two looks
-            rows = [_died(one) if one.id in suspects else one for one in self._rows()]
+        dead = [one for one in rows if one.state in LIVING and self._has_died(one)]
+        if dead:
+            for one in dead:
+                self._note_death(one)
+            found = {one.id: one for one in dead}
+            rows = [self._as_dead(one, found.get(one.id)) for one in self._rows()]
         return [one for one in rows if shipment in {None, one.shipment}]
 
+    def _has_died(self, row: JobRow) -> bool:
+        if self.lives(row.id):
+            return False
+        if row.run or self._lock_file(row.id).exists() or row.boot != alive.boot():
+            return True
+        return alive.uptime() - row.up > _START_SECONDS  # nobody has begun to start it yet
+
+    def _note_death(self, row: JobRow) -> None:
+        """Unless it has ended otherwise since the row was read, or was started anew."""
+        end = _died(row, self.job_file(row.id, "log"))
+        with suppress(StateError):  # who looks at a full disk is told all the same
+            self._tables.write(
+                "update jobs set state = ?, ended = coalesce((select strftime("
+                "'%Y-%m-%dT%H:%M:%SZ', at, 'unixepoch') from progress where job = id), created), "
+                "error = ?, code = ?, what = ?, safe = ?, todo = ? "
+                "where id = ? and state = ? and run = ?",
+                (
+                    end.state,
+                    end.error,
+                    end.code,
+                    end.what,
+                    end.safe,
+                    end.todo,
+                    row.id,
+                    row.state,
+                    row.run,
+                ),
+            )
+
+    def _as_dead(self, row: JobRow, dead: JobRow | None) -> JobRow:
+        """The row as it is to be seen where its death could not be noted."""
+        if dead is None or (row.state, row.run) != (dead.state, dead.run):
+            return row
+        return _died(row, self.job_file(row.id, "log"))
+
     def _rows(self) -> list[JobRow]:
-        rows = self._tables.read(
-            "select id, kind, shipment, disk, title, spec, state, created, ended, "
-            "error, code, what, safe, todo, resolved from jobs order by id",
-            (),
-        )
-        return [JobRow(*[*row[:6], JobState(row[6]), *row[7:14], bool(row[14])]) for row in rows]
+        rows = self._tables.read(f"select {_COLUMNS} from jobs order by id", ())  # noqa: S608
+        return [
+            JobRow(*[*row[:6], JobState(row[6]), *row[7:14], bool(row[14]), *row[15:]])
+            for row in rows
+        ]
+
+    def _write_down_anew(self) -> None:
+        """The database was lost while a job runs: the job's process is what knows of it still."""
+        if self._own is not None:
+            self._tables.write(
+                f"insert or ignore into jobs({_COLUMNS}) "
+                f"values({', '.join('?' * len(_COLUMNS.split(',')))})",
+                astuple(self._own),
+            )
 
     def queue_job(self, job: JobId, at: str) -> None:
-        """The job is asked for, perhaps again: what it ended with before is past."""
-        self._tables.write("update jobs set created = ? where id = ?", (at, job))
-        self._go_on(job, JobState.QUEUED)
+        """The job is asked for, perhaps again, by whoever has claimed it: what it ended with
+        before is past.
+        """
+        self._tables.write_all(
+            (_QUEUE, (at, alive.boot(), alive.uptime(), JobState.QUEUED, job)),
+            ("delete from progress where job = ?", (job,)),
+        )
 
     def begin_job(self, job: JobId) -> None:
-        self._go_on(job, JobState.RUNNING)
+        """Called by the job's own process, which lives by now."""
+        self._tables.write(_BEGIN, (alive.boot(), os.getpid(), JobState.RUNNING, job))
+        self._own = self.job(job)
 
-    def _go_on(self, job: JobId, state: JobState) -> None:
-        self._tables.write(
-            "update jobs set state = ?, ended = '', error = '', code = 0, what = '', "
-            "safe = '', todo = '' where id = ?",
-            (state, job),
-        )
+    def pause_job(self, job: JobId, state: JobState) -> None:
+        """The job's own process rests, or goes on."""
+        if self._own is not None:
+            self._own = replace(self._own, state=state)
+        self._tables.write("update jobs set state = ? where id = ?", (state, job))
 
     def end_job(self, job: JobId, state: JobState, at: str, error: Event | None = None) -> None:
         said = as_json(error) if error is not None else {}
@@ -204,9 +319,16 @@ class State:
             (job, told.step, told.done, told.total, told.stored, at),
         )
 
-    def events(self, job: JobId, after: int = 0) -> list[EventRow]:
+    def last_event(self) -> int:
+        """The number of the last event of any job."""
+        ((last,),) = self._tables.read("select coalesce(max(id), 0) from events", ())
+        return int(last)
+
+    def events(self, job: JobId | None, after: int = 0) -> list[EventRow]:
+        """What a job has said, or all of them have, from the event behind ``after`` on."""
         rows = self._tables.read(
-            "select id, job, at, kind, body from events where job = ? and id > ? order by id",
+            "select id, job, at, kind, body from events "
+            "where job = coalesce(?, job) and id > ? order by id",
             (job, after),
         )
         return [EventRow(a, JobId(b), c, d, json.loads(e)) for a, b, c, d, e in rows]
@@ -217,17 +339,19 @@ class State:
         )
         return Progress(*rows[0]) if rows else None
 
-    # --- what need not be read or written again ---
+    # --- what need not be read or written again; ``file`` as block.file_identity tells it ---
 
-    def verified(self, root: str) -> list[PackId]:
-        rows = self._tables.read("select pack from verified where root = ?", (root,))
-        return [PackId(one) for (one,) in rows]
+    def verified(self, run: str) -> dict[PackId, str]:
+        rows = self._tables.read("select pack, file from verified where root = ?", (run,))
+        return {PackId(pack): file for pack, file in rows}
 
-    def note_verified(self, root: str, pack: PackId) -> None:
-        self._tables.write("insert or ignore into verified(root, pack) values(?, ?)", (root, pack))
+    def note_verified(self, run: str, pack: PackId, file: str) -> None:
+        self._tables.write(
+            "insert or replace into verified(root, pack, file) values(?, ?, ?)", (run, pack, file)
+        )
 
-    def forget_verified(self, root: str) -> None:
-        self._tables.write("delete from verified where root = ?", (root,))
+    def forget_verified(self, run: str) -> None:
+        self._tables.write("delete from verified where root = ?", (run,))
 
     def replayed(self, volume: str) -> set[PackId]:
         """Packs whose every block is durable on the volume with that id."""
@@ -235,30 +359,42 @@ class State:
         return {PackId(one) for (one,) in rows}
 
     def note_replayed(self, volume: str, pack: PackId) -> None:
-        self._tables.write(
-            "insert or ignore into replayed(volume, pack) values(?, ?)", (volume, pack)
+        self._tables.write_all(
+            ("insert or ignore into replayed(volume, pack) values(?, ?)", (volume, pack)),
+            ("delete from reached where task = ? and part = ?", (volume, pack)),
         )
 
     def forget_replayed(self, volume: str) -> None:
-        self._tables.write("delete from replayed where volume = ?", (volume,))
+        self._tables.write_all(
+            ("delete from replayed where volume = ?", (volume,)),
+            ("delete from reached where task = ?", (volume,)),
+        )
+
+    def reached(self, task: str, part: str) -> Reached | None:
+        """How far a part of a task had come when it was last made safe."""
+        rows = self._tables.read(
+            "select file, at, told from reached where task = ? and part = ?", (task, part)
+        )
+        return Reached(*rows[0]) if rows else None
+
+    def note_reached(self, task: str, part: str, reached: Reached) -> None:
+        self._tables.write(
+            "insert or replace into reached(task, part, file, at, told) values(?, ?, ?, ?, ?)",
+            (task, part, reached.file, reached.at, reached.told),
+        )
+
+    def forget_reached(self, task: str) -> None:
+        self._tables.write("delete from reached where task = ?", (task,))
 
 
-def _died(row: JobRow) -> JobRow:
-    if row.state not in LIVING or (row.state is JobState.QUEUED and _age(row) < _START_SECONDS):
-        return row
-    died = JobDiedError(f"Job {row.id} was ended from outside: killed, or the power was cut")
+def _died(row: JobRow, log: Path) -> JobRow:
+    why = death.died(row, log)
     return replace(
         row,
         state=JobState.DIED,
-        error=died.name,
-        code=died.code,
-        what=died.what,
-        safe=died.safe_now,
-        todo=died.todo_now,
+        error=why.name,
+        code=why.code,
+        what=why.what,
+        safe=why.safe_now,
+        todo=why.todo_now,
     )
-
-
-def _age(row: JobRow) -> float:
-    """Seconds since the job was asked for; a clock that was set back counts as none."""
-    created = datetime.fromisoformat(row.created)
-    return max((datetime.now(UTC) - created).total_seconds(), 0)

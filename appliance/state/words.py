@@ -1,0 +1,174 @@
+"""The last words of a job: what is safe, what to do, and what to type, however it ended."""
+
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from appliance.events import Json
+from appliance.state.rows import LIVING, JobRow, JobState
+
+_Spec = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """``verb`` is a command to type; empty where there is nothing to do."""
+
+    safe: str
+    todo: str
+    verb: str
+
+
+def last_words(row: JobRow) -> Words:
+    """Of a job that lives: what is true while it does."""
+    if row.state in LIVING:
+        return _living(row)
+    if row.resolved:
+        return Words("Nothing of it is kept.", "Start a new job where you want one.", "")
+    if row.forgotten:  # and was no secret to whoever sealed it
+        return Words("Its disk is in the sealed shipment.", "Nothing.", "")
+    spec = cast("_Spec", json.loads(row.spec))
+    if row.state is JobState.FINISHED:
+        return _finished(row, spec)
+    verb = _INSTEAD.get(row.error, _resume)
+    return Words(row.safe, row.todo, verb(row, spec))
+
+
+def _living(row: JobRow) -> Words:
+    if row.state is JobState.PAUSED:
+        return Words(
+            "All that was done so far is safe, and the job keeps what it holds.",
+            "Let it go on when you like.",
+            f"motiongear jobs resume {row.id}",
+        )
+    return Words("It goes on without a console.", "See it.", f"motiongear jobs follow {row.id}")
+
+
+def _finished(row: JobRow, spec: _Spec) -> Words:
+    match row.kind:
+        case "ingest":
+            told = ("All of the disk is in the store, and was read back.", "Seal the shipment.")
+            verb = _line("motiongear seal", "--store", spec["store"])
+        case "seal":
+            told = ("The shipment is sealed.", "Ship it; verify it where it arrives.")
+            verb = _line("motiongear verify", "--store", spec["store"])
+        case "verify":
+            told = ("Every pack is as it was sealed.", "Restore it.")
+            verb = _line("motiongear restore --key FILE --to PLACE", "--store", spec["store"])
+        case "restore" | "check":
+            told = (
+                "Every block of the volumes is that of the manifest.",
+                "Let the gate take up the volumes, and catch up from the source.",
+            )
+            verb = _line("motiongear gate serve", "--to", spec["place"])
+        case "gate-check":
+            told = ("Every block of the replicas is that of the last round.", "Choose a point.")
+            verb = _line("motiongear points list", "--to", spec["place"])
+        case "catch-up" if spec["final"]:
+            told = ("Both ends are the same, at a point that is kept.", "Boot it at the gate.")
+            verb = "motiongear points list --to PLACE"
+        case "catch-up":
+            told = ("The replica is at the last round's point.", "Stop the source, then finish.")
+            verb = _catch_up(spec, "--final")
+        case _:
+            told, verb = ("What it has done stands.", "Nothing."), ""
+    return Words(*told, verb)
+
+
+def _line(verb: str, *args: Json) -> str:
+    return f"{verb} {shlex.join(str(one) for one in args)}"
+
+
+def _catch_up(spec: _Spec, *more: str) -> str:
+    disks = cast("list[list[str]]", spec["disks"])
+    named = [f"{source}={disk}" if disk else source for source, disk in disks]
+    options = [one for name in named for one in ("--disk", name)]
+    return _line("motiongear catch-up", "--gate", spec["gate"], *options, *more)
+
+
+def _resume(row: JobRow, spec: _Spec) -> str:
+    keyed = row.kind == "restore" or spec.get("keyed")
+    return f"motiongear jobs resume {row.id}{' --key FILE' if keyed else ''}"
+
+
+def _resume_from(row: JobRow, spec: _Spec) -> str:
+    """The disk may come back under another name."""
+    return _resume(row, spec) + (" --source DISK" if row.kind == "ingest" else "")
+
+
+def _anew(row: JobRow, spec: _Spec) -> str:
+    """What was asked for cannot be done: it has to be asked for otherwise."""
+    del spec
+    return f"motiongear {_VERBS[row.kind]} --help"
+
+
+def _compare(row: JobRow, spec: _Spec) -> str:
+    """Somebody's words and the store differ: neither is to be used before that is understood."""
+    if "store" not in spec:
+        return _anew(row, spec)
+    return _line("motiongear shipment show", "--store", spec["store"])
+
+
+def _restore_again(row: JobRow, spec: _Spec) -> str:
+    if row.kind != "check":
+        return _resume(row, spec)
+    where = ("--store", spec["store"], "--target", spec["target"], "--to", spec["place"])
+    return _line("motiongear restore --key FILE", *where)
+
+
+def _finally(row: JobRow, spec: _Spec) -> str:
+    return _catch_up(spec, "--final") if row.kind == "catch-up" else _resume(row, spec)
+
+
+def _list(row: JobRow, spec: _Spec) -> str:
+    del row, spec
+    return "motiongear jobs list"
+
+
+_VERBS = {
+    "ingest": "ingest",
+    "seal": "seal",
+    "verify": "verify",
+    "restore": "restore",
+    "check": "check",
+    "gate": "gate serve",
+    "gate-check": "gate check",
+    "catch-up": "catch-up",
+}
+# What to type after an error, by its name; after all others the job is resumed once the cause is
+# mended: its spec is still what is wanted.
+_INSTEAD: Mapping[str, Callable[[JobRow, _Spec], str]] = {
+    "already-sealed": _anew,
+    "bad-input": _anew,
+    "check-failed": _restore_again,
+    "enrolment-code": lambda *_: "motiongear enrol --help",
+    "exists": _anew,
+    "foreign-pack": _compare,
+    "incomplete-disk": _anew,
+    "job-running": _list,
+    "not-a-disk": lambda *_: "motiongear disks",
+    "not-a-store": _anew,
+    "not-converging": _finally,
+    "not-enrolled": lambda *_: "motiongear enrol --help",
+    "not-ready-to-ship": _anew,
+    "older-seal": _compare,
+    "open-error": _list,
+    "other-shipment": _anew,
+    "own-disk": lambda *_: "motiongear disks",
+    "pack-repeated": _compare,
+    "pack-unlisted": _compare,
+    "recipients-mismatch": _compare,
+    "replica-unknown": _anew,
+    "root-mismatch": _compare,
+    "signer-mismatch": _compare,
+    "source-changed": _resume_from,
+    "source-gone": _resume_from,
+    "unknown-name": _anew,
+    "volume-busy": _list,
+    "volume-foreign": _anew,
+    "volume-missing": _anew,
+    "volume-too-small": _anew,
+    "wrong-peer": lambda *_: "motiongear enrol --help",
+}
