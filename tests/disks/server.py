@@ -207,11 +207,14 @@ class VolatileFiles(mfusepy.Operations):  # type: ignore[misc]
         times = {one: getattr(found, f"{one}_ns") for one in _TIMES}
         return {one: getattr(found, one) for one in _ATTRIBUTES} | times
 
-    def readdir(self, path: str, fh: int) -> list[str]:
+    def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
         del fh
         self._alive()
-        found = sorted(one.name for one in self._real(path).iterdir())
-        return [".", "..", *(one for one in found if not one.startswith(HIDDEN))]
+        real = self._real(path)
+        shown = [one for one in sorted(real.iterdir()) if not one.name.startswith(HIDDEN)]
+        for name, one in ((".", real), ("..", real.parent), *((one.name, one) for one in shown)):
+            found = one.lstat()
+            yield name, {"st_mode": found.st_mode, "st_ino": found.st_ino}, 0
 
     def readlink(self, path: str) -> str:
         self._alive()
