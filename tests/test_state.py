@@ -2,6 +2,7 @@
 the seal.
 """
 
+import errno
 import fcntl
 import os
 import signal
@@ -33,6 +34,8 @@ from appliance.state import (
     database,
     schema,
 )
+from tests.disks.disk import Disk
+from tests.disks.faults import Call, Fault
 from tests.media import Bench
 
 SHIPMENT, OTHER = ShipmentId("11" * 16), ShipmentId("22" * 16)
@@ -589,6 +592,19 @@ def test_a_place_that_cannot_be_used_is_told(tmp_path: Path, bench: Bench) -> No
     sealed = bench.mount("none", tmp_path / "sealed", "-t", "tmpfs", "-o", "ro")
     with pytest.raises(StateError, match="Read-only"):
         State(sealed)
+
+
+def test_a_disk_that_fails_under_the_locks_is_told(tmp_path: Path) -> None:
+    with Disk(tmp_path / "volatile") as disk, State(disk.path) as state:
+        job = add(state)
+        disk.inject(Fault("jobs/*", Call.ANY, errno.EIO))
+        for asked in (state.process_of, state.lives, state.job):
+            with pytest.raises(StateError, match="Input/output error"):
+                asked(job)
+        with pytest.raises(StateError, match="Input/output error"), state.claimed(job):
+            pass
+        disk.heal()
+        assert state.job(job).state is JobState.QUEUED
 
 
 def test_what_is_no_database_is_told(home: Path) -> None:

@@ -8,10 +8,11 @@ import os
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from appliance.block import opened
+from appliance.errors import StateError
 
 _LOCK = struct.Struct("@hhqqi4x")  # struct flock: type, whence, start, length, process
 assert _LOCK.size == 32
@@ -27,11 +28,24 @@ def _lock(length: int = 0) -> bytes:
 
 
 @contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """The lock's file; raises FileNotFoundError, and StateError where the disk fails."""
+    with ExitStack() as stack:
+        try:
+            fd = stack.enter_context(opened(path, flags))
+        except FileNotFoundError:
+            raise
+        except OSError as exc:
+            raise StateError(f"The lock {path} cannot be opened ({exc.strerror})") from exc
+        yield fd
+
+
+@contextmanager
 def claimed(path: Path) -> Iterator[int]:
     """Hold the lock for a process that is still to be started, which inherits the descriptor and
     holds it on; raises BlockingIOError when somebody else does.
     """
-    with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+    with _opened(path, os.O_RDWR | os.O_CREAT) as fd:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(_STARTING))
         yield fd
 
@@ -42,7 +56,7 @@ def held(path: Path, inherited: int | None = None) -> Iterator[None]:
     ``inherited``. Raises BlockingIOError when another process does.
     """
     if inherited is None:
-        with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+        with _opened(path, os.O_RDWR | os.O_CREAT) as fd:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _lock(os.getpid()))
             yield
         return
@@ -58,7 +72,7 @@ def holder(path: Path) -> int | None:
     """The id of the process that holds the lock, 0 while it is being started, None where nobody
     does. Only looks: takes no lock itself.
     """
-    with suppress(FileNotFoundError), opened(path, os.O_RDWR) as fd:
+    with suppress(FileNotFoundError), _opened(path, os.O_RDWR) as fd:
         kind, _, _, length, _ = _LOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock()))
         if kind != fcntl.F_UNLCK:
             return 0 if length == _STARTING else int(length)
