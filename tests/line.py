@@ -34,18 +34,22 @@ ORIGIN = "44" * 32
 
 
 class Relay:
-    """Carries bytes between senders and the gate. ``cut_after``: the line is cut when that many
-    bytes have gone up, once.
+    """Carries bytes between senders and the gate, from a port of its own or ``at`` that one.
+    ``cut_after``: the line is cut when that many bytes have gone up, once. ``delay`` are seconds
+    that each handful of bytes takes; while the line is ``down`` nothing passes and nobody hears
+    why.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, at: int = 0) -> None:
         self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", at))
         self.port: int = self._listener.getsockname()[1]
         self.up = 0
         self.cut_after: int | None = None
         self.cuts = 0
-        self._stop = threading.Event()
+        self.delay = 0.0
+        self.down = False
+        self._stop, self._cut_now = threading.Event(), 0
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -56,6 +60,12 @@ class Relay:
             one.join()
         self._listener.close()
 
+    def cut(self) -> None:
+        """Cut every line that is up now."""
+        with self._lock:
+            self._cut_now += 1
+            self.cuts += 1
+
     def _accept(self) -> None:
         while not self._stop.is_set():
             if select.select([self._listener], [], [], 0.05)[0]:
@@ -65,13 +75,14 @@ class Relay:
                 thread.start()
 
     def _carry(self, line: socket.socket) -> None:
-        there = ("127.0.0.1", self._port)
+        there, cuts = ("127.0.0.1", self._port), self._cut_now
         with suppress(OSError), line, socket.create_connection(there) as gate:
-            while not self._stop.is_set():
-                for one in select.select([line, gate], [], [], 0.05)[0]:
+            while not self._stop.is_set() and self._cut_now == cuts:
+                for one in select.select([] if self.down else [line, gate], [], [], 0.05)[0]:
                     data = one.recv(4096)
                     if not data or (one is line and self._cut(len(data))):
                         return
+                    self._stop.wait(self.delay)
                     (gate if one is line else line).sendall(data)
 
     def _cut(self, count: int) -> bool:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from appliance import jobs
 from appliance.block import aligned_buffer, opened
 from appliance.errors import NeedRootError, NotADiskError, SourceChangedError, SourceGoneError
 from appliance.ingest import guard
 from appliance.ingest.image import ImageDisk, ImageFiles
 from appliance.model import Extent
+from tests.disks.disk import Disk
+from tests.disks.faults import gone
 from tests.media import Bench, tool, unprivileged
 from tests.support import facts
 
@@ -119,6 +122,20 @@ def test_an_image_on_a_failing_disk(bench: Bench) -> None:
     assert all(0 < one.offset < one.end <= 12 * MIB for one in bad)
     assert not any(any(buffer[one.offset : one.end]) for one in bad)
     assert any(buffer[: bad[0].offset])
+
+
+def test_an_image_whose_disk_was_unplugged_is_gone(bench: Bench) -> None:
+    """Whatever is asked of it."""
+    with Disk(bench.place / "stick") as disk:
+        path = image(disk.path, os.urandom(MIB))
+        with IMAGES.open(str(path)) as opened_image:
+            disk.inject(gone())
+            with pytest.raises(SourceGoneError):
+                opened_image.readinto(0, aligned_buffer(MIB))
+            with pytest.raises(SourceGoneError):
+                opened_image.confirm()
+        with pytest.raises(NotADiskError), jobs.source_for(str(path), ()).open(str(path)):
+            pass
 
 
 def test_an_image_whose_server_is_gone_ends_with_a_sentence(tmp_path: Path) -> None:

@@ -325,6 +325,10 @@ def test_a_death_that_cannot_be_noted_is_told_all_the_same(state: State, home: P
     ("log", "said"),
     [
         ("Fatal Python error: Bus error\n\nCurrent thread", "crashed (Bus error)"),
+        (
+            "told\nJob 1 is failed, which could not be noted (disk is full): The store is full\n",
+            "Job 1 is failed, which could not be noted (disk is full): The store is full",
+        ),
         ("one\nMemoryError\n", "killed by a signal from outside; its last words were 'Memory"),
         ("", "killed by a signal from outside"),
     ],

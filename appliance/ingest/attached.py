@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from appliance.block import device_size, sector_sizes
@@ -54,7 +54,9 @@ class DeviceDisk:
         """
         number = os.fstat(self._fd).st_rdev
         node = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
-        return node.exists() and _addressable(self._fd) == self._facts.size
+        with suppress(OSError):
+            return node.exists() and _addressable(self._fd) == self._facts.size
+        return False
 
 
 class AttachedDisks:

@@ -5,7 +5,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from appliance.block import PAGE, SECTOR, peek
@@ -69,7 +69,12 @@ class ImageDisk:
         return self._reader.readinto(offset, buffer)
 
     def confirm(self) -> None:
-        now, then = os.fstat(self._fd), self._opened
+        try:
+            now, then = os.fstat(self._fd), self._opened
+        except OSError as exc:
+            raise SourceGoneError(
+                f"{self._facts.source} no longer answers ({exc.strerror})"
+            ) from exc
         if (then.st_size, then.st_mtime_ns) != (now.st_size, now.st_mtime_ns):
             raise SourceChangedError(
                 f"{self._facts.source} was written to while it was read",
@@ -78,7 +83,9 @@ class ImageDisk:
             )
 
     def _there(self) -> bool:
-        return os.fstat(self._fd).st_size == self._facts.size
+        with suppress(OSError):
+            return os.fstat(self._fd).st_size == self._facts.size
+        return False
 
 
 class ImageFiles:

@@ -17,6 +17,9 @@ _RECORD = 8192
 _OUT_OF_MEMORY = re.compile(
     rb"^\d+,\d+,(\d+),[^;]*;.*out of memory: Killed process (\d+) ", re.IGNORECASE | re.MULTILINE
 )
+# What a job whose end could not be noted leaves in its log: job, state, what refuses, last words.
+OVER = "Job %d is %s, which could not be noted (%s): %s"
+_OVER = re.compile(r"^(Job \d+ is \w+, which could not be noted \(.*)$", re.MULTILINE)
 _CRASH = re.compile(r"^Fatal Python error: (.{1,80})$", re.MULTILINE)
 
 
@@ -32,6 +35,9 @@ def died(row: JobRow, log: Path) -> JobDiedError:
             f"The process of job {row.id} never came up{_last_line(said)}",
             safe="Nothing was changed by this start; what was stored before is kept.",
         )
+    if over := _OVER.search(said):
+        todo = "See to the space and the disk of the state directory; then resume the job."
+        return JobDiedError(over[1], todo=todo)
     if crash := _CRASH.search(said):
         return JobDiedError(
             f"The process of job {row.id} crashed ({crash[1]})",
