@@ -2,15 +2,18 @@
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks import host
 from benchmarks.cases import catchup, ingest, restore, scale, verify
+from benchmarks.measure import FailedRunError
 from benchmarks.report import Section, whole
 from benchmarks.room import QUICK, Room, Sizes
 
@@ -49,30 +52,50 @@ def _options(given: Sequence[str] | None) -> argparse.Namespace:
     return found
 
 
-def measured(room: Room, chosen: Sequence[str]) -> str:
-    """The report of the chosen cases."""
-    began = time.monotonic()
+def measured(room: Room, chosen: Sequence[str]) -> list[Section]:
+    """The chosen cases; one that cannot be measured says why, and the others go on."""
     sections: list[Section] = []
     for name in chosen:
         print(f"{name}:", file=sys.stderr, flush=True)  # noqa: T201
-        sections.append(CASES[name](room))
-    minutes = (time.monotonic() - began) / 60
+        try:
+            sections.append(CASES[name](room))
+        except FailedRunError as exc:
+            print(f"  failed: {exc}", file=sys.stderr, flush=True)  # noqa: T201
+            sections.append(Section(name, [f"Could not be measured: {exc}"], failed=True))
+    return sections
+
+
+def report(room: Room, sections: Sequence[Section], minutes: float) -> str:
     taken = ("measured", f"{datetime.now(UTC):%Y-%m-%d}, in {minutes:.0f} minutes")
     notes = _NOTES.read_text() if _NOTES.exists() else ""
     return whole([*host.described(room.place), taken], sections, _PREFACE.read_text(), notes)
 
 
+@contextmanager
+def _removing_when_ended() -> Iterator[None]:
+    """SIGTERM ends like Ctrl-C: what was started is ended, what was made is removed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main(given: Sequence[str] | None = None) -> int:
+    """Exit code 1 when a case could not be measured: then nothing is written to the report."""
     options = _options(given)
+    began = time.monotonic()
     base = os.environ.get("BENCH_DIR")
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=base) as place:
+    with _removing_when_ended(), tempfile.TemporaryDirectory(prefix="bench-", dir=base) as place:
         rounds = 1 if options.quick else options.rounds
-        sizes = QUICK if options.quick else Sizes()
-        report = measured(Room(Path(place), sizes, rounds), options.chosen)
-    print(report)  # noqa: T201
-    if str(options.report) != "-":
-        options.report.write_text(report)
-    return 0
+        room = Room(Path(place), QUICK if options.quick else Sizes(), rounds)
+        sections = measured(room, options.chosen)
+        told = report(room, sections, (time.monotonic() - began) / 60)
+    print(told)  # noqa: T201
+    failed = any(one.failed for one in sections)
+    if not failed and str(options.report) != "-":
+        options.report.write_text(told)
+    return int(failed)
 
 
 if __name__ == "__main__":

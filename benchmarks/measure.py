@@ -79,19 +79,25 @@ def run(commands: Sequence[Command]) -> Cost:
     Raises FailedRunError, with what was said, when one of them fails.
     """
     order = json.dumps([one.asked() for one in commands])
-    warden = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.warden", order],
         cwd=_HERE,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-    )
+    ) as warden:
+        try:
+            out, said = warden.communicate()
+        except BaseException:
+            warden.terminate()  # it ends all that it has started
+            warden.communicate()
+            raise
     if warden.returncode:
-        raise FailedRunError(f"{commands[0].argv}: {warden.stderr[-2000:]}")
-    told = cast("Told", json.loads(warden.stdout))
+        raise FailedRunError(f"{commands[0].argv}: {said[-2000:]}")
+    told = cast("Told", json.loads(out))
     for one, code in zip(commands, told["codes"], strict=True):
         if code not in one.ok:
-            raise FailedRunError(f"{one.argv} ended with {code}: {warden.stderr[-2000:]}")
+            raise FailedRunError(f"{one.argv} ended with {code}: {said[-2000:]}")
     return Cost(
         seconds=told["seconds"],
         cpu_seconds=told["cpu_seconds"],

@@ -45,6 +45,7 @@ class Section:
     title: str
     body: list[str] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
+    failed: bool = False
 
     def add(self, *paragraphs: str) -> None:
         self.body += paragraphs

@@ -119,7 +119,20 @@ def _reap() -> None:
             os.wait()
 
 
+def _end_all() -> None:
+    """Kill everything below this process, and wait for it."""
+    with suppress(ChildProcessError):
+        while True:
+            for one in list(descendants(os.getpid())):
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
+            os.wait()
+
+
 def run(asked: list[Asked]) -> Told:
+    """Raises KeyboardInterrupt, with all that was started killed, when it is to end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     sampler = _Sampler()
     try:
@@ -127,9 +140,7 @@ def run(asked: list[Asked]) -> Told:
         seconds, codes = programs.wait()
         _reap()
     except KeyboardInterrupt:
-        for one in list(descendants(os.getpid())):
-            with suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
+        _end_all()
         raise
     finally:
         sampler.end()

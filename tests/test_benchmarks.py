@@ -1,5 +1,7 @@
 """Benchmarks: that what they tell is what was run. How long anything takes is asserted nowhere."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +10,7 @@ from shutil import which
 import pytest
 
 from benchmarks import images
-from benchmarks.__main__ import main, measured
+from benchmarks.__main__ import CASES, main, measured, report
 from benchmarks.cases.catchup import Changes
 from benchmarks.images import GIB, MIB
 from benchmarks.measure import Command, FailedRunError, run, shell
@@ -17,6 +19,7 @@ from benchmarks.report import Bar, Section, whole
 from benchmarks.rivals import Rivals
 from benchmarks.room import Room, Sizes
 from benchmarks.stages import stage_of
+from tests.technician import until
 
 TINY = Sizes(
     disk=16 * MIB,
@@ -60,7 +63,8 @@ def room(tmp_path: Path) -> Room:
 
 @pytest.mark.usefixtures("no_rivals")
 def test_the_report_of_the_whole_path_where_no_rival_is_installed(room: Room) -> None:
-    told = measured(room, ["ingest", "restore", "verify", "clones", "catchup"])
+    cases = measured(room, ["ingest", "restore", "verify", "clones", "catchup"])
+    told = report(room, cases, 3)
     assert told.count("\n## ") == 2 + 5
     assert told.count("not installed: left out") == 6
     assert "| motiongear restore, with read-back |" in told
@@ -71,12 +75,35 @@ def test_the_report_of_the_whole_path_where_no_rival_is_installed(room: Room) ->
 
 @pytest.mark.usefixtures("no_rivals")
 def test_the_report_of_what_grows_with_the_disks(room: Room) -> None:
-    told = measured(room, ["sparse", "several", "linear"])
+    told = report(room, measured(room, ["sparse", "several", "linear"]), 3)
     assert "| memory for the sparse image | ≤ 300 MB |" in told
     assert "| two fast disks together, of one's rate | ≥ 0.95 x |" in told
     assert "| two sources of 80 MB/s together, of one's rate | ≥ 1.9 x |" in told
     assert "| 0.125 GiB |" in told
     assert set(room.place.iterdir()) == {room.place / "motiongear"}
+
+
+def test_a_case_that_fails_says_why_and_leaves_the_report_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "performance.md"
+    kept.write_text("as it was")
+
+    def fails(room: Room) -> Section:
+        room.place.joinpath("left").touch()
+        raise FailedRunError("the disk is full")
+
+    monkeypatch.setitem(CASES, "ingest", fails)
+    monkeypatch.setitem(CASES, "verify", lambda _: Section("Verify", ["Done."]))
+    monkeypatch.setenv("BENCH_DIR", str(tmp_path))
+    assert main(["--only", "ingest,verify", "--report", str(kept)]) == 1
+    told = capsys.readouterr().out
+    assert "Could not be measured: the disk is full" in told
+    assert "## Verify\n\nDone." in told
+    assert kept.read_text() == "as it was"
+    assert main(["--only", "verify", "--report", str(kept)]) == 0
+    assert "Done." in kept.read_text()
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_every_bar_that_is_missed_is_said_to_be() -> None:
@@ -137,6 +164,31 @@ def test_what_outlives_its_parent_is_counted_too() -> None:
     burn = "import time\nwhile time.process_time() < 0.4: pass"
     told = run([shell('"$1" -c "$2" &', sys.executable, burn)])
     assert told.cpu_seconds >= 0.4
+
+
+def test_a_benchmark_that_is_ended_leaves_no_process_and_no_file(tmp_path: Path) -> None:
+    """Also one in a session of its own, as a job is."""
+    told = tmp_path / "told"
+    script = 'setsid "$1" -c "$2" "$3"'
+    job = "import os, sys, time; print(os.getpid(), file=open(sys.argv[1], 'w')); time.sleep(600)"
+    code = f"""
+from benchmarks import __main__ as bench
+from benchmarks.measure import run, shell
+command = shell({script!r}, {sys.executable!r}, {job!r}, {str(told)!r})
+bench.CASES["ingest"] = lambda room: run([command])
+bench.main(["--only", "ingest"])
+"""
+    place = tmp_path / "bench"
+    place.mkdir()
+    env = {**os.environ, "BENCH_DIR": str(place)}
+    with subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE) as bench:
+        until(lambda: told.exists() and bool(told.read_text()))
+        assert list(place.iterdir())
+        bench.terminate()
+        bench.communicate()
+    assert bench.returncode
+    assert not list(place.iterdir())
+    assert not Path(f"/proc/{told.read_text().strip()}").exists()
 
 
 def test_memory_is_that_of_all_processes_together() -> None:
