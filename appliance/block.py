@@ -10,6 +10,7 @@ import fcntl
 import mmap
 import os
 import re
+import select
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -90,6 +91,15 @@ def pwrite_full(fd: int, offset: int, data: memoryview | bytes) -> None:
     while view:
         done = os.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
+
+
+def fd_ready(fd: int, seconds: float, *, reading: bool = True, writing: bool = False) -> bool:
+    """Whether ``fd``, whatever its number, can be read or written, or is at its end, within so
+    many seconds, of which at most 24 days are waited.
+    """
+    wanted = select.poll()
+    wanted.register(fd, select.POLLIN * reading | select.POLLOUT * writing)
+    return bool(wanted.poll(min(1000 * seconds, (1 << 31) - 1)))
 
 
 @contextmanager

@@ -60,6 +60,35 @@ def _minute(text: str) -> int:
     return hours * 60 + minutes
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """How much may be lost when a job dies: so many bytes, or what it does in so many seconds."""
+
+    most_bytes: int = 256 << 20
+    seconds: float = 10.0
+
+    def begin(self) -> "Due":
+        return Due(self)
+
+
+class Due:
+    """When to make safe what was done. One thread at a time."""
+
+    def __init__(self, interval: Interval, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval, self._clock = interval, clock
+        self._bytes, self._at = 0, clock()
+
+    def after(self, count: int) -> bool:
+        """Whether it is time, now that ``count`` more bytes were done; if so, it begins anew."""
+        self._bytes += count
+        now = self._clock()
+        late = now - self._at >= self._interval.seconds
+        if late or self._bytes >= self._interval.most_bytes:
+            self._bytes, self._at = 0, now
+            return True
+        return False
+
+
 class Throttle:
     """Keeps streams of bytes, of several threads together, within limits; the first limit whose
     window holds now counts.

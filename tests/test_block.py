@@ -399,3 +399,20 @@ def test_where_the_system_refuses_that_is_said(bench: Bench) -> None:
 
 def test_the_page_size_is_the_one_that_is_assumed() -> None:
     assert not mmap.PAGESIZE % PAGE
+
+
+def test_a_descriptor_of_any_number_is_waited_for() -> None:
+    """select() knows none above 1,023."""
+    reader, writer = os.pipe()
+    high = fcntl.fcntl(reader, fcntl.F_DUPFD_CLOEXEC, 1500)
+    try:
+        assert not block.fd_ready(high, 0)
+        os.write(writer, b"x")
+        assert block.fd_ready(high, 60)
+        assert block.fd_ready(writer, 60, reading=False, writing=True)
+        os.read(high, 1)
+        os.close(writer)
+        assert block.fd_ready(high, 1e12)  # its end
+    finally:
+        os.close(reader)
+        os.close(high)

@@ -14,7 +14,7 @@ from appliance.catchup.replica import About, Replica, adopt, begin, pieces_of
 from appliance.catchup.replicas import Replicas
 from appliance.catchup.wire import PIECE, Patch
 from appliance.cloud.local import LocalVolume
-from appliance.errors import StateError, TargetFullError, TargetWriteError
+from appliance.errors import StateError, StoppedError, TargetFullError, TargetWriteError
 from appliance.model import Codec, Digest, DiskId, Extent, PointSpec, VolumeState
 from appliance.seal.cut import digest
 from appliance.seal.manifest import PAGE_ENTRIES, Manifest, State
@@ -331,3 +331,22 @@ def test_the_name_of_the_journal_is_durable_before_the_volume_is_touched(
         assert one is not None
         replica.write([one])
     assert order == [str(tmp_path), "write", "write"]
+
+
+def test_a_survey_of_what_a_volume_holds_ends_when_the_gate_is_stopped(yard: Yard) -> None:
+    """Or when another connection takes over; the volume is surveyed by whoever comes next."""
+    volume = yard.restored(WEB, "web01", noise(SIZE))
+    (held,) = yard.replicas.of("web01")
+    (held.place / "manifest").unlink()
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(StoppedError, match="survey"), yard.replicas.open(held, stop):
+        pass
+    assert len(asked) == 3  # once a block
+    assert not held.surveyed
+    with yard.replicas.open(held) as replica:
+        assert replica.manifest.root() == manifest_of(bytes(volume.data), WEB).root()

@@ -2,7 +2,6 @@
 connection and touches no other.
 """
 
-import select
 import socket
 import ssl
 import threading
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from appliance.block import fd_ready
 from appliance.catchup.desk import Desk, identity_of
 from appliance.catchup.link import GREETING_SECONDS, Address, gate_context, tend
 from appliance.catchup.points import MIN_AGE_SECONDS
@@ -50,7 +50,7 @@ class Gate:
             self._emit(Step("listen", f"{Address(address.host, port)}"))
             ready(port)
             while not self._stop():
-                if not select.select([listener], [], [], _LOOK_SECONDS)[0]:
+                if not fd_ready(listener.fileno(), _LOOK_SECONDS):
                     continue
                 try:
                     plain, peer = listener.accept()

@@ -7,7 +7,6 @@ that waits to send goes on taking in what the gate says, so that the two never w
 import errno
 import ipaddress
 import re
-import select
 import socket
 import ssl
 import sys
@@ -18,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
+from appliance.block import fd_ready
 from appliance.catchup import wire
 from appliance.catchup.identity import LinkIdentity, key_of, pem_of
 from appliance.catchup.wire import HEAD, Message, Refused
@@ -362,8 +362,7 @@ class Channel:
     def _wait(self, *, reading: bool, writing: bool) -> None:
         if reading and self._line.pending():
             return
-        me = [self._line]
-        if not any(select.select(me if reading else [], me if writing else [], [], _LOOK_SECONDS)):
+        if not fd_ready(self._line.fileno(), _LOOK_SECONDS, reading=reading, writing=writing):
             self._refuse_dead()
 
     def _refuse_dead(self) -> None:

@@ -24,9 +24,9 @@ from appliance.block import (
     sync_directory,
 )
 from appliance.catchup.wire import PIECE, Ack, Patch, Piece
-from appliance.errors import TargetWriteError, WireViolationError
+from appliance.errors import StoppedError, TargetWriteError, WireViolationError
 from appliance.events import Json
-from appliance.model import Digest, Extent, PointSpec, Volume, VolumeSpec
+from appliance.model import Digest, Extent, PointSpec, Stop, Volume, VolumeSpec
 from appliance.seal import canon
 from appliance.seal.cut import Expander, digest, zero_digest
 from appliance.seal.kept import kept, load, save
@@ -145,8 +145,10 @@ def begin(place: Path, about: About) -> None:
     save(place / ABOUT, _write_about(about))
 
 
-def survey(volume: Volume, about: About) -> Manifest:
-    """The manifest of what the volume holds now, for the point of its base."""
+def survey(volume: Volume, about: About, stop: Stop = lambda: False) -> Manifest:
+    """The manifest of what the volume holds now, for the point of its base. Raises StoppedError,
+    also when another connection waits to take over.
+    """
     facts, point = about.spec.facts, about.volume.point
     found = Manifest(about.spec.disk, point, about.block_size, facts.size)
     if volume.fresh:
@@ -154,6 +156,8 @@ def survey(volume: Volume, about: About) -> Manifest:
         return found
     buffer = aligned_buffer(about.block_size)
     for index in range(found.blocks):
+        if stop():
+            raise StoppedError("The survey was stopped", safe="The volume is as it was.")
         found.set(index, *_standing(volume, found, index, buffer))
     return found
 

@@ -29,6 +29,7 @@ from appliance.model import (
     DiskFacts,
     DiskId,
     PointSpec,
+    Stop,
     Target,
     VolumeInfo,
     VolumeSpec,
@@ -212,16 +213,16 @@ class Replicas:
         return self._target.ensure_volume(wanted)
 
     @contextmanager
-    def open(self, held: Held) -> Iterator[Replica]:
+    def open(self, held: Held, stop: Stop = lambda: False) -> Iterator[Replica]:
         """The replica, attached; from now on only rounds change its volume. What it holds is
-        surveyed first where that is not known.
+        surveyed first where that is not known, which ``stop`` ends.
         """
         if held.info.state in _WHOLE - {VolumeState.REPLICA}:
             self._follow(held)
         with self._target.attach(held.about.volume) as volume:
             if not held.surveyed:
                 self._refuse_full(held.about.spec.facts.size, held.about.block_size)
-                survey(volume, held.about).save(held.place / MANIFEST)
+                survey(volume, held.about, stop).save(held.place / MANIFEST)
             yield Replica(held.place, volume)
 
     def whole(self, held: Held) -> None:

@@ -152,7 +152,7 @@ class Session:
         with self._desk.alone_with(asked.disk) as self._given_up, ExitStack() as attached:
             course.still(leg)
             held = self._held(known, asked)
-            replica = attached.enter_context(self._desk.replicas.open(held))
+            replica = attached.enter_context(self._desk.replicas.open(held, self._stopped))
             manifest = replica.manifest
             self._channel.send(wire.DiskIs(manifest.point, manifest.root()))
             disk = _Disk(self._channel, replica, leg.point)

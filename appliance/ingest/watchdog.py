@@ -8,7 +8,6 @@ it is asked to end.
 
 import fcntl
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from appliance.block import keep_in_memory
+from appliance.block import fd_ready, keep_in_memory
 from appliance.errors import FreezeRefusedError
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878  # linux/fs.h
@@ -94,7 +93,7 @@ def _dismissed(seconds: float, fds: Sequence[int]) -> bool:
     """Wait for the process that freezes; False when it is gone. After the time allowed, whatever
     it still freezes is thawed again.
     """
-    while not select.select([0], [], [], seconds)[0]:
+    while not fd_ready(0, seconds):
         thaw(fds)
         seconds = _AGAIN_SECONDS
     return os.read(0, 1) == _DISMISSED

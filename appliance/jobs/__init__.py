@@ -7,6 +7,7 @@ database.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from appliance.jobs.catching_up import catch_up, gate
 from appliance.jobs.checking import check, check_replicas
@@ -30,6 +31,7 @@ from appliance.jobs.spec import (
     parse_spec,
 )
 from appliance.jobs.verifying import disk_figures, verify_store
+from appliance.rate import Interval
 from appliance.state import JobRow
 
 __all__ = [
@@ -73,7 +75,10 @@ KINDS: Mapping[str, tuple[Callable[..., Spec], Callable[..., None]]] = {
 
 def run(row: JobRow, desk: Desk) -> None:
     """Carry out a job to its end; raises what it ends with."""
-    KINDS[row.kind][1](load_spec(row), desk)
+    spec = load_spec(row)
+    if isinstance(spec, VerifySpec | RestoreSpec | CheckSpec | ReplicaCheckSpec):
+        desk = replace(desk, interval=Interval(spec.checkpoint_bytes, spec.checkpoint_seconds))
+    KINDS[row.kind][1](spec, desk)
 
 
 def load_spec(row: JobRow) -> Spec:

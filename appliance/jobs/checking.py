@@ -12,13 +12,16 @@ from appliance.errors import (
     BadInputError,
     CheckFailedError,
     MotionGearError,
+    ReplicaUnknownError,
     RestoredHurtError,
+    StateError,
     StoppedError,
     VolumeBusyError,
     VolumeMissingError,
 )
 from appliance.events import Json, Result
 from appliance.jobs.desk import Desk
+from appliance.jobs.notes import CheckedSoFar, check_task
 from appliance.jobs.plugins import target_for
 from appliance.jobs.spec import CheckSpec, ReplicaCheckSpec, VerifySpec
 from appliance.jobs.verifying import verify_store
@@ -39,7 +42,7 @@ def check(spec: CheckSpec, desk: Desk) -> None:
         raise VolumeMissingError(f"{spec.place} holds no volume restored from this store")
     if spec.keyed:
         verify_store(VerifySpec(spec.store, "", "", (), keyed=True), desk)
-    all_checked(partial(_check_known, desk, target, one) for one in found)
+    all_checked(desk, (partial(_check_known, desk, target, one) for one in found))
 
 
 def check_replicas(spec: ReplicaCheckSpec, desk: Desk) -> None:
@@ -48,7 +51,7 @@ def check_replicas(spec: ReplicaCheckSpec, desk: Desk) -> None:
     found = Replicas(desk.home, target).of(spec.machine)
     if not found:
         raise VolumeMissingError(f"{spec.place} holds no replica of {spec.machine}")
-    all_checked(partial(_check_replica, desk, target, one) for one in found)
+    all_checked(desk, (partial(_check_replica, desk, target, one) for one in found))
 
 
 def _check_replica(desk: Desk, target: Target, held: Held) -> None:
@@ -61,8 +64,16 @@ def _replica_compared(desk: Desk, volume: Volume, held: Held) -> tuple[Checked, 
     """Compare with what the last round has left, while no round can change either. A block that is
     wrong is unknown from now on: the next round sends it, with those that were unknown before.
     """
+    if not held.surveyed:
+        raise ReplicaUnknownError(
+            f"What volume {held.about.volume.name} holds is not known here: there is nothing to "
+            "compare it with",
+            safe="The volume is as it was.",
+            todo="Run a round from the source: the gate then reads the volume first.",
+        )
     manifest = Manifest.load(held.place / MANIFEST, writing=True)
-    checked = Check(volume, manifest, desk.emit, desk.stop).run()
+    notes = CheckedSoFar(desk, manifest.root().hex(), held.info.location)
+    checked = Check(volume, manifest, desk.emit, desk.stop, notes).run()
     for first, count in checked.wrong:
         for index in range(first, first + count):
             manifest.set(index, Digest(bytes(32)), State.UNKNOWN)
@@ -120,7 +131,8 @@ def check_volume(
         if held is not None:
             found = _replica_compared(desk, volume, held)
         else:
-            found = Check(volume, manifest, desk.emit, desk.stop).run(), manifest
+            notes = CheckedSoFar(desk, manifest.root().hex(), _now(target, spec).location)
+            found = Check(volume, manifest, desk.emit, desk.stop, notes).run(), manifest
     if held is not None:
         if not found[0].wrong and _now(target, spec).state is VolumeState.RESTORED:
             with suppress(VolumeBusyError):  # its first round has begun
@@ -167,7 +179,7 @@ def _tell(
     refuse_wrong(checked, manifest, spec.name)
 
 
-def all_checked(checks: Iterable[Callable[[], None]]) -> None:
+def all_checked(desk: Desk, checks: Iterable[Callable[[], None]]) -> None:
     """Check every volume, also behind one that is refused, and refuse only then."""
     wrong: list[MotionGearError] = []
     for one in checks:
@@ -177,5 +189,7 @@ def all_checked(checks: Iterable[Callable[[], None]]) -> None:
             raise
         except MotionGearError as exc:
             wrong.append(exc)
+    with suppress(StateError):  # what comes of it is told now: the next run looks for itself
+        desk.state.forget_reached(check_task(desk))
     wrong.sort(key=lambda exc: isinstance(exc, RestoredHurtError))  # what is wrong comes first
     verify.Findings(wrong).refuse()

@@ -7,6 +7,7 @@ from appliance.errors import BadInputError
 from appliance.events import Emit
 from appliance.jobs.asked import Asked
 from appliance.model import JobId, Stop
+from appliance.rate import Interval
 from appliance.seal.keys import PrivateKey
 from appliance.state import State
 
@@ -14,7 +15,8 @@ from appliance.state import State
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What a job works with. ``key`` only for kinds that open packs; it lives in memory alone.
-    ``asked`` is what ``stop`` looks at, where it can be asked to pause too.
+    ``asked`` is what ``stop`` looks at, where it can be asked to pause too; ``interval``
+    is how often it notes how far it has come.
     """
 
     job: JobId
@@ -24,6 +26,7 @@ class Desk:
     stop: Stop
     key: PrivateKey | None
     asked: Asked = field(default_factory=Asked)
+    interval: Interval = field(default_factory=Interval)
 
     def need_key(self) -> PrivateKey:
         if self.key is None:

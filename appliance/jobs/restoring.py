@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from appliance.catchup.replicas import Replicas
-from appliance.errors import StoreRefusedError, VolumeForeignError
+from appliance.errors import StateError, StoreRefusedError, VolumeForeignError
 from appliance.events import Json, Result, Step
 from appliance.jobs.checking import all_checked, check_volume
 from appliance.jobs.desk import Desk
+from appliance.jobs.notes import Replayed
 from appliance.jobs.plugins import target_for
 from appliance.jobs.spec import RestoreSpec
 from appliance.model import DiskId, PackId, Target, Volume, VolumeInfo, VolumeState
@@ -45,10 +46,11 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
         _make_ready(spec, desk, target, one)
     hurt = _replay(spec, desk, plan, target)
     ended = [_ended(desk, target, one, hurt) for one in plan.disks]
-    all_checked(
+    checks = (
         partial(check_volume, desk, target, found, one.volume, right)
         for one, (found, right) in zip(plan.disks, ended, strict=True)
     )
+    all_checked(desk, checks)
     if sealed.trust is verify.Trust.AUTHENTIC:
         accepted.accept(sealed.seal)
 
@@ -125,13 +127,22 @@ def _replay(spec: RestoreSpec, desk: Desk, plan: Plan, target: Target) -> Mappin
         _refuse_replicas(desk, plan, target)  # a gate may have had one until it was attached
 
         def passed(disk: PlannedDisk, pack: PackId) -> None:
-            desk.state.note_replayed(idents[disk.volume.disk], pack)
+            with suppress(StateError):  # it is then read again
+                desk.state.note_replayed(idents[disk.volume.disk], pack)
 
         key, accept_damage = desk.need_key(), spec.accept_damage
         replay = Replay(
-            plan, key, volumes, desk.emit, desk.stop, throttle, accept_damage=accept_damage
+            plan,
+            key,
+            volumes,
+            desk.emit,
+            desk.stop,
+            throttle,
+            accept_damage=accept_damage,
+            notes=Replayed(desk, lambda info: idents[DiskId(info.head.disk)]),
         )
-        told = replay.run(done, passed)
+        with desk.asked.settled_by(replay.settle):
+            told = replay.run(done, passed)
     figures: dict[str, Json] = {
         "packs": told.packs,
         "bytes_read": told.bytes_read,

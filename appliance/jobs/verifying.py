@@ -1,12 +1,13 @@
 """Verify: the seal and every pack, and with a key every block; the manifests are kept."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-from appliance.block import file_identity
-from appliance.errors import WrongKeyError
+from appliance.errors import StateError, WrongKeyError
 from appliance.events import Json, Result
 from appliance.jobs.desk import Desk
+from appliance.jobs.notes import Verified, file_at
 from appliance.jobs.spec import VerifySpec
 from appliance.model import PackId
 from appliance.seal import verify
@@ -23,13 +24,15 @@ def verify_store(spec: VerifySpec, desk: Desk) -> None:
     root = sealed.seal.root().hex()
     key = desk.need_key() if spec.keyed else None
     run = f"{root} in job {desk.job}"  # another verification reads every pack itself
-    files = {pack: file_identity(info.path) for pack, info in sealed.infos.items()}
-    known = [one for one, file in desk.state.verified(run).items() if file == files.get(one)]
+    files = {pack: file_at(info.path) for pack, info in sealed.infos.items()}
+    noted = desk.state.verified(run).items()
+    known = [pack for pack, file in noted if file and file == files.get(pack)]
 
     def passed(pack: PackId) -> None:
         """Noted as what it was before it was read, if it still is that."""
-        if file_identity(sealed.infos[pack].path) == files[pack]:
-            desk.state.note_verified(run, pack, files[pack])
+        if file_at(sealed.infos[pack].path) == files[pack]:
+            with suppress(StateError):
+                desk.state.note_verified(run, pack, files[pack])
 
     findings = verify.verify(sealed, desk.emit, desk.stop, known, passed)
     disks: list[Json] = []
@@ -40,11 +43,14 @@ def verify_store(spec: VerifySpec, desk: Desk) -> None:
             disks.append(disk_figures(found))
 
         try:  # told beside what the packs' bytes have shown already
-            findings.problems += open_all(sealed, key, desk.emit, desk.stop, proved).problems
+            notes = Verified(desk, run, files)
+            opened = open_all(sealed, key, desk.emit, desk.stop, proved, notes)
+            findings.problems += opened.problems
         except WrongKeyError as exc:
             findings.add(exc)
     findings.refuse()
     desk.state.forget_verified(run)
+    desk.state.forget_reached(run)
     if sealed.trust is verify.Trust.AUTHENTIC:
         accepted.accept(sealed.seal)
     desk.emit(Result("verify", {**_seal_figures(sealed), "disks": disks, "keyed": spec.keyed}))

@@ -2,9 +2,10 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 from appliance.block import aligned_buffer
 from appliance.errors import (
@@ -16,6 +17,7 @@ from appliance.errors import (
 )
 from appliance.events import Emit, Progress, Step
 from appliance.model import Stop, Volume
+from appliance.rate import Due, Interval
 from appliance.seal.cut import digest
 from appliance.seal.manifest import Manifest, State
 
@@ -34,11 +36,40 @@ class Checked:
     unknown: int = 0
 
 
+class CheckNotes(Protocol):
+    """How far a check had come that died, and what it had found wrong: (first block, count)."""
+
+    def reached(self) -> tuple[int, list[tuple[int, int]]]: ...
+
+    def due(self) -> Due: ...
+
+    def note(self, block: int, wrong: Sequence[tuple[int, int]]) -> None: ...
+
+
+class _NoNotes:
+    def reached(self) -> tuple[int, list[tuple[int, int]]]:
+        return 0, []
+
+    def due(self) -> Due:
+        return Interval().begin()
+
+    def note(self, block: int, wrong: Sequence[tuple[int, int]]) -> None:
+        """Nobody asks for it."""
+
+
 class Check:
     """One volume against one manifest."""
 
-    def __init__(self, volume: Volume, manifest: Manifest, emit: Emit, stop: Stop) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        manifest: Manifest,
+        emit: Emit,
+        stop: Stop,
+        notes: CheckNotes | None = None,
+    ) -> None:
         self._volume, self._manifest = volume, manifest
+        self._notes = notes or _NoNotes()
         self._emit, self._stop = emit, stop
         self._local = threading.local()
 
@@ -46,16 +77,18 @@ class Check:
         """Read every block that is known; raises StoppedError only. Whether all is well stands in
         the result.
         """
-        manifest = self._manifest
-        self._emit(Step("check", f"{manifest.blocks} blocks"))
-        wrong: list[tuple[int, int]] = []
-        batches = range(0, manifest.blocks, _BATCH)
+        manifest, due = self._manifest, self._notes.due()
+        start, wrong = self._notes.reached()
+        self._emit(Step("check", f"{manifest.blocks - start} blocks"))
+        batches = range(start, manifest.blocks, _BATCH)
         with ThreadPoolExecutor(os.cpu_count(), "check") as pool:
             for first, bad in zip(batches, pool.map(self._batch, batches), strict=True):
                 for index in bad:
                     _join(wrong, index)
                 done = min((first + _BATCH) * manifest.block_size, manifest.size)
                 self._emit(Progress("check", done, manifest.size))
+                if due.after(_BATCH * manifest.block_size):
+                    self._notes.note(min(first + _BATCH, manifest.blocks), wrong)
         return Checked(manifest.blocks, tuple(wrong), manifest.states()[State.UNKNOWN])
 
     def _batch(self, first: int) -> list[int]:

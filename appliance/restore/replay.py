@@ -9,9 +9,10 @@ what could be opened of it stands on the volume, and ``hurt`` tells what of that
 import threading
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from appliance.errors import (
     MotionGearError,
@@ -27,6 +28,7 @@ from appliance.restore.hurt import Hurt
 from appliance.restore.plan import ACCEPT, Plan, PlannedDisk, may_be_accepted
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry
+from appliance.seal.opening import NoNotes, Notes
 from appliance.seal.pointmap import refuse_other_index
 from appliance.seal.readback import Tally, each, readers_for, threads_for
 from appliance.seal.scan import PackInfo, PackReader, Record
@@ -66,7 +68,8 @@ class Replayed:
 
 class Replay:
     """A plan being carried out. ``done`` packs were replayed by an earlier run; ``passed``
-    hears of each new one. Damaged packs end it unless that was accepted.
+    hears of each new one; ``notes`` tell how far others had come. Damaged packs end it unless that
+    was accepted.
     """
 
     def __init__(
@@ -79,7 +82,10 @@ class Replay:
         throttle: Throttle,
         *,
         accept_damage: bool = False,
+        notes: Notes | None = None,
     ) -> None:
+        self._notes = notes or NoNotes()
+        self._at: dict[Path, tuple[_Work, int]] = {}
         self._plan, self._key, self._volumes = plan, key, volumes
         self._emit, self._stop, self._throttle = emit, stop, throttle
         self._accept_damage = accept_damage
@@ -106,6 +112,15 @@ class Replay:
         for volume in self._volumes.values():
             volume.flush()
         return self.told
+
+    def settle(self) -> None:
+        """Make safe what is on the volumes so far; may be called while others write on."""
+        with self._lock:
+            now = list(self._at.values())
+        for volume in self._volumes.values():
+            volume.flush()
+        for work, number in now:
+            self._notes.note(work.info, number)
 
     def _hurt(self, work: _Work, why: MotionGearError) -> None:
         """Go on without the pack where that was accepted, else raise why it is refused."""
@@ -146,26 +161,48 @@ class Replay:
             entries = reader.entries(info)
             refuse_other_index(work.disk.map.indexes[info.head.pack], entries, name)
             needed = {one >> 32 for one in work.wanted}
+            first = min(self._notes.reached(info), len(entries)) if info.index else 0
+            work.opened.update(range(first))
             left = info.size
+            if first:
+                left -= entries[first - 1].offset
+                self._tally.moved(info.size - left)
+            size = left
+            due = self._notes.due()
             damaged: list[MotionGearError] = []
             hear = self._damaged(work, damaged)
-            with closing(reader.sweep(info, entries, hear, self._openers)) as records:
+            with closing(reader.sweep(info, entries, hear, self._openers, first)) as records:
                 for record in records:
                     if self._stop():
+                        self.settle()
                         raise StoppedError(
                             "The restore was stopped", safe="What is on the volumes stays."
                         )
                     if record.entry.number in needed:
                         self._write(work, record)
-                    self._tally.moved(record.entry.head.frame_size, self.told.bytes_written)
-                    left -= record.entry.head.frame_size
+                    frame = record.entry.head.frame_size
+                    self._tally.moved(frame, self.told.bytes_written)
+                    left -= frame
+                    self._come_to(work, record.entry.number + 1, damaged)
+                    if due.after(frame):
+                        self.settle()
+            with self._lock:
+                self._at.pop(info.path, None)
             if damaged:
                 raise damaged[0]
-            if reader.swept.hex() != self._listed[info.head.pack].digest:
+            if not first and reader.swept.hex() != self._listed[info.head.pack].digest:
                 raise PackDamagedError(f"{name} is not what was sealed")
             self._tally.moved(left, self.told.bytes_written)
             with self._lock:
-                self.told.bytes_read += info.size
+                self.told.bytes_read += size
+
+    def _come_to(self, work: _Work, number: int, damaged: Sequence[MotionGearError]) -> None:
+        """Of a pack with damage nothing is noted: whoever goes on is to meet it again."""
+        with self._lock:
+            if work.info.index and not damaged:
+                self._at[work.info.path] = work, number
+            else:
+                self._at.pop(work.info.path, None)
 
     def _write(self, work: _Work, record: Record) -> None:
         head, size = record.entry.head, work.disk.map.manifest.block_size

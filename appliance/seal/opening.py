@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from appliance.errors import (
     IncompleteDiskError,
@@ -20,6 +21,7 @@ from appliance.errors import (
 )
 from appliance.events import Emit, Step, silent
 from appliance.model import DiskId, PointSpec, Stop
+from appliance.rate import Due, Interval
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry, Kind
 from appliance.seal.papers import Contents, DiskContents, read_contents
@@ -33,6 +35,37 @@ from appliance.seal.readback import Tally, each, readers_for, threads_for
 from appliance.seal.scan import PackInfo, PackReader
 from appliance.seal.store import PointPacks, by_point
 from appliance.seal.verify import Findings, Sealed
+
+
+class Notes(Protocol):
+    """How far packs were read by a job that died, so that it need not begin each anew. Of a pack
+    whose index the seal does not vouch for nothing is noted: it is believed whole or not at all.
+    """
+
+    def reached(self, info: PackInfo) -> int:
+        """The first record that was not read yet."""
+
+    def due(self) -> Due:
+        """When to note; one for each pack."""
+
+    def note(self, info: PackInfo, number: int) -> None:
+        """All records below ``number`` are as they were sealed, and what they were read for is
+        done.
+        """
+
+
+class NoNotes:
+    """Every pack is read from its first record on."""
+
+    def reached(self, info: PackInfo) -> int:
+        del info
+        return 0
+
+    def due(self) -> Due:
+        return Interval().begin()
+
+    def note(self, info: PackInfo, number: int) -> None:
+        """Nobody asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +208,11 @@ def open_all(
     emit: Emit = silent,
     stop: Stop = lambda: False,
     proved: Callable[[PointMap], object] = lambda _: None,
+    notes: Notes | None = None,
 ) -> Findings:
     """Open every record of every disk and recompute every digest; ``proved`` hears of each disk
-    that is wholly as it was sealed, with its manifest.
+    that is wholly as it was sealed, with its manifest. ``notes`` of an earlier run leave out what
+    it has read.
 
     Damaged records are named by disk, block and bytes; all of them, not only the first.
     """
@@ -195,7 +230,7 @@ def open_all(
         emit(Step("open", f"disk {disk.disk}, {len(disk.packs.packs)} packs"))
         hurt = Findings()
         found = _opened(disk, key, hurt, StoredDisk.open, stop)
-        _Sweep(sealed, key, disk, found, hurt, tally, stop).run()
+        _Sweep(sealed, key, disk, found, hurt, tally, stop, notes or NoNotes()).run()
         findings.problems += hurt.problems
         if found is not None and not hurt.problems:
             proved(found)
@@ -213,6 +248,7 @@ class _Sweep:
     hurt: Findings
     tally: Tally
     stop: Stop
+    notes: Notes
 
     def run(self) -> None:
         infos: Mapping[Path, PackInfo] = {one.path: one for one in self.disk.packs.packs}
@@ -235,16 +271,22 @@ class _Sweep:
             if self.found is not None:
                 told = self.found.indexes[info.head.pack]
                 refuse_other_index(told, entries, info.path.name)
+            first, due = self.notes.reached(info) if info.index else 0, self.notes.due()
             left = info.size
-            with closing(reader.sweep(info, entries, damaged, openers)) as records:
+            with closing(reader.sweep(info, entries, damaged, openers, first)) as records:
                 for record in records:
-                    self.tally.moved(record.entry.head.frame_size)
-                    left -= record.entry.head.frame_size
+                    size, number = record.entry.head.frame_size, record.entry.number
+                    self.tally.moved(size)
+                    left -= size
+                    if info.index and not hit and due.after(size):
+                        self.notes.note(info, number + 1)
                     if self.stop():
                         raise StoppedError("Verification was stopped")
             self.tally.moved(left)
-            if not hit:
+            if not hit and not first:  # else the seal vouches for every record by the index
                 _compare_swept(reader, info, self.sealed)
+            if info.index and not hit:
+                self.notes.note(info, len(entries))
 
     def _placed(self, problem: MotionGearError, info: PackInfo, entry: Entry) -> MotionGearError:
         """The problem, saying which bytes of which disk are hit."""

@@ -225,20 +225,26 @@ class PackReader:
         entries: Sequence[Entry],
         damaged: Callable[[Entry, MotionGearError], None],
         openers: int = 1,
+        first: int = 0,
     ) -> Generator[Record]:
-        """Read the whole pack once, front to back; yield every record opened, in order, hand the
-        damaged ones over. Refuses a pack that holds records its index does not tell of.
+        """Read the pack once, front to back, from its record ``first`` on; yield every record
+        opened, in order, hand the damaged ones over. Refuses a pack that holds records its index
+        does not tell of.
 
         ``openers`` threads open records while the next are read. Close it, as a generator, when
         not all is taken.
 
-        When it is through, ``swept`` is the digest of every byte it has read, the head's as they
-        were when the keys were made. Anybody can encrypt to a public key: what was yielded may be
-        believed where the seal vouches for the index (``info.index``), whose digests it has, or
-        when the caller has compared ``swept`` with the seal.
+        When it is through, ``swept`` is the digest of every byte of the pack, the head's as they
+        were when the keys were made; empty where it was not all read. Anybody can encrypt to a
+        public key: what was yielded may be believed where the seal vouches for the index
+        (``info.index``), whose digests it has, or when the caller has compared ``swept`` with the
+        seal.
         """
         whole = blake3(self._head_bytes)
+        tail = info.trailer.checkpoint_offset + PAGE
         at = self.head.size
+        if first:
+            at = entries[first].offset if first < len(entries) else tail
         foreign = False
         slots = [_Slot() for _ in range(2 * openers + 1)]
         flying: deque[tuple[Entry, Future[Record], _Slot]] = deque()
@@ -254,7 +260,7 @@ class PackReader:
 
         pool = ThreadPoolExecutor(openers, "open")
         try:
-            for entry in entries:
+            for entry in entries[first:]:
                 yield from landed(2 * openers)
                 foreign |= self._between(whole, at, entry.offset)
                 at = entry.offset + entry.head.frame_size
@@ -270,11 +276,10 @@ class PackReader:
             yield from landed(0)
         finally:
             pool.shutdown(cancel_futures=True)
-        tail = info.trailer.checkpoint_offset + PAGE
         foreign |= self._between(whole, at, tail)
         for page in self._pages(tail, self.size):
             whole.update(page)
-        self.swept = whole.digest()
+        self.swept = b"" if first else whole.digest()
         if foreign:
             raise PackDamagedError(f"{self.path.name}: it holds what its index does not list")
 
