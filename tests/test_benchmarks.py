@@ -185,7 +185,10 @@ bench.main(["--only", "ingest"])
         until(lambda: told.exists() and bool(told.read_text()))
         assert list(place.iterdir())
         bench.terminate()
-        bench.communicate()
+        try:
+            bench.communicate(timeout=60)
+        finally:
+            bench.kill()
     assert bench.returncode
     assert not list(place.iterdir())
     assert not Path(f"/proc/{told.read_text().strip()}").exists()
