@@ -30,7 +30,7 @@ TINY = Sizes(
     several=8 * MIB,
     linear=8 * MIB,
 )
-NEEDED = ("bash", "findmnt", "mke2fs", "sync")
+NEEDED = ("bash", "cp", "findmnt", "mke2fs", "sync")
 
 
 def python(code: str) -> Command:

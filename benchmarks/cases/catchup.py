@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmarks import images
 from benchmarks.line import catch_up, enrolled
-from benchmarks.measure import Command, run, shell
+from benchmarks.measure import Command, prepare, run, shell
 from benchmarks.pairs import Contender, Trial, contest
 from benchmarks.report import Bar, Section, contest_table, profile_text, table
 from benchmarks.rivals import have
@@ -34,8 +34,8 @@ class Changes:
         self.pieces = images.scatter(self.source, _SHARE, self.turn)
 
     def copy(self, replica: Path) -> Path:
-        """A replica as it is now."""
-        shutil.copyfile(self.source, replica)
+        """A replica as it is now, with holes for zeros, as ours has them."""
+        prepare(Command(("cp", "--sparse=always", str(self.source), str(replica))))
         self.behind[replica] = self.turn
         return replica
 
