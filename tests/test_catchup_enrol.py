@@ -7,7 +7,9 @@ import os
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from threading import Barrier
 
@@ -27,6 +29,7 @@ from appliance.errors import (
     StateError,
     WireViolationError,
 )
+from tests.disks.disk import Disk
 
 GATE = bytes(range(20))
 HOUR = timedelta(hours=1)
@@ -134,6 +137,27 @@ def test_whose_answer_was_lost_may_ask_again_and_nobody_else(registry: Registry)
     registry.forget("web01")
     with pytest.raises(EnrolmentCodeError, match="used before"):
         registry.enrol(token, MINE)
+
+
+def test_a_power_cut_at_any_moment_uses_up_no_code_that_nobody_is_known_by(
+    tmp_path: Path,
+) -> None:
+    with Disk(tmp_path / "volatile") as disk:
+        Registry(disk.path)
+        disk.settle()
+        for operations in count():
+            token = invited(Registry(disk.path))
+            disk.cut_after(operations)
+            with suppress(StateError):
+                Registry(disk.path).enrol(token, MINE)
+            through = not disk.dead
+            disk.cut(operations)
+            registry = Registry(disk.path)
+            assert registry.enrol(token, MINE) == registry.known(key_of(MINE))
+            with pytest.raises(EnrolmentCodeError, match="used before"):
+                registry.enrol(token, OTHER)
+            if through:
+                return
 
 
 def test_an_old_code_brings_no_old_key_back(registry: Registry) -> None:

@@ -1,5 +1,6 @@
 """Recipients and their key files: what opens, what is refused, where a private key may not be."""
 
+import errno
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,8 @@ from appliance.errors import (
 from appliance.events import Json
 from appliance.seal import canon, keys
 from appliance.seal.keys import PrivateKey, Recipient
+from tests.disks.disk import Disk
+from tests.disks.faults import Call, Fault
 from tests.support import OPERATOR, RECOVERY, STRANGER
 
 LIGHT = 8192  # the least memory that a key file may ask for: fast
@@ -72,6 +75,16 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
         assert there.read_bytes() == kept
         path.write_bytes(before)
         (tmp_path / "me.key.pub").write_bytes(b"public")
+
+
+def test_a_pair_of_which_one_cannot_be_written_leaves_none(tmp_path: Path) -> None:
+    with Disk(tmp_path / "volatile") as disk:
+        disk.inject(Fault("me.key.pub.*", Call.WRITE, errno.ENOSPC))
+        with pytest.raises(OSError, match="No space"):
+            pair(disk.path)
+        assert [*disk.path.iterdir()] == []
+        disk.heal()
+        assert keys.unlock(pair(disk.path), "pass").recipient == OPERATOR.recipient
 
 
 def test_a_private_key_is_not_taken_for_a_public_one(tmp_path: Path) -> None:

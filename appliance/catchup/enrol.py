@@ -166,18 +166,19 @@ class Registry:
         used = path.with_suffix(".used")
         self._refuse_anothers(key_of(certificate), path)
         with kept(path):
-            try:
-                path.rename(used)
-                sync_directory(path.parent)  # used for good, also after a power cut
-            except FileNotFoundError as exc:
+            if not path.exists():
                 if used.exists():
-                    return self._again(used, certificate, exc)
-                raise EnrolmentCodeError("The enrolment code was never given out here") from exc
-        found = load(used, _parse_invitation, _write_invitation)
+                    return self._again(used, certificate)
+                raise EnrolmentCodeError("The enrolment code was never given out here")
+        found = load(path, _parse_invitation, _write_invitation)
         if found.expires <= canon.now():
             raise EnrolmentCodeError(f"The enrolment code has expired at {found.expires}")
         known = Known(found.machine, certificate, found.new_disks, canon.now())
+        # First: a power cut in between must not use up a code that nobody is known by.
         save(self._machine(found.machine), _write_known(known))
+        with kept(path):
+            path.rename(used)
+            sync_directory(path.parent)  # used for good, also after a power cut
         return known
 
     def _refuse_anothers(self, key: bytes, path: Path) -> None:
@@ -192,13 +193,13 @@ class Registry:
                     todo=f"Enrol with a code for {one.machine!r}, or let the operator forget it.",
                 )
 
-    def _again(self, used: Path, certificate: bytes, exc: FileNotFoundError) -> Known:
+    def _again(self, used: Path, certificate: bytes) -> Known:
         """The answer once more, to the very machine that has used the code and is still known."""
         machine = load(used, _parse_invitation, _write_invitation).machine
         for one in self.machines():
             if (one.machine, one.certificate) == (machine, certificate):
                 return one
-        raise EnrolmentCodeError("The enrolment code was used before") from exc
+        raise EnrolmentCodeError("The enrolment code was used before")
 
     def machines(self) -> Iterator[Known]:
         """Everybody enrolled. A file that is damaged is its own machine's loss, nobody else's:

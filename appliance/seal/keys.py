@@ -247,7 +247,11 @@ def write_pair(
     cipher = draft.box(passphrase).encrypt(draft.nonce, key.seed(), canon.dump(draft.bound()))
     document = {**draft.bound(), "cipher": canon.b64(cipher)}
     write_durably(path, canon.dump(document), 0o600)
-    write_durably(public_path, canon.dump(_write_public(key.recipient)))
+    try:
+        write_durably(public_path, canon.dump(_write_public(key.recipient)))
+    except BaseException:
+        path.unlink()  # nothing was told yet: the pair can be made under this name again
+        raise
     return public_path
 
 
