@@ -146,14 +146,14 @@ def test_a_power_cut_at_any_moment_uses_up_no_code_that_nobody_is_known_by(
         Registry(disk.path)
         disk.settle()
         for operations in count():
-            token = invited(Registry(disk.path))
+            token, mine = invited(Registry(disk.path)), certificate()
             disk.cut_after(operations)
             with suppress(StateError):
-                Registry(disk.path).enrol(token, MINE)
+                Registry(disk.path).enrol(token, mine)
             through = not disk.dead
             disk.cut(operations)
             registry = Registry(disk.path)
-            assert registry.enrol(token, MINE) == registry.known(key_of(MINE))
+            assert registry.enrol(token, mine) == registry.known(key_of(mine))
             with pytest.raises(EnrolmentCodeError, match="used before"):
                 registry.enrol(token, OTHER)
             if through:
