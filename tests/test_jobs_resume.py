@@ -13,7 +13,7 @@ import pytest
 
 from appliance import jobs
 from appliance.cloud.local import LocalVolume
-from appliance.errors import CheckFailedError, PackDamagedError, StoppedError
+from appliance.errors import CheckFailedError, PackDamagedError, RootMismatchError, StoppedError
 from appliance.events import Event, Progress
 from appliance.jobs.desk import Desk
 from appliance.model import JobId
@@ -24,7 +24,7 @@ from appliance.seal.scan import PackReader, Record, _Slot, examine
 from appliance.seal.writer import Pace
 from appliance.state import JobState, Reached
 from tests.support import BLOCK, OPERATOR
-from tests.technician import Sent, Shell, noise, sealed_disks, until
+from tests.technician import Sent, Shell, ingest_spec, noise, sealed_disks, until
 
 BLOCKS = 200
 OFTEN = 4 * BLOCK  # bytes between two notes
@@ -300,3 +300,30 @@ def test_a_volume_that_was_written_to_since_is_checked_anew(
     os.utime(restored, ns=(was.st_atime_ns, was.st_mtime_ns))
     with desk(operator, job=2) as one, pytest.raises(CheckFailedError, match="block 3 "):
         jobs.check(check_spec(sent, restored), one)
+
+
+# --- another shipment than the job began with --------------------
+
+
+@pytest.mark.parametrize("kind", ["verify", "restore", "check", "seal", "ingest"])
+def test_a_job_does_not_go_on_with_another_shipment(
+    tmp_path: Path, operator: Shell, sent: Sent, kind: str
+) -> None:
+    goal = tmp_path / "goal"
+    specs: dict[str, jobs.Spec] = {
+        "verify": verify_spec(sent, keyed=False),
+        "restore": restore_spec(sent, goal),
+        "check": jobs.CheckSpec(str(sent.path), "local", str(goal), keyed=False),
+        "seal": jobs.SealSpec(str(sent.path), (), ""),
+        "ingest": ingest_spec(sent.path, tmp_path / "web01.img"),
+    }
+    with operator.state() as state:
+        spec = jobs.dump_spec(specs[kind])
+        job = state.add_job(kind, sent.store.head.shipment, kind, spec, "then")
+        state.end_job(job, JobState.STOPPED, "then")
+    sent.path.rename(tmp_path / "away")
+    sealed_disks(tmp_path, web02=noise(BLOCK))
+    refused = operator.run("jobs", "resume", job).refused(RootMismatchError)
+    assert f"another shipment than job {job} began with" in refused.err
+    assert f"Type:  motiongear shipment show --store {sent.path}" in refused.err
+    assert not goal.exists()

@@ -8,7 +8,9 @@ database.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from appliance.errors import RootMismatchError
 from appliance.jobs.catching_up import catch_up, gate
 from appliance.jobs.checking import check, check_replicas
 from appliance.jobs.desk import Desk
@@ -32,6 +34,7 @@ from appliance.jobs.spec import (
 )
 from appliance.jobs.verifying import disk_figures, verify_store
 from appliance.rate import Interval
+from appliance.seal.store import Store
 from appliance.state import JobRow
 
 __all__ = [
@@ -76,9 +79,21 @@ KINDS: Mapping[str, tuple[Callable[..., Spec], Callable[..., None]]] = {
 def run(row: JobRow, desk: Desk) -> None:
     """Carry out a job to its end; raises what it ends with."""
     spec = load_spec(row)
+    if isinstance(spec, IngestSpec | SealSpec | VerifySpec | RestoreSpec | CheckSpec):
+        _refuse_another_shipment(row, spec.store)
     if isinstance(spec, VerifySpec | RestoreSpec | CheckSpec | ReplicaCheckSpec):
         desk = replace(desk, interval=Interval(spec.checkpoint_bytes, spec.checkpoint_seconds))
     KINDS[row.kind][1](spec, desk)
+
+
+def _refuse_another_shipment(row: JobRow, store: str) -> None:
+    """Another device may have come to where the job began."""
+    if Store(Path(store)).head.shipment != row.shipment:
+        raise RootMismatchError(
+            f"{store} holds another shipment than job {row.id} began with",
+            safe="Nothing of it was read or written.",
+            todo="Attach the device with the shipment that the job began with; then resume it.",
+        )
 
 
 def load_spec(row: JobRow) -> Spec:
