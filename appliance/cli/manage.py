@@ -223,22 +223,26 @@ def _list(*, as_lines: bool) -> None:
 
 
 def _follow_living(*, as_lines: bool) -> None:
+    try:
+        with work.state() as opened:
+            _show_living(opened, as_lines=as_lines)
+    except KeyboardInterrupt:
+        click.echo("The jobs go on without this console.", err=True)
+        sys.exit(130)
+
+
+def _show_living(opened: State, *, as_lines: bool) -> None:
     followers: dict[JobId, show.Follower] = {}
-    with work.state() as opened:
-        try:
-            for row, told in process.follow_living(opened):
-                name = f"job {row.id} ({row.title})"
-                if row.id not in followers:
-                    followers[row.id] = show.Follower(as_lines=as_lines, name=name, alone=False)
-                if told is not None:
-                    followers[row.id].take(told)
-                elif as_lines:
-                    show.record({"event": "end", "job": name, **_job_figures(row, None)})
-                else:
-                    _tell_last_words(row, name)
-        except KeyboardInterrupt:
-            click.echo("The jobs go on without this console.", err=True)
-            sys.exit(130)
+    for row, told in process.follow_living(opened):
+        name = f"job {row.id} ({row.title})"
+        if row.id not in followers:
+            followers[row.id] = show.Follower(as_lines=as_lines, name=name, alone=False)
+        if told is not None:
+            followers[row.id].take(told)
+        elif as_lines:
+            show.record({**_job_figures(row, None), "event": "end", "job": name})
+        else:
+            _tell_last_words(row, name)
 
 
 def _tell_last_words(row: JobRow, name: str) -> None:

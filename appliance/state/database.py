@@ -41,7 +41,7 @@ class Tables:
         path = self._home / FILE
         try:
             with self._excluded():
-                self._db = self._given_room(lambda: _connected(path))
+                self._db = self._given_room(lambda: _not_taken(path))
                 self._file = _file(path)
                 self._keep_ballast()
             self.empty_log()
@@ -160,6 +160,17 @@ def _file(path: Path) -> tuple[int, int] | None:
         found = path.stat()
         return found.st_dev, found.st_ino
     return None
+
+
+def _not_taken(path: Path) -> Database:
+    """The database, opened; once more where it was taken away just now."""
+    try:
+        return _connected(path)
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR or exc.sqlite_errorcode in _FULL:
+            raise
+    time.sleep(_TAKEN_SECONDS)
+    return _connected(path)
 
 
 def _connected(path: Path) -> Database:
