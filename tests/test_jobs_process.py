@@ -159,7 +159,7 @@ def test_a_job_whose_process_cannot_be_started_has_failed_and_says_so(
     image.write_bytes(noise(BLOCK))
     spec = jobs.dump_spec(ingest_spec(store.path, image))
     with device.state() as opened:
-        job = opened.add_job("ingest", store.head.shipment, "a job", spec, now())
+        job = opened.add_job("surprise", store.head.shipment, "a job", spec, now())
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", str(tmp_path / "gone"))
             with pytest.raises(ToolFailedError, match="No such file"):
@@ -177,12 +177,12 @@ def test_what_nobody_expected_ends_the_job_with_a_trace_in_its_log(
     store = begun(device, tmp_path / "store")
     with device.state() as opened:
         spec = json.dumps({"surprise": True})
-        job = opened.add_job("ingest", store.head.shipment, "a job", spec, now())
+        job = opened.add_job("surprise", store.head.shipment, "a job", spec, now())
         process.start(opened, job)
         row = device.ended(job)
         log = opened.job_file(job, "log")
     assert (row.state, row.code, row.error) == (JobState.FAILED, 1, "error")
-    assert "TypeError" in row.what
+    assert "KeyError" in row.what
     assert str(log) in row.todo
     assert "Traceback" in log.read_text()
     said = device.typed("jobs", "follow", job, "--json").refused(MotionGearError)

@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import cast, get_args, get_origin, get_type_hints
 
-from appliance.errors import BadInputError
+from appliance.errors import BadInputError, StateError
 from appliance.model import ShipmentId
 from appliance.state import JobRow
 
@@ -144,9 +144,26 @@ def parse_spec(kind: Callable[..., Spec], row: JobRow) -> Spec:
     """The spec of a job row; tuples come back as tuples."""
     if row.forgotten:
         raise BadInputError(f"Job {row.id} is over: its shipment was sealed")
-    found = cast("dict[str, object]", json.loads(row.spec))
-    return kind(**{name: _tupled(one) for name, one in found.items()})
+    try:
+        hints = get_type_hints(kind)
+        found = cast("dict[str, object]", json.loads(row.spec))
+        return kind(**{name: _as(hints[name], one) for name, one in found.items()})
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
+        raise StateError(
+            f"Job {row.id} is told something that no {row.kind} job can do ({exc!r})",
+            todo="Start the job anew.",
+        ) from exc
 
 
-def _tupled(found: object) -> object:
-    return tuple(_tupled(one) for one in found) if isinstance(found, list) else found
+def _as(hint: object, found: object) -> object:
+    """What stands in a spec as the type that its field has; TypeError where it is of another."""
+    if get_origin(hint) is tuple and isinstance(found, list):
+        kinds = get_args(hint)
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(found)
+        return tuple(_as(one, each) for one, each in zip(kinds, found, strict=True))
+    if hint is float and type(found) is int:
+        return float(found)
+    if type(found) is not hint:
+        raise TypeError(f"{found!r:.80} is no {hint}")
+    return found
