@@ -136,6 +136,8 @@ class PointMap:
     def _close_gap(self, first: int, head: PackHead) -> None:
         if head.sequence and head.start < first:
             raise RecordOrderError(f"it takes over at block {head.start}, before {first}")
+        if head.start > self._blocks:
+            raise RecordOrderError(f"it takes over at block {head.start}, behind the disk's end")
         self._forget(first, head.start)
         self._gap = None
 
