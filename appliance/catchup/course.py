@@ -5,6 +5,7 @@ A round that was cut goes on as the same point, a point number is never used twi
 that another has followed does not come back.
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from appliance.seal import canon
 from appliance.seal.kept import alone, kept, load, save
 
 _REMEMBERED = 64
+_ID, _ROOT = re.compile(r"[0-9a-f]{32}"), re.compile(r"([0-9a-f]{64})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +58,23 @@ def _write(leg: Leg) -> Json:
 
 
 def _parse(fields: canon.Fields) -> Leg:
-    return Leg(
+    leg = Leg(
         machine=fields.text("machine", 512),
         point=fields.number("point", 0, (1 << 32) - 1),
         round=fields.hex("round", 16),
         form=Form(fields.number("form", 0, max(Form))),
         taken=fields.number("taken"),
-        disks=tuple(DiskId(one) for one in fields.strings("disks", 256, 32)),
-        roots=fields.strings("roots", 256, 64),
+        disks=tuple(DiskId(one) for one in fields.texts("disks", 256, _ID)),
+        roots=fields.texts("roots", 256, _ROOT),
         ended=fields.flag("ended"),
         kept=fields.flag("kept"),
-        earlier=fields.strings("earlier", _REMEMBERED, 32),
+        earlier=fields.texts("earlier", _REMEMBERED, _ID),
     )
+    if list(leg.disks) != sorted(set(leg.disks)):
+        raise fields.bad("disks", "are out of order")
+    if len(leg.roots) != len(leg.disks):
+        raise fields.bad("roots", "are not as many as the disks")
+    return leg
 
 
 class Course:
