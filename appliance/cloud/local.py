@@ -30,6 +30,7 @@ from appliance.block import (
     opened_past_cache,
     pread_full,
     pwrite_full,
+    read_small,
     sync_directory,
     write_durably,
 )
@@ -38,6 +39,7 @@ from appliance.cloud.local_loops import loop_over, refuse_looped
 from appliance.cloud.local_snapshots import LocalSnapshots
 from appliance.errors import (
     MotionGearError,
+    StoreRefusedError,
     TargetFullError,
     TargetWriteError,
     VolumeBusyError,
@@ -54,9 +56,12 @@ from appliance.model import (
     VolumeSpec,
     VolumeState,
 )
+from appliance.seal import canon
 
 _ZEROS = aligned_buffer(1 << 20)
 LOCK = ".motiongear.lock"
+_MOST_TAG = 1 << 16
+_MOST_POINT = (1 << 32) - 1
 _NOT_WHOLE = frozenset({VolumeState.PARTIAL, VolumeState.BAD, VolumeState.HURT})
 
 
@@ -376,14 +381,31 @@ class LocalTarget:
     def _tag(self, name: str) -> tuple[VolumeSpec, VolumeState, str] | None:
         path = self._directory / f"{name}.json"
         try:
-            found = json.loads(path.read_bytes())
-            state, ident = VolumeState(found.pop("state")), str(found.pop("id"))
-            return VolumeSpec(**{**found, "disk": DiskId(str(found["disk"]))}), state, ident
+            data = read_small(path, _MOST_TAG)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        except OSError as exc:
+            raise _failed(exc, path) from exc
+        try:
+            return _parse_tag(canon.Fields(json.loads(data), "it", StoreRefusedError), name)
+        except (ValueError, RecursionError, StoreRefusedError) as exc:
             raise VolumeForeignError(f"{path} is not a volume's tag ({exc})") from exc
 
     def _write_tag(self, spec: VolumeSpec, state: VolumeState, ident: str) -> None:
         tag = json.dumps({**asdict(spec), "state": state, "id": ident}, indent=1)
         write_durably(self._directory / f"{spec.name}.json", tag.encode())
+
+
+def _parse_tag(fields: canon.Fields, name: str) -> tuple[VolumeSpec, VolumeState, str]:
+    """The tag of the volume ``name``, as ``_write_tag`` writes it."""
+    spec = VolumeSpec(
+        name=fields.choice("name", name),
+        size=fields.number("size", 1),
+        content=fields.number("content"),
+        disk=DiskId(fields.hex("disk", 16)),
+        point=fields.number("point", 0, _MOST_POINT),
+        origin=fields.hex("origin", 32, empty=True),
+    )
+    state, ident = VolumeState(fields.choice("state", *VolumeState)), fields.text("id", 64, 1)
+    fields.done()
+    return spec, state, ident

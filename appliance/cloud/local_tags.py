@@ -1,5 +1,6 @@
 """What stands beside the file of a snapshot or a clone: canonical JSON that says what it is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ T = TypeVar("T")
 _MOST = 1 << 20
 _MOST_DISKS = 256  # wire-format.md, section 5
 _MOST_POINT = (1 << 32) - 1
+_MOST_FORM = 2  # quiesced; the same section
+_ID, _ROOT = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def _spec(spec: SnapshotSpec) -> Json:
 
 def _parse_spec(fields: canon.Fields) -> SnapshotSpec:
     volume = fields.object("volume")
-    return SnapshotSpec(
+    spec = SnapshotSpec(
         volume=VolumeSpec(
             name=volume.text("name", 255),
             size=volume.number("size", 1),
@@ -115,8 +118,11 @@ def _parse_spec(fields: canon.Fields) -> SnapshotSpec:
         ),
         machine=fields.text("machine", 512),
         point=fields.number("point", 0, _MOST_POINT),
-        form=fields.number("form", 0, 255),
+        form=fields.number("form", 0, _MOST_FORM),
         taken=fields.number("taken"),
-        disks=tuple(DiskId(one) for one in fields.strings("disks", _MOST_DISKS, 32)),
-        roots=fields.strings("roots", _MOST_DISKS, 64),
+        disks=tuple(DiskId(one) for one in fields.texts("disks", _MOST_DISKS, _ID)),
+        roots=fields.texts("roots", _MOST_DISKS, _ROOT),
     )
+    if len(spec.roots) != len(spec.disks):
+        raise fields.bad("roots", "are not as many as the disks")
+    return spec
