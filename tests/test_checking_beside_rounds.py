@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from appliance.catchup.replica import MANIFEST
+from appliance.catchup.replicas import Replicas
 from appliance.cloud.local import LocalTarget, LocalVolume
-from appliance.errors import CheckFailedError
+from appliance.errors import CheckFailedError, ReplicaUnknownError
 from appliance.events import Event
 from appliance.jobs import checking
 from appliance.jobs.checking import check_replicas, check_volume
@@ -162,3 +163,15 @@ def test_what_is_wrong_is_known_before_another_has_the_volume(
         replicas_checked(ends, desk, target, monkeypatch)
     assert known == [1]
     assert ends.content() == disk.data
+
+
+def test_a_replica_that_was_never_surveyed_is_told_as_such(ends: TwoEnds, desk: Desk) -> None:
+    """There is nothing yet to compare its volume with."""
+    ends.restored(noise(SIZE))
+    ends.invite()
+    (held,) = Replicas(ends.gate_home, ends.target).of("web01")
+    (held.place / "manifest").unlink()
+    spec = ReplicaCheckSpec("local", str(ends.place / "volumes"), "web01")
+    with pytest.raises(ReplicaUnknownError, match="is not known here") as refused:
+        check_replicas(spec, desk)
+    assert "Run a round" in refused.value.todo_now
