@@ -32,8 +32,8 @@ _COLUMNS = (
 _AFRESH = (
     "state = ?, ended = '', error = '', code = 0, what = '', safe = '', todo = '' where id = ?"
 )
-_QUEUE = "update jobs set created = ?, run = run + 1, boot = ?, up = ?, pid = 0, " + _AFRESH  # noqa: S608
-_BEGIN = "update jobs set boot = ?, pid = ?, " + _AFRESH  # noqa: S608
+_QUEUE = "update jobs set created = ?, run = run + 1, boot = ?, up = ?, pid = 0, " + _AFRESH  # noqa: S608 # nosec B608
+_BEGIN = "update jobs set boot = ?, pid = ?, " + _AFRESH  # noqa: S608 # nosec B608
 
 
 class State:
@@ -244,7 +244,7 @@ class State:
         return _died(row, self.job_file(row.id, "log"))
 
     def _rows(self) -> list[JobRow]:
-        rows = self._tables.read(f"select {_COLUMNS} from jobs order by id", ())  # noqa: S608
+        rows = self._tables.read(f"select {_COLUMNS} from jobs order by id", ())  # noqa: S608 # nosec B608
         return [
             JobRow(*[*row[:6], JobState(row[6]), *row[7:14], bool(row[14]), *row[15:]])
             for row in rows
