@@ -22,6 +22,7 @@ class MotionGearError(Exception):
         self.safe_now = safe or self.safe
         self.todo_now = todo or self.todo
         self.verb = ""  # what to type, where a console knows it
+        self.later = False  # the other end has said that trying again later is worth it
 
 
 # --- the store on disk is not what it should be: do not restore from it --------------------

@@ -79,21 +79,26 @@ class Site:
 
     def sending(self, limit: str) -> JobId:
         """A round on its way, slow enough to be caught."""
+        job = self.begun(60, limit)
+        with self.machine.state() as opened:
+            until(lambda: bool((told := opened.progress(job)) and told.stored > 2 << 20))
+        return job
+
+    def begun(self, patience_seconds: float, *limits: str) -> JobId:
+        """A round that has just begun."""
         spec = jobs.CatchUpSpec(
             gate=self.address,
             disks=((str(self.image), disk_id("web01")),),
-            limits=(limit,),
+            limits=limits,
             rounds=1,
             short_seconds=0,
             final=False,
             stopped=False,
             freeze_seconds=1,
-            patience_seconds=60,
+            patience_seconds=patience_seconds,
         )
         with self.machine.state() as opened:
-            job = begun(opened, "catch-up", spec)
-            until(lambda: bool((told := opened.progress(job)) and told.stored > 2 << 20))
-        return job
+            return begun(opened, "catch-up", spec)
 
     def code(self, *more: object) -> str:
         said = self.gate.typed("gate", "invite", "-m", "web01", "--json", *more).fine()

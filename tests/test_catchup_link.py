@@ -37,7 +37,7 @@ from appliance.catchup.link import (
     refusal_of,
     tend,
 )
-from appliance.catchup.wire import HEAD
+from appliance.catchup.wire import HEAD, Again
 from appliance.errors import (
     BadInputError,
     LinkCutError,
@@ -46,6 +46,7 @@ from appliance.errors import (
     PointRefusedError,
     StateError,
     StoppedError,
+    VolumeBusyError,
     WireViolationError,
     WrongPeerError,
     all_errors,
@@ -582,6 +583,17 @@ def test_every_refusal_arrives_as_the_error_it_is(
             with pytest.raises(error, match=r"The gate refuses: Why\?") as caught:
                 channel.receive(wire.Welcome)
         assert type(caught.value) is error
+        assert caught.value.later is (error in {VolumeBusyError, StoppedError})
+
+
+def test_what_is_refused_for_good_for_now_and_until_somebody_acts_is_told_apart() -> None:
+    told = {one.name: refusal_of(one("No")).again for one in all_errors()}
+    named = {again: {name for name in told if told[name] is again} for again in Again}
+    assert named[Again.LATER] == {"volume-busy", "stopped"}
+    assert named[Again.NEVER] == {
+        "wire-violation", "point-refused", "other-shipment", "source-changed",
+    }  # fmt: skip
+    assert {"target-full", "not-enrolled", "state"} < named[Again.AFTER_OPERATOR]
 
 
 def test_a_refusal_of_a_name_from_the_future_is_told(ends: Ends) -> None:
@@ -782,6 +794,146 @@ def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(ends: Ends) -> 
                 channel.receive(wire.Welcome)
             done.set()
         assert heard.result(_PATIENCE)
+
+
+# --- what may be said at any time --------------------
+
+
+class Clock:
+    """Time that passes when a frame comes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Chatter(Flood):
+    """A gate that says these things, a second each, over and over."""
+
+    def __init__(self, clock: Clock, *said: bytes) -> None:
+        super().__init__()
+        self._clock, self._said = clock, said
+
+    def _next(self) -> bytes:
+        self._clock.now += 1
+        self.messages += 1
+        return self._said[(self.messages - 1) % len(self._said)]
+
+
+def aside(kind: int, size: int = 3) -> bytes:
+    return HEAD.pack(size, kind, bytes(3)) + bytes(size)
+
+
+def listening(monkeypatch: pytest.MonkeyPatch, *said: bytes, answers: bool = True) -> Channel:
+    clock = Clock()
+    monkeypatch.setattr(link, "time", clock)
+    line = cast("ssl.SSLSocket", Chatter(clock, *said))
+    channel = Channel(line, "the other end", answers=answers)
+    channel.wait_at_most(5.0)
+    channel.greeted()
+    return channel
+
+
+def test_a_gate_that_is_busy_is_waited_for_and_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [wire.Busy(one, 50) for one in range(50)]
+    done = wire.DiskIs(7, bytes(32))
+    channel = listening(monkeypatch, *map(wire.encode, said), wire.encode(done))
+    heard: list[wire.Busy] = []
+    channel.busy = heard.append
+    assert channel.receive(wire.DiskIs) == done
+    assert heard == said
+
+
+def test_what_is_skipped_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a flood of it does not hold up whoever waits."""
+    channel = listening(monkeypatch, aside(97), aside(126, 1 << 16))
+    with pytest.raises(LinkCutError, match="has not answered for 5 s"):
+        channel.receive(wire.DiskIs)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "answers"), [((97, 110, 126), True), ((32, 40, 63), False)], ids=["gate", "sender"]
+)
+def test_a_frame_of_a_later_version_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, kinds: Sequence[int], *, answers: bool
+) -> None:
+    known = wire.Whole(3) if answers else wire.EndPoint()
+    frames = [aside(kinds[0]), aside(kinds[1], 0), aside(kinds[2]), wire.encode(known)]
+    channel = listening(monkeypatch, *frames, answers=answers)
+    assert channel.receive(type(known)) == known
+
+
+@pytest.mark.parametrize(("kind", "answers"), [(32, True), (63, True), (96, False), (126, False)])
+def test_what_the_other_end_may_skip_is_not_said_to_it(
+    monkeypatch: pytest.MonkeyPatch, kind: int, *, answers: bool
+) -> None:
+    channel = listening(monkeypatch, aside(kind, 0), answers=answers)
+    with pytest.raises(WireViolationError):
+        channel.receive(wire.Whole)
+
+
+@pytest.mark.parametrize(("kind", "answers"), [(96, True), (97, True), (40, False)])
+def test_before_the_welcome_nothing_is_skipped(kind: int, *, answers: bool) -> None:
+    line = cast("ssl.SSLSocket", Chatter(Clock(), aside(kind, 0)))
+    channel = Channel(line, "the other end", answers=answers)
+    with pytest.raises(WireViolationError):
+        channel.receive(wire.Welcome)
+
+
+def test_who_is_at_work_says_how_far_it_is_and_then_answers(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "_BUSY_SECONDS", 0.01)
+    heard, enough = list[wire.Busy](), Event()
+
+    def listen(busy: wire.Busy) -> None:
+        heard.append(busy)
+        if len(heard) > 3:
+            enough.set()
+
+    def talk(channel: Channel) -> None:
+        channel.receive(wire.Hello)
+        with channel.at_work(lambda: wire.Busy(len(heard), 99)):
+            assert enough.wait(_PATIENCE)
+        channel.send(WELCOME)
+
+    with ends.gated(talk) as (address, done):
+        with dial(address, ends.gate.key, ends.sender) as channel:
+            channel.greeted()
+            channel.busy = listen
+            channel.send(HELLO)
+            assert channel.receive(wire.Welcome) == WELCOME
+        done.result(_PATIENCE)
+    assert heard[0] == wire.Busy(0, 99)
+    assert heard[-1].done > 0
+
+
+def test_who_is_at_work_goes_on_when_nobody_hears_it(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it does may be of use to whoever dials next."""
+    monkeypatch.setattr(link, "_BUSY_SECONDS", 0.0)
+    hung_up, tried = Event(), Event()
+
+    def told() -> wire.Busy:
+        if hung_up.is_set():
+            tried.set()
+        return wire.Busy(0, 0)
+
+    def talk(channel: Channel) -> str:
+        channel.receive(wire.Hello)
+        with channel.at_work(told):
+            assert tried.wait(_PATIENCE)
+        return "done"
+
+    with ends.gated(talk) as (address, heard):
+        with dial(address, ends.gate.key, ends.sender) as channel:
+            channel.send(HELLO)
+            reset(channel._line)  # noqa: SLF001 - a line that is cut
+        hung_up.set()
+        assert heard.result(_PATIENCE) == "done"
 
 
 def test_who_waits_for_an_answer_can_be_stopped(ends: Ends) -> None:

@@ -334,7 +334,7 @@ def test_the_name_of_the_journal_is_durable_before_the_volume_is_touched(
 
 
 def test_a_survey_of_what_a_volume_holds_ends_when_the_gate_is_stopped(yard: Yard) -> None:
-    """Or when another connection takes over; the volume is surveyed by whoever comes next."""
+    """The volume is surveyed by whoever comes next."""
     volume = yard.restored(WEB, "web01", noise(SIZE))
     (held,) = yard.replicas.of("web01")
     (held.place / "manifest").unlink()

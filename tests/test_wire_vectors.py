@@ -22,7 +22,7 @@ from appliance.model import Digest, DiskId
 from appliance.seal import text
 from appliance.seal.keys import fingerprint
 from appliance.seal.manifest import Manifest, State
-from tests.wire_vectors import BLOCK_SIZE, WIRE, damaged, frames, name_of, plain, told
+from tests.wire_vectors import BLOCK_SIZE, WIRE, damaged, frames, later, name_of, plain, told
 
 Runs = list[tuple[str, int]]
 
@@ -33,6 +33,13 @@ class Good(TypedDict):
     frame: str
     kind: int
     name: str
+
+
+class Later(TypedDict):
+    about: str
+    fields: dict[str, object] | None
+    frame: str
+    name: str | None
 
 
 class Damaged(TypedDict):
@@ -62,6 +69,7 @@ class OfManifest(TypedDict):
 
 
 GOOD = cast("list[Good]", json.loads((WIRE / "frames.json").read_bytes()))
+LATER = cast("list[Later]", json.loads((WIRE / "later.json").read_bytes()))
 DAMAGED = cast("list[Damaged]", json.loads((WIRE / "damaged.json").read_bytes()))
 PRIMITIVES = json.loads((WIRE / "primitives.json").read_bytes())
 PATCHES = cast("list[OfPatch]", PRIMITIVES["patches"])
@@ -88,6 +96,18 @@ def test_a_good_frame_is_read_and_written_as_promised(vector: Good) -> None:
     assert wire.encode(found) == frame
 
 
+@pytest.mark.parametrize("vector", LATER, ids=lambda one: one["about"])
+def test_of_a_later_frame_what_is_known_is_read(vector: Later) -> None:
+    frame = bytes.fromhex(vector["frame"])
+    if vector["name"] is None:
+        asides = wire.SENDER_ASIDES if frame[4] < 64 else wire.GATE_ASIDES
+        length, found = wire.limit(frame[: HEAD.size], [], asides=asides)
+        assert (length, found) == (len(frame) - HEAD.size, wire.Aside)
+        wire.parse(found, memoryview(frame)[HEAD.size :])
+    else:
+        assert told(taken(frame, KIND[vector["name"]])) == vector["fields"]
+
+
 def test_there_is_a_good_frame_of_every_kind() -> None:
     assert {one["kind"] for one in GOOD} == MESSAGES.keys()
 
@@ -106,6 +126,9 @@ def test_the_vectors_are_those_that_would_be_made_now() -> None:
     ]
     assert [(one["about"], one["belongs"]) for one in DAMAGED] == [
         (about, name) for about, name, _ in damaged()
+    ]
+    assert [(one["about"], one["frame"]) for one in LATER] == [
+        (about, frame.hex()) for about, _, frame in later()
     ]
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from appliance.catchup import wire
 from appliance.catchup.enrol import Code
 from appliance.catchup.identity import certificate_for
-from appliance.catchup.wire import HEAD, PIECE, Form, Message, Replica
+from appliance.catchup.wire import HEAD, PIECE, Again, Form, Message, Replica
 from appliance.events import Json
 from appliance.model import Codec, Digest, DiskId, Extent
 from appliance.seal import canon, text
@@ -94,6 +94,7 @@ def frames() -> list[tuple[str, Message]]:
     return [
         ("A sender's greeting", wire.Hello(1, 1, "a sender")),
         ("One that speaks later versions, too", wire.Hello(1, 0xFFFF, "")),
+        ("One that offers features", wire.Hello(1, 1, "x", ("parity", "f\u00fcr sp\u00e4ter"))),
         ("Enrolment", wire.Enrol(TOKEN, certificate.public_bytes(Encoding.DER))),
         ("A fuzzy point of a disk", wire.Point(TOKEN, Form.FUZZY, 1_790_000_000, (DISK,))),
         ("A quiesced one of two", wire.Point(TOKEN, Form.QUIESCED, 1 << 53, (DISK, OTHER))),
@@ -109,6 +110,7 @@ def frames() -> list[tuple[str, Message]]:
         ("The end of a point", wire.EndPoint()),
         ("To a sender that is not enrolled", wire.Welcome(1, "", ())),
         ("To one that is", wire.Welcome(1, "web01", ((0, ABOUT), (7, NEW)))),
+        ("One of two features is chosen", wire.Welcome(1, "web01", ((7, NEW),), ("parity",))),
         ("The key is known from now on", wire.Enrolled("web01")),
         ("The point's number", wire.PointIs(8)),
         ("Where a replica stands", wire.DiskIs(7, ROOT)),
@@ -123,7 +125,13 @@ def frames() -> list[tuple[str, Message]]:
         ("Both ends agree", wire.DiskDone(same=True, root=ROOT)),
         ("They do not", wire.DiskDone(same=False, root=ROOT)),
         ("The point is kept", wire.PointDone(8, kept=True)),
+        ("The gate is at work, who knows how far", wire.Busy(0, 0)),
+        ("The gate is at work, half is done", wire.Busy(SIZE // 2, SIZE)),
         ("The gate refuses", wire.Refused(97, "point-refused", "Another began", "Go on")),
+        ("The gate refuses for now", wire.Refused(68, "volume-busy", "A check", "", Again.LATER)),
+        ("The gate refuses in words of the future", wire.Refused(
+            0xFFFF, "out-of-ink", "No", "Ask", Again.AFTER_OPERATOR,
+        )),
     ]  # fmt: skip
 
 
@@ -152,6 +160,38 @@ def told(found: object) -> Json:
 def name_of(kind: type[Message]) -> str:
     """A kind as the document writes it: EndDisk is END_DISK."""
     return "".join(f"_{one}" if one.isupper() else one for one in kind.__name__)[1:].upper()
+
+
+# --- frames of later versions --------------------
+
+
+def later() -> list[tuple[str, Message | None, bytes]]:
+    """What is said, the message that version 1 reads out of it - none: it is skipped, wherever it
+    stands behind WELCOME -, and the bytes.
+    """
+
+    def longer(message: Message, more: bytes) -> tuple[Message, bytes]:
+        payload = message.payload() + more
+        return message, HEAD.pack(len(payload), message.kind, bytes(3)) + payload
+
+    def aside(kind: int, payload: bytes) -> tuple[None, bytes]:
+        return None, HEAD.pack(len(payload), kind, bytes(3)) + payload
+
+    refused = wire.Refused(97, "point-refused", "Another began", "Go on", Again.AFTER_OPERATOR)
+    made = {
+        "A greeting with more behind its features": longer(
+            wire.Hello(1, 2, "x", ("y",)), b"\1\0z"
+        ),
+        "A welcome with more behind its features": longer(
+            wire.Welcome(1, "web01", ((7, NEW),), ("y",)), b"\0" * 9
+        ),
+        "A refusal with more behind its words": longer(refused, b"\xff\xff"),
+        "The sender's first kind to skip": aside(32, b""),
+        "The sender's last": aside(63, b"anything"),
+        "The gate's first that is unknown": aside(97, b"\xff" * 3),
+        "The gate's last": aside(126, ROOT),
+    }
+    return [(about, one, frame) for about, (one, frame) in made.items()]
 
 
 # --- frames that are refused --------------------
@@ -190,6 +230,7 @@ def damaged() -> list[tuple[str, str, bytes]]:
     nothing, refused = "A patch of zeros", "The gate refuses"
     blocks, entries = "Asks what blocks hold", "A short page"
     ack, done, kept = "A block is durable", "Both ends agree", "The point is kept"
+    busy = "The gate is at work, who knows how far"
     made = {
         "An unknown kind": head("The end of a point", HEAD.pack(0, 11, bytes(3))),
         "Kind 0": head("The end of a point", HEAD.pack(0, 0, bytes(3))),
@@ -204,7 +245,11 @@ def damaged() -> list[tuple[str, str, bytes]]:
         "A greeting that speaks version 0": put(hello, 8, u(2, 0)),
         "A greeting whose highest version is below the lowest": put(hello, 8, u(2, 2)),
         "A greeting of a longer name than it has": put(hello, 12, u(2, 9)),
-        "A greeting with a byte behind its name": longer(hello),
+        "A greeting of 65 features": put(hello, 22, u(2, 65)),
+        "A greeting with fewer features than it says": put(hello, 22, u(2, 1)),
+        "A greeting with a feature of 65 bytes": put("One that offers features", 24, u(2, 65)),
+        "A greeting without features": cut(hello, 2),
+        "A greeting longer than it may be": head(hello, HEAD.pack(8193, 1, bytes(3))),
         "A name with a line end": put(hello, 14, b"\n"),
         "A name with a control character of two bytes": put(hello, 14, b"\xc2\x85"),
         "A name that is no UTF-8": put(hello, 14, b"\xff"),
@@ -274,7 +319,17 @@ def damaged() -> list[tuple[str, str, bytes]]:
         "A durable block in state 4": put(ack, 4, u(1, 4)),
         "An answer that is neither": put(done, 0, u(1, 2)),
         "A point that is neither kept nor not": put(kept, 4, u(1, 2)),
-        "A refusal whose name is longer than 64 bytes": put(refused, 2, u(2, 65)),
+        "A welcome without features": cut("To one that is", 2),
+        "A welcome with fewer features than it says": put(
+            "One of two features is chosen",
+            len(good["One of two features is chosen"][1]) - 18,
+            u(2, 2),
+        ),
+        "More is done than there is": put(busy, 0, u(8, 1)),
+        "More is to do than 2^53 bytes": put(busy, 8, u(8, (1 << 53) + 1)),
+        "A gate at work with a byte behind": longer(busy),
+        "A refusal that says neither never nor later": put(refused, 2, u(1, 3)),
+        "A refusal whose name is longer than 64 bytes": put(refused, 3, u(2, 65)),
         "A refusal cut short": cut(refused),
     }
     return [(about, name, frame) for about, (name, frame) in made.items()]
@@ -377,7 +432,16 @@ def make() -> None:
         {"about": about, "belongs": name, "frame": frame.hex(), "refused": "wire-violation"}
         for about, name, frame in damaged()
     ]
-    for name, listed in (("frames", good), ("damaged", bad)):
+    new: list[Json] = [
+        {
+            "about": about,
+            "fields": told(one) if one else None,
+            "frame": frame.hex(),
+            "name": name_of(type(one)) if one else None,
+        }
+        for about, one, frame in later()
+    ]
+    for name, listed in (("frames", good), ("later", new), ("damaged", bad)):
         lines = canon.dump(listed).replace(b'{"about"', b'\n{"about"')
         (WIRE / f"{name}.json").write_bytes(lines + b"\n")
     (WIRE / "primitives.json").write_bytes(canon.dump(primitives()) + b"\n")

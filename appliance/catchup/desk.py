@@ -18,8 +18,8 @@ from appliance.errors import MotionGearError, PointRefusedError, StoppedError
 from appliance.events import Emit, Step
 from appliance.model import Clones, DiskId, Snapshots, Stop, Target
 
+TAKEN_OVER = "Another connection has taken over the disk"
 _LOOK_SECONDS = 0.25
-_PATIENCE_SECONDS = 240.0  # another connection may be waiting for a slow volume
 
 
 def identity_of(home: Path) -> LinkIdentity:
@@ -29,10 +29,13 @@ def identity_of(home: Path) -> LinkIdentity:
 
 @dataclass(slots=True)
 class _Open:
-    """A disk that is open on a connection; another connection may take it over."""
+    """A disk that connections want: one has it, and only the latest of them is to have it on.
+    ``latest`` is the event that tells that one to let go.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    given_up: threading.Event = field(default_factory=threading.Event)
+    latest: threading.Event = field(default_factory=threading.Event)
+    wanted: int = 0
 
 
 class Desk:
@@ -91,24 +94,29 @@ class Desk:
             )
 
     @contextmanager
-    def alone_with(self, disk: DiskId) -> Iterator[threading.Event]:
-        """Hold a disk; whoever held it before is told to let go. The event is set when this
-        holder is the one to let go.
+    def alone_with(self, disk: DiskId, stop: Stop) -> Iterator[threading.Event]:
+        """Hold a disk; whoever held it, or waited for it, is told to let go, and is waited for.
+        The event is set when this holder is the one to let go.
         """
-        mine = _Open()
-        mine.lock.acquire()
+        mine = threading.Event()
         with self._lock:
-            before, self._open[disk] = self._open.get(disk), mine
+            one = self._open.setdefault(disk, _Open())
+            one.latest.set()
+            one.latest, one.wanted = mine, one.wanted + 1
         try:
-            if before is not None:
-                before.given_up.set()
-                if not before.lock.acquire(timeout=_PATIENCE_SECONDS):
-                    raise PointRefusedError(f"Disk {disk} is still being written to")
-            yield mine.given_up
+            while not one.lock.acquire(timeout=_LOOK_SECONDS):
+                if mine.is_set():
+                    raise PointRefusedError(TAKEN_OVER)
+                if stop():
+                    raise StoppedError("The gate was stopped")
+            try:
+                yield mine
+            finally:
+                one.lock.release()
         finally:
-            mine.lock.release()
             with self._lock:
-                if self._open.get(disk) is mine:
+                one.wanted -= 1
+                if not one.wanted:
                     del self._open[disk]
 
     def retire(self, machine: str) -> None:

@@ -2,6 +2,7 @@
 
 Either end is one thread: a TLS connection is not to be read and written by two at once. A sender
 that waits to send goes on taking in what the gate says, so that the two never wait for each other.
+While a gate's thread is at work on an answer, another says so in its place.
 """
 
 import errno
@@ -10,9 +11,10 @@ import re
 import socket
 import ssl
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
@@ -20,19 +22,23 @@ from typing import Self, TypeVar, cast
 from appliance.block import fd_ready
 from appliance.catchup import wire
 from appliance.catchup.identity import LinkIdentity, key_of, pem_of
-from appliance.catchup.wire import HEAD, Message, Refused
+from appliance.catchup.wire import HEAD, Again, Aside, Busy, Message, Refused
 from appliance.errors import (
     BadInputError,
     LinkCutError,
     MotionGearError,
     NotEnrolledError,
+    OtherShipmentError,
+    PointRefusedError,
+    SourceChangedError,
     StateError,
     StoppedError,
+    VolumeBusyError,
     WireViolationError,
     WrongPeerError,
     all_errors,
 )
-from appliance.model import Stop
+from appliance.model import MAX_BLOCK_SIZE, Stop
 from appliance.rate import Throttle
 from appliance.seal import text
 
@@ -41,7 +47,8 @@ ALPN = "motiongear/1"
 GREETING_SECONDS = 30.0
 _IDLE_SECONDS = 60
 _UNHEARD_SECONDS = 300.0  # longer than the 120 s between two questions to a full window
-_REPLY_SECONDS = 300.0  # a gate syncs a slow volume before it answers
+_REPLY_SECONDS = 300.0  # neither an answer nor BUSY
+_BUSY_SECONDS = 20.0  # of the 60 that wire-format.md allows
 _LOOK_SECONDS = 0.25
 _NO_CHECK_TIME = 0x200000  # openssl/x509_vfy.h: of a certificate only the key counts
 _RECV = 1 << 18
@@ -52,6 +59,11 @@ _ADDRESS = re.compile(
     r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\[\]:\s\x00-\x1f\x7f]+))(?::(?P<port>[0-9]{1,5}))?"
     r"|(?P<bare>[^\[\]]*:[^\[\]]*:[^\[\]]*)"
 )
+
+# What a gate refuses for good, and what only as long as somebody else is at work; the rest waits
+# for its operator.
+_FOR_GOOD = (WireViolationError, PointRefusedError, OtherShipmentError, SourceChangedError)
+_FOR_NOW = (VolumeBusyError, StoppedError)
 
 M = TypeVar("M", bound=Message)
 
@@ -199,7 +211,8 @@ class Channel:
     next: all others are refused before memory is taken for them.
 
     ``answers``: this end takes in what comes while it waits to send, as a sender does, which
-    bounds by its own asking what can come.
+    bounds by its own asking what can come. ``busy`` is called with what a gate says of an answer
+    that takes long. Of a patch that comes the disk has ``block_size``.
     """
 
     def __init__(
@@ -215,7 +228,11 @@ class Channel:
         self._line, self.peer, self._stop = line, peer, stop
         self._throttle, self._answers = throttle, answers
         self.accepts: Sequence[type[Message]] = ()
+        self.block_size = MAX_BLOCK_SIZE
+        self.busy: Callable[[Busy], object] = lambda _: None
         self.sent = self.received = 0
+        self._asides = range(0)
+        self._heard = 0.0
         self._inbox: deque[Message] = deque()
         self._head = bytearray()
         self._kind: type[Message] | None = None
@@ -225,6 +242,10 @@ class Channel:
 
     def fileno(self) -> int:
         return self._line.fileno()
+
+    def greeted(self) -> None:
+        """WELCOME is said: from now on frames may come that are skipped where they are unknown."""
+        self._asides = wire.GATE_ASIDES if self._answers else wire.SENDER_ASIDES
 
     # --- sending ---
 
@@ -260,6 +281,26 @@ class Channel:
                     raise WireViolationError(f"{self.peer} says more than it was asked") from None
         return 0
 
+    @contextmanager
+    def at_work(self, done: Callable[[], Busy] = lambda: Busy(0, 0)) -> Iterator[None]:
+        """Say now and then that the answer owed is on its way, and how far it is; whoever is at
+        work does not use the line meanwhile.
+        """
+        ended = threading.Event()
+
+        def say() -> None:
+            with suppress(MotionGearError):  # who is at work finds the line as it is
+                while not ended.wait(_BUSY_SECONDS):
+                    self.send(done())
+
+        saying = threading.Thread(target=say, name=f"busy for {self.peer}", daemon=True)
+        saying.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            saying.join()
+
     def _hear_why(self) -> None:
         """A gate that closed the line may have said why before. That it did is what happened:
         whatever else came is not looked at.
@@ -279,10 +320,11 @@ class Channel:
 
     def next(self) -> Message:
         """The next message of those that ``accepts`` allows; waits for it."""
-        since = time.monotonic()
+        self._heard = time.monotonic()
         while (found := self.poll()) is None:
             self._refuse_stopped()
-            if self._wait_seconds is not None and time.monotonic() - since > self._wait_seconds:
+            silent = time.monotonic() - self._heard
+            if self._wait_seconds is not None and silent > self._wait_seconds:
                 raise LinkCutError(f"{self.peer} has not answered for {self._wait_seconds:.0f} s")
             self._wait(reading=True, writing=False)
         return found
@@ -307,8 +349,11 @@ class Channel:
         return found
 
     def _take_in(self, most: int) -> None:
-        """What has come: whole messages go to the inbox until it holds so many."""
-        while len(self._inbox) < most:
+        """What has come: whole messages go to the inbox until it holds so many, or one came that
+        does not belong there.
+        """
+        aside = False
+        while len(self._inbox) < most and not aside:
             want = (
                 HEAD.size - len(self._head) if self._kind is None else len(self._body) - self._at
             )
@@ -322,7 +367,7 @@ class Channel:
                 if got is None:
                     return
                 self.received += got
-            self._advance()
+            aside = self._advance()
             self._refuse_stopped()
 
     def _try_recv(self, want: int) -> int | None:
@@ -343,16 +388,30 @@ class Channel:
             raise LinkCutError(f"{self.peer} has closed the line")
         return got
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """Go on with the frame as far as it has come; True when it was one to be skipped."""
         if self._kind is None:
             if len(self._head) == HEAD.size:
-                length, self._kind = wire.limit(bytes(self._head), self._may_come())
+                length, self._kind = wire.limit(
+                    bytes(self._head),
+                    self._may_come(),
+                    asides=self._asides,
+                    block_size=self.block_size,
+                )
                 self._body, self._at = bytearray(length), 0
                 self._head.clear()
-            return
-        if self._at == len(self._body):
-            kind, self._kind = self._kind, None
-            self._inbox.append(wire.parse(kind, memoryview(self._body).toreadonly()))
+            return False
+        if self._at < len(self._body):
+            return False
+        kind, self._kind = self._kind, None
+        found = wire.parse(kind, memoryview(self._body).toreadonly())
+        if isinstance(found, Busy):
+            self._heard = time.monotonic()
+            self.busy(found)
+        if isinstance(found, Aside | Busy):
+            return True
+        self._inbox.append(found)
+        return False
 
     def _may_come(self) -> Sequence[type[Message]]:
         return (*self.accepts, Refused) if self._answers else self.accepts
@@ -397,10 +456,17 @@ def _said(peer: str) -> Iterator[None]:
 def _refusal(found: Refused) -> MotionGearError:
     """The gate's refusal as the error it has a name for; the words are foreign."""
     known = {one.name: one for one in all_errors()}
-    return known.get(found.name, MotionGearError)(
+    exc = known.get(found.name, MotionGearError)(
         f"The gate refuses: {found.what}", todo=found.todo
     )
+    exc.later = found.again is Again.LATER
+    return exc
 
 
 def refusal_of(exc: MotionGearError) -> Refused:
-    return Refused(exc.code, exc.name, exc.what, exc.todo_now)
+    again = Again.AFTER_OPERATOR
+    if isinstance(exc, _FOR_GOOD):
+        again = Again.NEVER
+    elif isinstance(exc, _FOR_NOW):
+        again = Again.LATER
+    return Refused(exc.code, exc.name, exc.what, exc.todo_now, again)

@@ -25,7 +25,7 @@ from appliance.block import (
 )
 from appliance.catchup.wire import PIECE, Ack, Patch, Piece
 from appliance.errors import StoppedError, TargetWriteError, WireViolationError
-from appliance.events import Json
+from appliance.events import Emit, Json, Progress, silent
 from appliance.model import Digest, Extent, PointSpec, Stop, Volume, VolumeSpec
 from appliance.seal import canon
 from appliance.seal.cut import Expander, digest, zero_digest
@@ -145,9 +145,11 @@ def begin(place: Path, about: About) -> None:
     save(place / ABOUT, _write_about(about))
 
 
-def survey(volume: Volume, about: About, stop: Stop = lambda: False) -> Manifest:
-    """The manifest of what the volume holds now, for the point of its base. Raises StoppedError,
-    also when another connection waits to take over.
+def survey(
+    volume: Volume, about: About, stop: Stop = lambda: False, emit: Emit = silent
+) -> Manifest:
+    """The manifest of what the volume holds now, for the point of its base. Raises
+    StoppedError.
     """
     facts, point = about.spec.facts, about.volume.point
     found = Manifest(about.spec.disk, point, about.block_size, facts.size)
@@ -159,6 +161,7 @@ def survey(volume: Volume, about: About, stop: Stop = lambda: False) -> Manifest
         if stop():
             raise StoppedError("The survey was stopped", safe="The volume is as it was.")
         found.set(index, *_standing(volume, found, index, buffer))
+        emit(Progress("survey", min((index + 1) * found.block_size, found.size), found.size))
     return found
 
 

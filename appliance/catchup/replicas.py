@@ -25,6 +25,7 @@ from appliance.catchup.replica import (
     survey,
 )
 from appliance.errors import ReplicaUnknownError, StateError, TargetFullError
+from appliance.events import Emit, silent
 from appliance.model import (
     DiskFacts,
     DiskId,
@@ -213,16 +214,18 @@ class Replicas:
         return self._target.ensure_volume(wanted)
 
     @contextmanager
-    def open(self, held: Held, stop: Stop = lambda: False) -> Iterator[Replica]:
+    def open(
+        self, held: Held, stop: Stop = lambda: False, emit: Emit = silent
+    ) -> Iterator[Replica]:
         """The replica, attached; from now on only rounds change its volume. What it holds is
-        surveyed first where that is not known, which ``stop`` ends.
+        surveyed first where that is not known, which ``stop`` ends and ``emit`` is told of.
         """
         if held.info.state in _WHOLE - {VolumeState.REPLICA}:
             self._follow(held)
         with self._target.attach(held.about.volume) as volume:
             if not held.surveyed:
                 self._refuse_full(held.about.spec.facts.size, held.about.block_size)
-                survey(volume, held.about, stop).save(held.place / MANIFEST)
+                survey(volume, held.about, stop, emit).save(held.place / MANIFEST)
             yield Replica(held.place, volume)
 
     def whole(self, held: Held) -> None:

@@ -23,11 +23,12 @@ from appliance.catchup.sender import DiskSender
 from appliance.catchup.wire import Form
 from appliance.errors import (
     LinkCutError,
+    MotionGearError,
     StoppedError,
     StoreRefusedError,
     WireViolationError,
 )
-from appliance.events import Emit, Step
+from appliance.events import Emit, Progress, Step
 from appliance.model import DiskId, SourceDisk, Stop
 from appliance.rate import Throttle
 from appliance.seal.manifest import Manifest
@@ -56,11 +57,29 @@ def enrol(home: Path, address: Address, code: Code, stop: Stop = lambda: False) 
 
 
 def _greet(channel: Channel) -> wire.Welcome:
-    channel.send(wire.Hello(wire.VERSION, wire.VERSION, PROGRAM))
+    channel.send(wire.Hello(wire.VERSION, wire.VERSION, PROGRAM, tuple(sorted(wire.FEATURES))))
     found = channel.receive(wire.Welcome)
     if found.version != wire.VERSION:
         raise WireViolationError(f"The gate has chosen version {found.version}")
+    if strange := set(found.features) - wire.FEATURES:
+        raise WireViolationError(f"The gate has chosen {min(strange)!r}, which was not offered")
+    channel.greeted()
     return found
+
+
+def _told_of(emit: Emit) -> Callable[[wire.Busy], None]:
+    """What the gate is at work on, as events: how far it is, or once that it is."""
+    last = wire.Busy(1, 1)
+
+    def tell(busy: wire.Busy) -> None:
+        nonlocal last
+        if busy.total:
+            emit(Progress("gate", busy.done, busy.total))
+        elif last.total:
+            emit(Step("wait", "The gate is at work on its answer"))
+        last = busy
+
+    return tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +99,9 @@ class Line:
             yield channel, _greet(channel)
 
     def kept_up(self, work: Callable[[Channel, wire.Welcome], T], emit: Emit) -> T:
-        """``work`` done over a line; done again over another where one is cut, as long as one
-        comes up, and stays up for a while, within the patience.
+        """``work`` done over a line; done again over another where one is cut, or the gate says
+        that it can take it later, as long as one comes up, and stays up for a while, within the
+        patience.
         """
         waited_from, tries = time.monotonic(), 0
         while True:
@@ -89,10 +109,13 @@ class Line:
             try:
                 with self.open() as (channel, welcome):
                     up_at = time.monotonic()
+                    channel.busy = _told_of(emit)
                     return work(channel, welcome)
-            except LinkCutError as exc:
-                now = time.monotonic()
-                if up_at is not None and now - up_at > _STEADY_SECONDS:
+            except MotionGearError as exc:
+                now, was_cut = time.monotonic(), isinstance(exc, LinkCutError)
+                if not was_cut and not exc.later:
+                    raise
+                if was_cut and up_at is not None and now - up_at > _STEADY_SECONDS:
                     waited_from, tries = now, 0
                 if now - waited_from >= self.patience_seconds:
                     raise
@@ -229,7 +252,6 @@ class Round:
         with self._counted(channel):
             self._begin_again(channel, asked)
             channel.send(wire.EndPoint())
-            channel.wait_at_most(None)  # the gate may have to copy every volume
             return channel.receive(wire.PointDone)
 
     @contextmanager

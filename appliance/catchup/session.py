@@ -9,7 +9,7 @@ from typing import cast, get_args
 
 from appliance.catchup import wire
 from appliance.catchup.course import Course, Leg
-from appliance.catchup.desk import Desk
+from appliance.catchup.desk import TAKEN_OVER, Desk
 from appliance.catchup.enrol import Known
 from appliance.catchup.identity import key_of
 from appliance.catchup.link import ALPN, GREETING_SECONDS, Channel, refusal_of
@@ -26,7 +26,7 @@ from appliance.errors import (
     StateError,
     WireViolationError,
 )
-from appliance.events import Json, Result, Step
+from appliance.events import Event, Json, Progress, Result, Step
 from appliance.model import DiskId, Snapshots, SnapshotSpec, Stop
 
 
@@ -36,6 +36,7 @@ class Session:
     def __init__(self, desk: Desk, line: ssl.SSLSocket, peer: str, stop: Stop) -> None:
         self._desk, self._line, self._stop = desk, line, stop
         self._given_up: threading.Event | None = None
+        self._far = wire.Busy(0, 0)
         self._key = b""
         self._channel = Channel(line, peer, self._stopped)
         self._channel.wait_at_most(GREETING_SECONDS)
@@ -59,7 +60,7 @@ class Session:
 
     def _why(self, exc: MotionGearError | OSError) -> MotionGearError:
         if self._given_up is not None and self._given_up.is_set() and not self._stop():
-            return PointRefusedError("Another connection has taken over the disk")
+            return PointRefusedError(TAKEN_OVER)
         if isinstance(exc, MotionGearError):
             return exc
         return StateError(f"The gate's own disk has failed ({exc.strerror})")
@@ -73,15 +74,16 @@ class Session:
                 f"The sender speaks versions {hello.lowest} to {hello.highest}, this gate "
                 f"{wire.VERSION}"
             )
+        chosen = tuple(sorted(wire.FEATURES.intersection(hello.features)))
         certificate = self._line.getpeercert(binary_form=True)
         if certificate is None:
-            self._enrol()
+            self._enrol(chosen)
             return
         self._key = key_of(certificate)
         known = self._known()
         held = self._desk.replicas.of(known.machine)
         listed = tuple((one.point(), one.told()) for one in held)
-        self._channel.send(wire.Welcome(wire.VERSION, known.machine, listed))
+        self._welcome(wire.Welcome(wire.VERSION, known.machine, listed, chosen))
         self._channel.wait_at_most(None)
         self._desk.emit(Step("line", f"{known.machine} from {self._channel.peer}"))
         with ExitStack() as riding:
@@ -91,8 +93,12 @@ class Session:
         """Whom the sender speaks for; asked again each time, since the operator may forget it."""
         return self._desk.registry.known(self._key)
 
-    def _enrol(self) -> None:
-        self._channel.send(wire.Welcome(wire.VERSION, "", ()))
+    def _welcome(self, said: wire.Welcome) -> None:
+        self._channel.send(said)
+        self._channel.greeted()
+
+    def _enrol(self, chosen: tuple[str, ...]) -> None:
+        self._welcome(wire.Welcome(wire.VERSION, "", (), chosen))
         asked = self._channel.receive(wire.Enrol)
         known = self._desk.registry.enrol(asked.token, asked.certificate)
         self._channel.send(wire.Enrolled(known.machine))
@@ -108,7 +114,8 @@ class Session:
             except LinkCutError:  # between two disks: all that was begun was ended
                 return
             if isinstance(said, wire.Point):
-                leg = self._begin(course, said)
+                with self._channel.at_work():
+                    leg = self._begin(course, said)
                 riding.enter_context(self._desk.riding(leg))
                 self._channel.send(wire.PointIs(leg.point))
             elif leg is not None and isinstance(said, wire.Disk):
@@ -149,24 +156,36 @@ class Session:
         known = self._known()
         if asked.disk not in leg.disks:
             raise PointRefusedError(f"Disk {asked.disk} is not one of this point's")
-        with self._desk.alone_with(asked.disk) as self._given_up, ExitStack() as attached:
-            course.still(leg)
-            held = self._held(known, asked)
-            replica = attached.enter_context(self._desk.replicas.open(held, self._stopped))
-            manifest = replica.manifest
-            self._channel.send(wire.DiskIs(manifest.point, manifest.root()))
+        with ExitStack() as alone, ExitStack() as attached:
+            with self._channel.at_work(lambda: self._far):
+                mine = self._desk.alone_with(asked.disk, self._stop)
+                self._given_up = alone.enter_context(mine)
+                course.still(leg)
+                held = self._held(known, asked)
+                # A survey is of use to who takes over: only the gate's end stops it.
+                opened = self._desk.replicas.open(held, self._stop, self._survey)
+                replica = attached.enter_context(opened)
+                manifest = replica.manifest
+                told = wire.DiskIs(manifest.point, manifest.root())
+            self._far = wire.Busy(0, 0)
+            self._channel.send(told)
             disk = _Disk(self._channel, replica, leg.point)
             root = disk.run()
-            attached.close()
-            self._desk.replicas.whole(held)
-            course.agree(leg, held.disk, root)
+            with self._channel.at_work():
+                attached.close()
+                self._desk.replicas.whole(held)
+                course.agree(leg, held.disk, root)
             self._channel.send(wire.DiskDone(same=True, root=root))
             self._desk.emit(Result("disk", {"disk": held.disk, **disk.told()}))
         self._given_up = None
 
+    def _survey(self, told: Event) -> None:
+        if isinstance(told, Progress):
+            self._far = wire.Busy(told.done, told.total)
+
     def _end(self, course: Course, leg: Leg) -> None:
         known = self._known()
-        with self._desk.turn_of(known.machine, self._stop):
+        with self._channel.at_work(), self._desk.turn_of(known.machine, self._stop):
             leg = course.still(leg)
             if not leg.ended:
                 leg = self._keep(known, course, leg)
@@ -180,7 +199,7 @@ class Session:
         kept = leg.form is not Form.FUZZY and isinstance(self._desk.target, Snapshots)
         with ExitStack() as alone:
             for disk in leg.disks:  # no other connection writes to them meanwhile
-                alone.enter_context(self._desk.alone_with(disk))
+                alone.enter_context(self._desk.alone_with(disk, self._stop))
             held = {one.disk: one for one in self._desk.replicas.of(known.machine)}
             for disk, agreed in zip(leg.disks, leg.roots, strict=True):
                 if disk not in held or not agreed or held[disk].point() != leg.point:
@@ -243,6 +262,7 @@ class _Disk:
     def run(self) -> bytes:
         """Until both ends agree on the root, which it returns; the sender is told later."""
         self._channel.accepts = get_args(_Said)
+        self._channel.block_size = self._replica.manifest.block_size
         while True:
             said = self._channel.poll()
             if said is None:
@@ -291,7 +311,9 @@ class _Disk:
         if not self._staged:
             return
         batch, self._staged = list(self._staged.values()), {}
-        for ack in self._replica.write(batch):
+        with self._channel.at_work():
+            acks = self._replica.write(batch)
+        for ack in acks:
             self._channel.send(ack)
         self._blocks += len(batch)
         self._written += sum(end - start for one in batch for start, end, _ in one.runs)

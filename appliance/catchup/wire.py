@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Protocol, Self
 
+from appliance.catchup.fields import Fields, packed_text
 from appliance.errors import WireViolationError
 from appliance.model import (
     MAX_BLOCK_SIZE,
@@ -33,9 +34,14 @@ MOST_ASKED = 256
 MOST_REPLICAS = 256
 MOST_RANGES = 512
 MOST_CERTIFICATE = 4096
+MOST_FEATURES = 64
 ENTRY = 33
+FEATURES: frozenset[str] = frozenset()  # what this end can do beyond version 1
 _ROOM = 8192
 _PROGRAM = 128
+_FEATURE = 64
+SENDER_ASIDES, GATE_ASIDES = range(32, 64), range(96, 127)
+_MOST_ASIDE = 1 << 16
 assert HEAD.size == 8
 
 
@@ -55,59 +61,12 @@ class Piece(IntEnum):
     ZERO = 2
 
 
-class _Reader:
-    """The fields of one payload, taken from the front; refuses what is short, long or odd."""
+class Again(IntEnum):
+    """Whether what was refused may be asked for again."""
 
-    def __init__(self, payload: memoryview, kind: str) -> None:
-        self._left, self._kind = payload, kind
-
-    def bad(self, what: str) -> WireViolationError:
-        return WireViolationError(f"{self._kind}: {what}")
-
-    def bytes(self, size: int) -> bytes:
-        return bytes(self.view(size))
-
-    def view(self, size: int) -> memoryview:
-        if size > len(self._left):
-            raise self.bad("it is cut short")
-        found, self._left = self._left[:size], self._left[size:]
-        return found
-
-    def rest(self) -> memoryview:
-        return self.view(len(self._left))
-
-    def number(self, size: int, least: int = 0, most: int | None = None) -> int:
-        found = int.from_bytes(self.view(size), "little")
-        if found < least or (most is not None and found > most):
-            raise self.bad(f"{found} is out of range")
-        return found
-
-    def zeros(self, size: int) -> None:
-        if any(self.view(size)):
-            raise self.bad("what must be zero is not")
-
-    def text(self, most: int) -> str:
-        data = self.bytes(self.number(2, 0, most))
-        try:
-            found = data.decode()
-        except UnicodeDecodeError as exc:
-            raise self.bad("a text is no UTF-8") from exc
-        if any(one < " " or "\x7f" <= one < "\xa0" for one in found):
-            raise self.bad("a text holds control characters")
-        return found
-
-    def end(self) -> None:
-        if self._left:
-            raise self.bad("bytes follow its end")
-
-
-def _text(text: str, most: int) -> bytes:
-    """A text as it goes over the wire: what it may not hold becomes ``?``, what is too long is
-    cut.
-    """
-    plain = "".join("?" if one < " " or "\x7f" <= one < "\xa0" else one for one in text)
-    data = plain.encode(errors="replace")[:most].decode(errors="ignore").encode()
-    return len(data).to_bytes(2, "little") + data
+    NEVER = 0
+    LATER = 1
+    AFTER_OPERATOR = 2
 
 
 class Message(Protocol):
@@ -119,7 +78,17 @@ class Message(Protocol):
     def payload(self) -> bytes: ...
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self: ...
+    def read(cls, fields: Fields) -> Self: ...
+
+
+def _packed_features(features: Sequence[str]) -> bytes:
+    named = b"".join(packed_text(one, _FEATURE) for one in features)
+    return len(features).to_bytes(2, "little") + named
+
+
+def _features(fields: Fields) -> tuple[str, ...]:
+    count = fields.number(2, 0, MOST_FEATURES)
+    return tuple(fields.text(_FEATURE) for _ in range(count))
 
 
 # --- what the sender says --------------------
@@ -127,24 +96,31 @@ class Message(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first frame. Versions of this format that the sender speaks; its name for people."""
+    """The first frame. Versions of this format that the sender speaks; its name for people; the
+    features it offers. What follows them is a later sender's and is not read.
+    """
 
     kind: ClassVar[int] = 1
-    most: ClassVar[int] = 1024
+    most: ClassVar[int] = _ROOM
     lowest: int
     highest: int
     program: str
+    features: tuple[str, ...] = ()
 
     def payload(self) -> bytes:
         versions = struct.pack("<HH", self.lowest, self.highest)
-        return MAGIC + versions + _text(self.program, _PROGRAM)
+        told = packed_text(self.program, _PROGRAM) + _packed_features(self.features)
+        return MAGIC + versions + told
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         if fields.bytes(8) != MAGIC:
             raise fields.bad("this is no sender's greeting")
         lowest = fields.number(2, 1)
-        return cls(lowest, fields.number(2, lowest), fields.text(_PROGRAM))
+        highest, program = fields.number(2, lowest), fields.text(_PROGRAM)
+        found = cls(lowest, highest, program, _features(fields))
+        fields.rest()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +136,7 @@ class Enrol:
         return self.token + self.certificate
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.bytes(16), bytes(fields.rest()))
 
 
@@ -182,7 +158,7 @@ class Point:
         return head + b"".join(bytes.fromhex(one) for one in self.disks)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         nonce, form = fields.bytes(16), Form(fields.number(1, 0, 2))
         taken = fields.number(8, 0, MAX_INT)
         count = fields.number(2, 1, MOST_REPLICAS)
@@ -212,11 +188,11 @@ class Replica:
             bytes.fromhex(self.disk)
             + self.origin
             + head
-            + b"".join(_text(one, MAX_TEXT) for one in texts)
+            + b"".join(packed_text(one, MAX_TEXT) for one in texts)
         )
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         disk, origin = DiskId(fields.bytes(16).hex()), fields.bytes(32)
         size = fields.number(8, 1, MAX_SIZE)
         block_size = fields.number(4, MIN_BLOCK_SIZE, MAX_BLOCK_SIZE)
@@ -239,7 +215,7 @@ class Disk:
         return self.replica.packed()
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(Replica.read(fields))
 
 
@@ -256,7 +232,7 @@ class Pages:
         return struct.pack("<II", self.first, self.count)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.number(4, 0, MAX_BLOCKS - 1), fields.number(4, 1, PAGE_ENTRIES))
 
 
@@ -272,7 +248,7 @@ class Entries:
         return struct.pack("<I", self.page)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.number(4, 0, MAX_BLOCKS - 1))
 
 
@@ -288,7 +264,7 @@ class Ask:
         return struct.pack(f"<{len(self.indexes)}I", *self.indexes)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         data = fields.rest()
         if not data or len(data) % 4:
             raise fields.bad("it asks for nothing")
@@ -330,7 +306,7 @@ class Patch:
         return b"".join((head, self.codes, ranges, self.data))
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         index = fields.number(4, 0, MAX_BLOCKS - 1)
         codec = Codec(fields.number(1, 0, 1))
         fields.zeros(1)
@@ -370,7 +346,7 @@ class EndDisk:
         return self.root
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.bytes(32))
 
 
@@ -385,7 +361,7 @@ class EndPoint:
         return b""
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         del fields
         return cls()
 
@@ -396,7 +372,7 @@ class EndPoint:
 @dataclass(frozen=True, slots=True)
 class Welcome:
     """The version chosen; the machine the sender speaks for, and the point and disk of each of
-    its replicas.
+    its replicas; the features chosen of those offered. What follows is not read.
     """
 
     kind: ClassVar[int] = 65
@@ -404,18 +380,22 @@ class Welcome:
     version: int
     machine: str
     replicas: tuple[tuple[int, Replica], ...]
+    features: tuple[str, ...] = ()
 
     def payload(self) -> bytes:
-        head = struct.pack("<H", self.version) + _text(self.machine, MAX_TEXT)
-        listed = (struct.pack("<I", point) + one.packed() for point, one in self.replicas)
-        return head + struct.pack("<H", len(self.replicas)) + b"".join(listed)
+        head = struct.pack("<H", self.version) + packed_text(self.machine, MAX_TEXT)
+        listed = b"".join(struct.pack("<I", point) + one.packed() for point, one in self.replicas)
+        count = struct.pack("<H", len(self.replicas))
+        return head + count + listed + _packed_features(self.features)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         version, machine = fields.number(2, 1), fields.text(MAX_TEXT)
         count = fields.number(2, 0, MOST_REPLICAS)
         replicas = tuple((fields.number(4), Replica.read(fields)) for _ in range(count))
-        return cls(version, machine, replicas)
+        found = cls(version, machine, replicas, _features(fields))
+        fields.rest()
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,10 +407,10 @@ class Enrolled:
     machine: str
 
     def payload(self) -> bytes:
-        return _text(self.machine, MAX_TEXT)
+        return packed_text(self.machine, MAX_TEXT)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.text(MAX_TEXT))
 
 
@@ -444,7 +424,7 @@ class PointIs:
         return struct.pack("<I", self.point)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.number(4))
 
 
@@ -461,7 +441,7 @@ class DiskIs:
         return struct.pack("<I", self.point) + self.root
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.number(4), fields.bytes(32))
 
 
@@ -476,7 +456,7 @@ class PagesAre:
         return struct.pack("<I", self.first) + b"".join(self.digests)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         first, data = fields.number(4), bytes(fields.rest())
         return cls(first, _parted(fields, data, 32))
 
@@ -493,7 +473,7 @@ class EntriesAre:
         return struct.pack("<I", self.page) + b"".join(told)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         page, data = fields.number(4), bytes(fields.rest())
         parts = _parted(fields, data, ENTRY)
         if any(one[32] > State.UNREADABLE for one in parts):
@@ -514,7 +494,7 @@ class Have:
         return struct.pack("<I", self.index) + b"".join(self.pieces)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         index, data = fields.number(4), bytes(fields.rest())
         return cls(index, _parted(fields, data, 16))
 
@@ -533,7 +513,7 @@ class Ack:
         return struct.pack("<IB32s", self.index, self.state, self.digest)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         index, state = fields.number(4), State(fields.number(1, 1, 3))
         return cls(index, state, Digest(fields.bytes(32)))
 
@@ -550,7 +530,7 @@ class Whole:
         return struct.pack("<I", self.index)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.number(4))
 
 
@@ -565,7 +545,7 @@ class DiskDone:
         return bytes([self.same]) + self.root
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(bool(fields.number(1, 0, 1)), fields.bytes(32))
 
 
@@ -582,14 +562,34 @@ class PointDone:
         return struct.pack("<IB", self.point, self.kept)
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
+    def read(cls, fields: Fields) -> Self:
         return cls(fields.number(4), bool(fields.number(1, 0, 1)))
 
 
 @dataclass(frozen=True, slots=True)
+class Busy:
+    """The gate is at work on what it owes an answer to: ``done`` of ``total`` bytes, or zeros."""
+
+    kind: ClassVar[int] = 96
+    most: ClassVar[int] = 16
+    done: int
+    total: int
+
+    def payload(self) -> bytes:
+        return struct.pack("<QQ", self.done, self.total)
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        done, total = fields.number(8, 0, MAX_INT), fields.number(8, 0, MAX_INT)
+        if done > total:
+            raise fields.bad("more is done than there is")
+        return cls(done, total)
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
-    """Why the gate ends the connection, in words for people; ``name`` and ``code`` for
-    programs.
+    """Why the gate ends the connection, in words for people; ``again`` for programs. What follows
+    the last field is not read.
     """
 
     kind: ClassVar[int] = 127
@@ -598,17 +598,38 @@ class Refused:
     name: str
     what: str
     todo: str
+    again: Again = Again.NEVER
 
     def payload(self) -> bytes:
-        texts = _text(self.name, 64) + _text(self.what, 4096) + _text(self.todo, 2048)
-        return struct.pack("<H", self.code) + texts
+        texts = ((self.name, 64), (self.what, 4096), (self.todo, 2048))
+        told = b"".join(packed_text(one, most) for one, most in texts)
+        return struct.pack("<HB", self.code, self.again) + told
 
     @classmethod
-    def read(cls, fields: _Reader) -> Self:
-        return cls(fields.number(2), fields.text(64), fields.text(4096), fields.text(2048))
+    def read(cls, fields: Fields) -> Self:
+        code, again = fields.number(2), Again(fields.number(1, 0, max(Again)))
+        found = cls(code, fields.text(64), fields.text(4096), fields.text(2048), again)
+        fields.rest()
+        return found
 
 
-def _parted(fields: _Reader, data: bytes, size: int) -> tuple[bytes, ...]:
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A frame of a kind that this end does not know and may skip."""
+
+    kind: ClassVar[int] = 0
+    most: ClassVar[int] = _MOST_ASIDE
+
+    def payload(self) -> bytes:
+        return b""
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        fields.rest()
+        return cls()
+
+
+def _parted(fields: Fields, data: bytes, size: int) -> tuple[bytes, ...]:
     if not data or len(data) % size:
         raise fields.bad("it is cut short")
     return tuple(data[at : at + size] for at in range(0, len(data), size))
@@ -619,7 +640,7 @@ MESSAGES: Mapping[int, type[Message]] = {
     for one in (
         Hello, Enrol, Point, Disk, Pages, Entries, Ask, Patch, EndDisk, EndPoint,
         Welcome, Enrolled, PointIs, DiskIs, PagesAre, EntriesAre, Have, Ack, Whole,
-        DiskDone, PointDone, Refused,
+        DiskDone, PointDone, Busy, Refused,
     )
 }  # fmt: skip
 
@@ -630,25 +651,30 @@ def encode(message: Message) -> bytes:
 
 
 def limit(
-    head: bytes | memoryview, expected: Sequence[type[Message]]
+    head: bytes | memoryview,
+    expected: Sequence[type[Message]],
+    *,
+    asides: range = range(0),
+    block_size: int = MAX_BLOCK_SIZE,
 ) -> tuple[int, type[Message]]:
     """Length and kind of the frame that ``head``, 8 bytes, begins; refuses one that may not stand
-    here before memory is taken for it.
+    here before memory is taken for it. ``asides`` are the kinds that may stand anywhere now, known
+    or not; a patch is of a disk of ``block_size``.
     """
     length, kind, zero = HEAD.unpack(head)
-    found = MESSAGES.get(kind)
+    found = MESSAGES.get(kind, Aside if kind in asides else None)
     if found is None or zero != bytes(3):
         raise WireViolationError("The other end does not speak this protocol")
-    if found not in expected:
+    if found not in expected and kind not in asides:
         wanted = " or ".join(one.__name__ for one in expected)
         raise WireViolationError(f"{found.__name__} came where {wanted} belongs")
-    if length > found.most:
+    if length > (block_size + _ROOM if found is Patch else found.most):
         raise WireViolationError(f"{found.__name__} announces {length} bytes")
     return length, found
 
 
 def parse(kind: type[Message], payload: memoryview) -> Message:
-    fields = _Reader(payload, kind.__name__)
+    fields = Fields(payload, kind.__name__)
     found = kind.read(fields)
     fields.end()
     return found
