@@ -8,16 +8,13 @@ database.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appliance.errors import RootMismatchError
-from appliance.jobs.catching_up import catch_up, gate
-from appliance.jobs.checking import check, check_replicas
 from appliance.jobs.desk import Desk
-from appliance.jobs.ingesting import ingest
 from appliance.jobs.plugins import source_for, target_for
-from appliance.jobs.restoring import plan_figures, restore
-from appliance.jobs.sealing import names_disk, seal, unfinished_disk
 from appliance.jobs.spec import (
     NOBODYS,
     CatchUpSpec,
@@ -32,10 +29,15 @@ from appliance.jobs.spec import (
     dump_spec,
     parse_spec,
 )
-from appliance.jobs.verifying import disk_figures, verify_store
 from appliance.rate import Interval
 from appliance.seal.store import Store
 from appliance.state import JobRow
+
+if TYPE_CHECKING:
+    from appliance.jobs.checking import check
+    from appliance.jobs.restoring import plan_figures, restore
+    from appliance.jobs.sealing import names_disk, seal, unfinished_disk
+    from appliance.jobs.verifying import disk_figures, verify_store
 
 __all__ = [
     "NOBODYS",
@@ -64,16 +66,38 @@ __all__ = [
     "verify_store",
 ]
 
-KINDS: Mapping[str, tuple[Callable[..., Spec], Callable[..., None]]] = {
-    "ingest": (IngestSpec, ingest),
-    "seal": (SealSpec, seal),
-    "verify": (VerifySpec, verify_store),
-    "restore": (RestoreSpec, restore),
-    "check": (CheckSpec, check),
-    "gate": (GateSpec, gate),
-    "gate-check": (ReplicaCheckSpec, check_replicas),
-    "catch-up": (CatchUpSpec, catch_up),
+# Each kind's spec and stage. Modules of stages are imported when they are used: a job that reads a
+# disk does not wait for all of catch-up.
+KINDS: Mapping[str, tuple[Callable[..., Spec], str]] = {
+    "ingest": (IngestSpec, "ingest"),
+    "seal": (SealSpec, "seal"),
+    "verify": (VerifySpec, "verify_store"),
+    "restore": (RestoreSpec, "restore"),
+    "check": (CheckSpec, "check"),
+    "gate": (GateSpec, "gate"),
+    "gate-check": (ReplicaCheckSpec, "check_replicas"),
+    "catch-up": (CatchUpSpec, "catch_up"),
 }
+_MODULES = {
+    "catch_up": "catching_up",
+    "check": "checking",
+    "check_replicas": "checking",
+    "disk_figures": "verifying",
+    "gate": "catching_up",
+    "ingest": "ingesting",
+    "names_disk": "sealing",
+    "plan_figures": "restoring",
+    "restore": "restoring",
+    "seal": "sealing",
+    "unfinished_disk": "sealing",
+    "verify_store": "verifying",
+}
+
+
+def __getattr__(name: str) -> object:
+    if (module := _MODULES.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{module}"), name)
 
 
 def run(row: JobRow, desk: Desk) -> None:
@@ -83,7 +107,9 @@ def run(row: JobRow, desk: Desk) -> None:
         _refuse_another_shipment(row, spec.store)
     if isinstance(spec, VerifySpec | RestoreSpec | CheckSpec | ReplicaCheckSpec):
         desk = replace(desk, interval=Interval(spec.checkpoint_bytes, spec.checkpoint_seconds))
-    KINDS[row.kind][1](spec, desk)
+    stage = __getattr__(KINDS[row.kind][1])
+    assert callable(stage)
+    stage(spec, desk)
 
 
 def _refuse_another_shipment(row: JobRow, store: str) -> None:
