@@ -26,6 +26,18 @@ WAYS: dict[str, Callable[[Path], Cuttable]] = {
     "restore": RestoreWay,
     "catch-up": CatchUpWay,
 }
+# Syncs that can be left out (rig/sitecustomize.py), and the way on which they are missed.
+SYNCS = {
+    "pack-checkpoint": "ingest",
+    "pack-name": "ingest",
+    "pack-rename": "ingest",
+    "pack-close": "ingest",
+    "seal": "ingest",
+    "state": "restore",
+    "journal": "catch-up",
+    "volume": "catch-up",
+    "manifest": "catch-up",
+}
 _GOLDEN = 0.6180339887498949
 _WHOLE = 1.05  # some of the moments lie behind the end: what was told last must stay true as well
 
@@ -50,17 +62,21 @@ class Cut:
 
 
 class Campaign:
-    """Cuts on one way, below ``place``; ``rig`` are syncs that are left out of the product."""
+    """Cuts on one way, below ``place``; ``rig`` are syncs that are left out of the product. How
+    many ``operations`` the way takes is measured unless it is told.
+    """
 
-    def __init__(self, name: str, place: Path, rig: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, place: Path, rig: Sequence[str] = (), operations: int = 0
+    ) -> None:
         self._name, self._place = name, place
-        self._rig = ("pace", f"acks={place / 'acks'}", *rig)
+        self._rig = (f"acks={place / 'acks'}", *rig)
         place.mkdir(parents=True)
         self._way = WAYS[name](place)
         try:
             self._way.disk.start()
             self._way.begin(self._shells(place / "begun"))
-            self.operations = self._measured()
+            self.operations = operations or self._measured()
         except BaseException:
             self.close()
             raise
@@ -172,11 +188,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--cuts", type=int, default=100)
     parser.add_argument("--way", choices=list(WAYS))
     parser.add_argument("--seed", type=int, help="one cut only, with this seed")
-    parser.add_argument("--without", default="", help="a sync to leave out (rig/sitecustomize.py)")
+    parser.add_argument(
+        "--without", choices=list(SYNCS), help="leave that sync out, until a cut shows it"
+    )
     parser.add_argument("--place", type=Path, help="where to work, and to leave what failed")
     given = parser.parse_args(argv)
     place = given.place or Path(tempfile.mkdtemp(prefix="motiongear-cuts-"))
-    names, done = ([given.way] if given.way else list(WAYS)), []
+    ways = [SYNCS[given.without]] if given.without else list(WAYS)
+    names, done = ([given.way] if given.way else ways), []
     for name in names:
         campaign = Campaign(name, place / name, [given.without] if given.without else [])
         say(f"{name}: {campaign.operations} operations on the way")
@@ -192,12 +211,15 @@ def main(argv: Sequence[str]) -> int:
                     f"{name} seed {seed}: cut after {one.at} of {one.of}, {one.stage or 'nothing'}"
                     f" ({one.last}), {took:.1f} s: {one.lost or 'all there'}"
                 )
+                if given.without and one.lost:
+                    break
         finally:
             campaign.close()
     say(histogram(done))
-    if not given.place and not any(one.lost for one in done):
+    lost = any(one.lost for one in done)
+    if not given.place and (given.without or not lost):
         shutil.rmtree(place)
-    return any(one.lost for one in done)
+    return lost != bool(given.without)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,8 @@ from tests.disks.outage import (
 )
 
 BLOCK = 1 << 16
+SMALL_PACKS = ("--pack-size", "2MiB")
+OFTEN = ("--checkpoint-bytes", "256KiB")
 PASSPHRASE = "correct horse battery staple"
 
 
@@ -82,6 +85,23 @@ def make_keys(shells: Shells, place: Path) -> None:
         [sys.executable, "-c", code, place, PASSPHRASE], cwd=ROOT, check=True,
         env=shells.environment(place / "home"),
     )  # fmt: skip
+
+
+def noted(home: Path, place: Path, question: str) -> list[tuple[str]]:
+    """What stands in the state database that a cut has left, looked at in a copy: words that
+    anybody may have read before the cut. None where there is no table for them yet.
+    """
+    copy = place / "state"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for one in home.glob("state.db*"):
+        shutil.copy(one, copy)
+    with (
+        closing(sqlite3.connect(copy / "state.db")) as database,
+        suppress(sqlite3.OperationalError),
+    ):
+        return database.execute(question).fetchall()
+    return []
 
 
 def read_independently(store: Path, key: Path, into: Path) -> list[bytes]:
@@ -163,7 +183,8 @@ class IngestWay:
                 not any("started" in one for one in way.known), "the job that had begun is unknown"
             )
             verb = ("ingest", self._source, "-s", self._store, "-m", "web01", "--json")
-            self._note(shells, shells.begin(self._home, *verb), way)
+            running = shells.begin(self._home, *verb, *SMALL_PACKS, *OFTEN)
+            self._note(shells, running, way)
         elif jobs[0]["state"] != "finished":
             resume = ("jobs", "resume", jobs[0]["job"], "--json")
             self._note(shells, shells.begin(self._home, *resume), way)
@@ -197,7 +218,9 @@ class IngestWay:
 
     def look(self, shells: Shells, way: Way, chance: random.Random) -> None:
         del shells, chance
-        way.done("resumed from", way.known.get("cursor", 0))
+        rows = noted(self._home, self._place, "select body from events where kind = 'checkpoint'")
+        cursors = [json.loads(body)["cursor"] for (body,) in rows]
+        way.done("resumed from", max([way.known.get("cursor", 0), *cursors]))
         if way.known.get("seal"):
             need((self._store / "seal.json").exists(), "the seal that was told is not there")
 
@@ -239,7 +262,7 @@ class RestoreWay:
     def go(self, shells: Shells, way: Way) -> None:
         key = ("--key", self._keys / "operator.key", "--json", "--passphrase-fd")
         if way.once("restore"):
-            verb = ("restore", "-s", self._store, "--to", self._volumes, *key)
+            verb = ("restore", "-s", self._store, "--to", self._volumes, *OFTEN, *key)
             running = shells.begin(self._home, *verb, secret=PASSPHRASE)
             try:
                 told = shells.wait(running).fine()
@@ -264,22 +287,10 @@ class RestoreWay:
         if not way.once("restore"):
             need(len(whole) == len(self._disks), "a volume that was told as restored is not there")
         elif (self._home / "state.db").exists():
-            way.done("replayed", self._noted())
+            packs = noted(self._home, self._place, "select distinct pack from replayed")
+            there = (self._store / "packs" / f"{one}.pack" for (one,) in packs)
+            way.done("replayed", sum(one.exists() for one in there))
             way.done("packs", len(list((self._store / "packs").iterdir())) - 1)
-
-    def _noted(self) -> int:
-        """Packs that a resumed restore need not read again, by the database alone."""
-        copy = self._place / "state"
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir()
-        for one in self._home.glob("state.db*"):
-            shutil.copy(one, copy)
-        with sqlite3.connect(copy / "state.db") as database:
-            tables = database.execute("select name from sqlite_master").fetchall()
-            if ("replayed",) not in tables:
-                return 0
-            rows = database.execute("select distinct pack from replayed").fetchall()
-        return sum((self._store / "packs" / f"{one}.pack").exists() for (one,) in rows)
 
     def end(self, shells: Shells, way: Way) -> None:
         del shells, way
@@ -304,7 +315,7 @@ def sealed_store(
     for name, data in disks.items():
         image = place / f"{name}.img"
         image.write_bytes(data)
-        shells.run(home, "ingest", image, "-s", store, "-m", name).fine()
+        shells.run(home, "ingest", image, "-s", store, "-m", name, *SMALL_PACKS).fine()
     told = shells.run(home, "seal", "-s", store, "--waive", "a test", "--no-qr", "--json").fine()
     return str(told.results("seal")[0]["root"])
 

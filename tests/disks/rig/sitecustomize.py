@@ -2,7 +2,6 @@
 
 MOTIONGEAR_RIG names, apart by commas, what is to be other than in the product:
 
-- ``pace``: small packs and an interval of a few blocks between checkpoints.
 - ``acks=FILE``: a sender notes there what it patches (P) and what the gate has acknowledged (A).
 - the name of a sync (``SYNCS``): it is left out, as if somebody had forgotten it.
 """
@@ -28,12 +27,6 @@ class _Without:
 
 def _nothing(*_: object, **__: object) -> None:
     """The sync that was forgotten."""
-
-
-def _pace() -> None:
-    from appliance.seal.writer import Pace
-
-    Pace.__init__.__defaults__ = (2 << 20, 4 << 16, 10.0)
 
 
 def _acks(place: str) -> None:
@@ -147,9 +140,7 @@ SYNCS: dict[str, Callable[[], None]] = {
 
 for _one in filter(None, os.environ.get("MOTIONGEAR_RIG", "").split(",")):
     _name, _, _value = _one.partition("=")
-    if _name == "pace":
-        _pace()
-    elif _name == "acks":
+    if _name == "acks":
         _acks(_value)
     else:
         SYNCS[_name]()
