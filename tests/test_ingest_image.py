@@ -134,7 +134,7 @@ def test_an_image_whose_disk_was_unplugged_is_gone(bench: Bench) -> None:
                 opened_image.readinto(0, aligned_buffer(MIB))
             with pytest.raises(SourceGoneError):
                 opened_image.confirm()
-        with pytest.raises(NotADiskError), jobs.source_for(str(path), ()).open(str(path)):
+        with pytest.raises(SourceGoneError), jobs.source_for(str(path), ()).open(str(path)):
             pass
 
 

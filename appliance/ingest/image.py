@@ -25,6 +25,11 @@ _NOT_RAW = {
 # VirtualBox's: a text that each maker words in his own way, and at byte 64 a number (VDICore.h).
 _VDI_TEXT, _VDI_NUMBER = b"<<< ", struct.pack("<I", 0xBEDA107F)
 
+# What is said of a file whose file system is there, and the disk or host below it is not.
+_UNPLUGGED = frozenset(
+    {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE, errno.EHOSTDOWN}
+)
+
 
 class ImageDisk:
     """An opened raw image."""
@@ -125,7 +130,8 @@ def _opened(path: Path, own: Sequence[Path]) -> Iterator[int]:
     except PermissionError as exc:
         raise NeedRootError(f"{path} cannot be opened ({exc.strerror})") from exc
     except OSError as exc:
-        raise NotADiskError(f"{path} cannot be opened ({exc.strerror})") from exc
+        error = SourceGoneError if exc.errno in _UNPLUGGED else NotADiskError
+        raise error(f"{path} cannot be opened ({exc.strerror})") from exc
     try:
         yield fd
     finally:
