@@ -1,0 +1,296 @@
+"""What other programs, the kernel and disks say of themselves; what jobs are told."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import pyudev
+
+from appliance import process
+from appliance.errors import ToolFailedError
+from appliance.ingest import discovery, guard, image, inspection
+from appliance.jobs import KINDS, load_spec
+from appliance.jobs.spec import (
+    CatchUpSpec,
+    GateSpec,
+    IngestSpec,
+    RestoreSpec,
+    SealSpec,
+    Spec,
+    VerifySpec,
+    dump_spec,
+)
+from appliance.model import DiskId, JobId, ShipmentId
+from appliance.seal import canon
+from appliance.seal.papers import read_disk_head, write_disk_head
+from appliance.state import JobRow, JobState
+from tests.fuzz.documents import behind, canonical, documents, parsed
+from tests.fuzz.pack_targets import FACTS, SPEC
+from tests.fuzz.scenes import BLOCK, KEY, place
+from tests.fuzz.target import Run, Target, steady
+
+# --- job specs, and the key that goes with them --------------------
+
+_NAMES = tuple(KINDS)
+_SPECS: dict[str, Spec] = {
+    "ingest": IngestSpec("/store", "/dev/sdx", "web01", "11" * 16, 1, ("5MB/s",), 5, 5, 1.5),
+    "seal": SealSpec("/store", ("3",), "reason"),
+    "verify": VerifySpec("/store", "", "", ("A",), keyed=True),
+    "restore": RestoreSpec("/store", "local", "/v", (("11", "v"),), "", "", (), ("1MB/s",)),
+    "gate": GateSpec("local", "/v", "[::]:7443", 3),
+    "catch-up": CatchUpSpec(
+        "gate:7443", (("/dev/sdx", ""),), (), 3, 5.0, final=True, stopped=False,
+        freeze_seconds=30.0, patience_seconds=5.0,
+    ),
+}  # fmt: skip
+_ROW = JobRow(
+    id=JobId(1),
+    kind="",
+    shipment=ShipmentId("5a" * 16),
+    disk=DiskId("11" * 16),
+    title="",
+    spec="",
+    state=JobState.QUEUED,
+    created="",
+    ended="",
+    error="",
+    code=0,
+    what="",
+    safe="",
+    todo="",
+    resolved=False,
+)
+
+
+def _spec(data: bytes) -> None:
+    """The first byte says of which kind the job is."""
+    kind = _NAMES[data[0] % len(_NAMES)] if data else _NAMES[0]
+    row = replace(_ROW, kind=kind, spec=data[1:].decode(errors="replace"))
+    found = load_spec(row)
+    assert load_spec(replace(row, spec=dump_spec(found))) == found
+
+
+def _spec_seeds() -> Iterator[bytes]:
+    for kind, one in _SPECS.items():
+        yield bytes([_NAMES.index(kind)]) + dump_spec(one).encode()
+
+
+def _secret(data: bytes) -> None:
+    """What a job process finds on its standard input."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, data)
+        os.close(writer)
+        found = process._key_from(reader)  # noqa: SLF001 - else it takes a process each
+        assert found is None or len(found.recipient.key) == 1216
+    finally:
+        os.close(reader)
+
+
+# --- what disks say of themselves, through udev, sfdisk and blkid --------------------
+
+
+class _Device(SimpleNamespace):
+    """A device as udev tells of it."""
+
+    def find_parent(self, *_: str) -> None:
+        return None
+
+
+@contextmanager
+def _disks() -> Iterator[Run]:
+    """The input: a JSON document of what each of them says. Whatever it is, the format takes what
+    comes of it.
+    """
+    said: dict[str, object] = {}
+
+    def run_tool(tool: str, *_: str) -> str:
+        told = said.get(tool)
+        if told is None:
+            raise ToolFailedError(f"{tool} failed")
+        return told if isinstance(told, str) else canonical(told).decode(errors="replace")
+
+    def device(*_: object) -> _Device:
+        return _Device(
+            subsystem="block",
+            device_type="disk",
+            device_path="/devices/usb/1",
+            device_node="/dev/sdx",
+            device_number=5,
+            sys_name="sdx",
+            properties=_texts(said.get("udev")),
+            attributes={**_attributes(said.get("attributes")), "size": b"2048\n"},
+        )
+
+    with (
+        mock.patch.object(inspection, "run", run_tool),
+        mock.patch.object(pyudev, "Context", object),
+        mock.patch.object(pyudev.Devices, "from_device_file", device),
+    ):
+
+        def run(data: bytes) -> None:
+            found = parsed(data)
+            said.clear()
+            said.update(found if isinstance(found, dict) else {"sfdisk": data.decode("latin-1")})
+            one = discovery.disk_at(Path("/dev/sdx"))
+            told = inspection.facts(
+                source=str(one.path),
+                serial=one.serial,
+                model=one.model,
+                bus=one.bus,
+                size=one.size,
+                sectors=(512, 4096),
+            )
+            spec = replace(SPEC, facts=told)
+            assert read_disk_head(canon.dump(write_disk_head(spec)), BLOCK) == spec
+
+        yield run
+
+
+def _texts(found: object) -> dict[str, str]:
+    items = found.items() if isinstance(found, dict) else ()
+    return {key: one for key, one in items if isinstance(one, str)}
+
+
+def _attributes(found: object) -> dict[str, bytes]:
+    return {key: one.encode(errors="replace") for key, one in _texts(found).items()}
+
+
+def _disk_seeds() -> Iterator[bytes]:
+    part = {
+        "node": "/dev/sdx1",
+        "start": 2048,
+        "size": 4096,
+        "type": "0C",
+        "uuid": "u",
+        "name": "n",
+    }
+    table = {"label": "dos", "id": "0x1", "partitions": [part, {**part, "bootable": True}]}
+    yield canonical(
+        {
+            "attributes": {"device/model": "Model \0", "serial": "5", "device/wwid": "naa.5"},
+            "blkid": "ID_FS_TYPE=ext4\nID_FS_LABEL_ENC=a\\x20b\nID_FS_UUID_ENC=1-2\n",
+            "sfdisk": {"partitiontable": table},
+            "udev": {"ID_BUS": "usb", "ID_MODEL_ENC": "a\\x20b\\xff", "ID_SERIAL_SHORT": "S"},
+        }
+    )
+    yield canonical({"attributes": {}, "blkid": "ID_FS_TYPE=vfat\n", "udev": {}})
+
+
+# --- image files that are not raw --------------------
+
+
+@contextmanager
+def _images() -> Iterator[Run]:
+    """The front of an image, and behind its last 24 bytes' mark its last sector."""
+    with (
+        place() as at,
+        mock.patch.object(guard, "refuse_image"),
+        mock.patch.object(inspection, "facts", lambda **_: FACTS),
+    ):
+        path = at / "image"
+
+        def run(data: bytes) -> None:
+            path.write_bytes(data)
+            with image.ImageFiles([]).open(str(path)) as disk:
+                assert not _FOREIGN.match(data), "it says itself that it is not raw"
+                assert data[-512:][:8] != b"conectix" or len(data) < 512
+                list(disk.extents(0))
+
+        yield run
+
+
+_FOREIGN = re.compile(
+    rb"QFI\xfb|KDMV|# Disk DescriptorFile|vhdxfile|conectix|<<< .{60}\x7f\x10\xda\xbe", re.DOTALL
+)
+
+
+def _image_seeds() -> Iterator[bytes]:
+    vdi = b"<<< Oracle VM VirtualBox Disk Image >>>\n".ljust(64, b"\0") + b"\x7f\x10\xda\xbe"
+    for front in (b"QFI\xfb", b"KDMV", b"# Disk DescriptorFile", b"vhdxfile", b"conectix", vdi):
+        yield front + bytes(600)
+    yield bytes(600) + b"conectix" + bytes(504)
+    yield b"raw" + bytes(700)
+
+
+# --- /proc/self/mountinfo: the kernel's lines, with names that anybody may give --------------------
+
+_MANGLED = b" \t\n\\#"  # fs/seq_file.c, seq_escape: what fs/proc_namespace.c writes as octal
+
+
+@contextmanager
+def _mounts() -> Iterator[Run]:
+    """The input: names, each ended by a zero byte: what is mounted, of which type, where, and
+    the options.
+    """
+    with place() as at:
+        listed = at / "mountinfo"
+
+        def run(data: bytes) -> None:
+            names = data.split(b"\0")[:40]
+            rows = [names[at : at + 5] for at in range(0, len(names) - 4, 5)]
+            listed.write_bytes(b"".join(map(_line, rows)))
+            found = list(guard.mounts(listed))
+            assert len(found) == len(rows)
+            for one, (root, where, source, kind, options) in zip(found, rows, strict=True):
+                del root
+                assert one.where == os.fsdecode(b"/" + where)
+                assert one.source == os.fsdecode(source)
+                assert one.type == os.fsdecode(_plain(kind))
+                assert one.read_only == (b"ro" in _plain(options).split(b","))
+                assert one.number == os.makedev(98, 3)
+
+        yield run
+
+
+def _line(names: list[bytes]) -> bytes:
+    root, where, source, kind, options = names
+    return b"36 35 98:3 /%s /%s rw,noatime master:1 shared:2 - %s %s %s\n" % (
+        _escaped(root),
+        _escaped(where),
+        _plain(kind),
+        _escaped(source),
+        _plain(options),
+    )
+
+
+def _escaped(name: bytes) -> bytes:
+    return b"".join(b"\\%03o" % one if one in _MANGLED else bytes([one]) for one in name)
+
+
+def _plain(word: bytes) -> bytes:
+    """A word of the kernel's own."""
+    return re.sub(rb"[^a-z0-9.,=]", b"", word) or b"none"
+
+
+_INGEST, _JOBS = "appliance/ingest/", "appliance/jobs/"
+TARGETS = (
+    Target("job-spec", (_JOBS + "spec.py",), steady(_spec), _spec_seeds, behind(1)),
+    Target(
+        "job-secret",
+        ("appliance/process.py",),
+        steady(_secret),
+        lambda: [KEY.seed() + b'["operator", "operator"]'],
+        behind(32),
+        longest=1024,
+    ),
+    Target(
+        "disk-facts",
+        tuple(_INGEST + one for one in ("inspection.py", "foreign.py", "discovery.py")),
+        _disks,
+        _disk_seeds,
+        documents,
+    ),
+    Target("image", (_INGEST + "image.py",), _images, _image_seeds),
+    Target(
+        "mountinfo",
+        (_INGEST + "guard.py",),
+        _mounts,
+        lambda: [b"\0mnt/a b\0/dev/sda1\0ext4\0rw,ro\0", b"r\0\\040#\xff\0\0tmpfs\0ro\0"],
+    ),
+)
