@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.cli import drawing
 from appliance.errors import BadInputError
 from appliance.seal import text
 
@@ -74,6 +75,6 @@ def test_the_words_of_another_thing_are_refused() -> None:
 
 
 def test_a_qr_code_is_drawn_with_blocks() -> None:
-    drawn = text.qr("MOTIONGEAR").splitlines()
+    drawn = drawing.qr("MOTIONGEAR").splitlines()
     assert len({len(one) for one in drawn}) == 1
-    assert drawn != text.qr("MOTIONGEAS").splitlines()
+    assert drawn != drawing.qr("MOTIONGEAS").splitlines()

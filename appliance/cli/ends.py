@@ -6,7 +6,7 @@ from typing import assert_never, cast
 
 import click
 
-from appliance.cli import show, work
+from appliance.cli import drawing, show, work
 from appliance.events import Json
 from appliance.jobs import (
     CatchUpSpec,
@@ -92,7 +92,7 @@ def _show_label(store: Store, *, qr: bool) -> None:
         ]
     )
     if qr:
-        click.echo(text.qr(text.grouped(root)))
+        click.echo(drawing.qr(text.grouped(root)))
 
 
 def _show_verified(told: dict[str, Json]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from appliance import config
-from appliance.cli import ask, show
+from appliance.cli import ask, drawing, show
 from appliance.errors import BadInputError, PrivateKeyOnDeviceError
 from appliance.seal import keys as recipients
 from appliance.seal import text
@@ -83,4 +83,4 @@ def show_key(file: Path | None, qr: bool) -> None:
         show.line(f"{recipient.name} ({recipient.role})")
     show.rows([("fingerprint", text.grouped(found)), ("in words", text.words(found))])
     if qr:
-        click.echo(text.qr(text.grouped(found)))
+        click.echo(drawing.qr(text.grouped(found)))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from appliance import config, process
+from appliance import process
 from appliance.block import free_space
 from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
@@ -438,11 +438,3 @@ def _remove(store: Store, disk: DiskId) -> None:
     with store.lock(alone=True):
         removed = store.discard(disk)
     show.line(f"Removed {show.size(removed)}.")
-
-
-@click.command(hidden=True)
-@click.argument("job", type=int)
-@click.option("--claim", type=int, help="The descriptor that holds the job's lock.")
-def job(job: int, claim: int | None) -> None:
-    """What a job's own process runs. Not for people."""
-    sys.exit(process.main(config.ensure_home(), JobId(job), claim))

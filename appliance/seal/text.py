@@ -3,9 +3,7 @@
 import base64
 import re
 from functools import cache
-from io import StringIO
 
-import segno
 from mnemonic import Mnemonic
 
 from appliance.errors import BadInputError
@@ -64,10 +62,3 @@ def parse_either(text: str, size: int, what: str) -> bytes:
     if len(text.split()) >= 12 and "-" not in text:
         return parse_words(text, size, what)
     return parse_grouped(text, size, what)
-
-
-def qr(text: str) -> str:
-    """A QR code in block characters, for a terminal."""
-    out = StringIO()
-    segno.make_qr(text, error="m").terminal(out, border=2, compact=True)
-    return out.getvalue()

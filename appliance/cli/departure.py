@@ -1,0 +1,160 @@
+"""The verbs at the source, in the order of a migration: disks, ingest, seal."""
+
+import os
+from pathlib import Path
+
+import click
+
+from appliance import config, jobs
+from appliance.cli import ask, completion, ends, show, work
+from appliance.errors import BadInputError, NotADiskError
+from appliance.events import Result
+from appliance.ingest.attached import AttachedDisks
+from appliance.model import DiskId
+from appliance.rate import parse_limit
+from appliance.seal.layout import MAX_BLOCKS
+from appliance.seal.store import Store
+
+
+@click.command()
+@ask.as_records
+def disks(as_lines: bool) -> None:
+    """The disks attached to this machine: serial, model and size first, and why some may not be
+    read.
+    """
+    source = AttachedDisks((config.home(),))
+    found = [(one, source.refusal(Path(one.source))) for one in source.disks()]
+    if as_lines:
+        for one, refusal in found:
+            show.record(
+                {
+                    "serial": one.serial,
+                    "model": one.model,
+                    "size": one.size,
+                    "bus": one.bus,
+                    "node": one.source,
+                    "refusal": refusal,
+                }
+            )
+        return
+    body = [
+        (one.serial or "(no serial)", one.model, show.size(one.size), one.bus, one.source, refusal)
+        for one, refusal in found
+    ]
+    show.table(("SERIAL", "MODEL", "SIZE", "BUS", "NODE", "NOT POSSIBLE BECAUSE"), body)
+
+
+@click.command()
+@click.argument("source", shell_complete=completion.files)
+@ask.store
+@click.option(
+    "--machine",
+    "-m",
+    required=True,
+    type=ask.TEXT,
+    help="The name of the machine the disk belongs to.",
+)
+@ask.limit
+@click.option(
+    "--level",
+    type=click.IntRange(0, 19),
+    default=1,
+    show_default=True,
+    help="zstd level; 0 stores as it is.",
+)
+@click.option("--detach", is_flag=True, help="Start the job and return at once.")
+@ask.interval
+@ask.pack_size
+@ask.as_json
+def ingest(
+    source: str,
+    store: Path,
+    machine: str,
+    limits: tuple[str, ...],
+    level: int,
+    detach: bool,
+    checkpoint_bytes: int,
+    checkpoint_seconds: float,
+    pack_size: int,
+    as_lines: bool,
+) -> None:
+    """Copy SOURCE, a whole disk such as /dev/sdb or a raw image file, block by block into the
+    store.
+
+    The source is opened read-only and alone; a mounted disk, or one of the device itself, is
+    refused.
+    """
+    for one in limits:
+        parse_limit(one)
+    if not 0 < len(machine) <= 128:
+        raise BadInputError("A machine's name has 1 to 128 characters")
+    found = Store(store.absolute())
+    found.refuse_sealed()
+    disk = DiskId(os.urandom(16).hex())
+    with work.state() as opened:
+        opened.note_shipment(found.head.shipment, found.path, found.head.label)
+        with jobs.source_for(source, (found.path, opened.home)).open(source) as attached:
+            facts = attached.facts
+        if -(-facts.size // found.head.block_size) > MAX_BLOCKS:
+            raise NotADiskError(f"{source} is larger than a store of this block size can hold")
+        spec = jobs.IngestSpec(
+            store=str(found.path),
+            source=str(Path(source).absolute()),
+            machine=machine,
+            disk=disk,
+            level=level,
+            limits=limits,
+            pack_size=pack_size,
+            checkpoint_bytes=checkpoint_bytes,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+        title = f"{machine}: {facts.serial or facts.source}"
+        job = work.begin(opened, "ingest", found.head.shipment, title, spec, disk=disk)
+        if as_lines:
+            show.event(Result("start", {"job": job, "disk": disk}))
+        else:
+            serial = facts.serial or "(no serial)"
+            show.line(f"Job {job}: {serial}, {facts.model}, {show.size(facts.size)}")
+        if detach:
+            return
+        work.stay(opened, job, as_lines=as_lines)
+        ends.tell(opened, job, spec, as_lines=as_lines)
+
+
+@click.command()
+@ask.store
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="JOB|DISK",
+    type=ask.TEXT,
+    help="Job whose disk may travel incomplete, or the disk's id (its first 8 digits will do).",
+)
+@click.option(
+    "--waive",
+    default="",
+    type=ask.TEXT,
+    help="Why it is sealed without two recipients or an opened canary.",
+)
+@click.option("--qr/--no-qr", default=True, help="Draw the seal root as a QR code too.")
+@ask.as_json
+def seal(
+    store: Path,
+    accept: tuple[str, ...],
+    waive: str,
+    qr: bool,
+    as_lines: bool,
+) -> None:
+    """Read every pack back, compare it, and sign the whole shipment. Nothing can be added
+    afterwards.
+    """
+    found = Store(store.absolute())
+    asked = tuple(one.lower() for one in accept)
+    for one in asked:
+        jobs.names_disk(one)
+    spec = jobs.SealSpec(str(found.path), asked, waive)
+    with work.state() as opened:
+        opened.note_shipment(found.head.shipment, found.path, found.head.label)
+        job = work.begin(opened, "seal", found.head.shipment, f"seal {found.head.label}", spec)
+        work.stay(opened, job, as_lines=as_lines)
+        ends.tell(opened, job, spec, as_lines=as_lines, qr=qr)
