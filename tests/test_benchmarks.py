@@ -61,10 +61,16 @@ def room(tmp_path: Path) -> Room:
     return Room(place, TINY, 1)
 
 
+def reported(room: Room, *cases: str) -> str:
+    """The report of cases of which none has failed."""
+    found = measured(room, cases)
+    assert not [one.body for one in found if one.failed]
+    return report(room, found, 3)
+
+
 @pytest.mark.usefixtures("no_rivals")
 def test_the_report_of_the_whole_path_where_no_rival_is_installed(room: Room) -> None:
-    cases = measured(room, ["ingest", "restore", "verify", "clones", "catchup"])
-    told = report(room, cases, 3)
+    told = reported(room, "ingest", "restore", "verify", "clones", "catchup")
     assert told.count("\n## ") == 2 + 5
     assert told.count("not installed: left out") == 6
     assert "| motiongear restore, with read-back |" in told
@@ -75,7 +81,7 @@ def test_the_report_of_the_whole_path_where_no_rival_is_installed(room: Room) ->
 
 @pytest.mark.usefixtures("no_rivals")
 def test_the_report_of_what_grows_with_the_disks(room: Room) -> None:
-    told = report(room, measured(room, ["sparse", "several", "linear"]), 3)
+    told = reported(room, "sparse", "several", "linear")
     assert "| memory for the sparse image | ≤ 300 MB |" in told
     assert "| two fast disks together, of one's rate | ≥ 0.95 x |" in told
     assert "| two sources of 80 MB/s together, of one's rate | ≥ 1.9 x |" in told
