@@ -15,7 +15,7 @@ OPERATIONS = 700  # roughly what each of the ways takes
 
 
 @pytest.mark.parametrize(
-    ("way", "seeds"), [("ingest", (4, 8)), ("restore", (1, 4)), ("catch-up", (8,))]
+    ("way", "seeds"), [("ingest", (4,)), ("restore", (4,)), ("catch-up", (8,))]
 )
 def test_what_was_told_survives_a_power_cut(
     tmp_path: Path, way: str, seeds: tuple[int, ...]
@@ -27,7 +27,7 @@ def test_what_was_told_survives_a_power_cut(
 def test_a_checkpoint_that_does_not_sync_its_pack_is_found(tmp_path: Path) -> None:
     rig = ["pack-checkpoint"]
     with closing(Campaign("ingest", tmp_path / "ingest", rig, OPERATIONS)) as campaign:
-        assert any(campaign.cut(seed).lost for seed in (4, 1, 6, 9))
+        assert any(campaign.cut(seed).lost for seed in (1, 4, 6, 9))
 
 
 def test_the_histogram_counts_by_stage_and_by_tenths() -> None:

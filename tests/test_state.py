@@ -35,7 +35,7 @@ from appliance.state import (
     schema,
 )
 from tests.disks.disk import Disk
-from tests.disks.faults import Call, Fault
+from tests.disks.faults import Call, Fault, gone
 from tests.media import Bench
 
 SHIPMENT, OTHER = ShipmentId("11" * 16), ShipmentId("22" * 16)
@@ -609,6 +609,16 @@ def test_a_disk_that_fails_under_the_locks_is_told(tmp_path: Path) -> None:
             pass
         disk.heal()
         assert state.job(job).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("path", ["state.db", "jobs"])
+def test_a_disk_that_fails_under_an_open_database_is_told(tmp_path: Path, path: str) -> None:
+    with Disk(tmp_path / "volatile") as disk, State(disk.path) as state:
+        disk.inject(gone(path))
+        with pytest.raises(StateError, match="cannot be re"):
+            add(state)
+        disk.heal()
+        assert state.job(add(state)).state is JobState.QUEUED
 
 
 def test_what_is_no_database_is_told(home: Path) -> None:

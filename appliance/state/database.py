@@ -107,6 +107,8 @@ class Tables:
             raise StateError(
                 f"The state database refuses ({exc})", todo=_todo(exc, self._home)
             ) from exc
+        except OSError as exc:
+            raise StateError(f"The state database cannot be reached ({exc.strerror})") from exc
 
     def _given_room(self, action: Callable[[], T]) -> T:
         """Where the disk is full, the ballast is given up and the action done once more."""

@@ -138,7 +138,10 @@ class State:
 
     def _highest_known(self) -> int:
         """The highest number of a job that keeps files here."""
-        found = [one.stem for one in self._jobs.iterdir() if one.suffix == ".lock"]
+        try:
+            found = [one.stem for one in self._jobs.iterdir() if one.suffix == ".lock"]
+        except OSError as exc:
+            raise StateError(f"{self._jobs} cannot be read ({exc.strerror})") from exc
         return max((int(one) for one in found if one.isdecimal()), default=0)
 
     def job(self, job: JobId) -> JobRow:

@@ -70,6 +70,7 @@ class Told:
 class Running:
     """A command at work; its output goes to files, which no power cut takes."""
 
+    home: Path
     process: "subprocess.Popen[bytes]"
     out: Path
     err: Path
@@ -91,7 +92,7 @@ class Shells:
     rig: tuple[str, ...] = ()
     stage: str = ""
     _mark: str = field(default_factory=lambda: os.urandom(8).hex())
-    _count: int = 0
+    _begun: list[Running] = field(default_factory=list)
 
     def environment(self, home: Path) -> dict[str, str]:
         return {
@@ -104,14 +105,14 @@ class Shells:
 
     def begin(self, home: Path, *args: object, secret: str | None = None) -> Running:
         """``secret``: the first line that is read from the descriptor whose option comes last."""
-        self._count += 1
+        number = len(self._begun) + 1
         given, fds = [str(one) for one in args], []
         if secret is not None:
             reader, writer = os.pipe()
             os.write(writer, f"{secret}\n".encode())
             os.close(writer)
             given, fds = [*given, str(reader)], [reader]
-        out, err = self.place / f"{self._count}.out", self.place / f"{self._count}.err"
+        out, err = self.place / f"{number}.out", self.place / f"{number}.err"
         with out.open("wb") as out_file, err.open("wb") as err_file:
             child = subprocess.Popen(
                 [sys.executable, "-m", "appliance", *given],
@@ -125,7 +126,8 @@ class Shells:
         for one in fds:
             os.close(one)
         self.stage = next(one for one in given if not one.startswith("-"))
-        return Running(child, out, err)
+        self._begun.append(Running(home, child, out, err))
+        return self._begun[-1]
 
     def wait(self, running: Running) -> Told:
         """Until it has ended; raises PowerCutError when the power is cut before that, or when
@@ -152,12 +154,14 @@ class Shells:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(_LOOK_SECONDS)
+        for one in self._begun:
+            if home in {None, one.home}:
+                one.process.wait()
 
     def outputs(self) -> Iterator[Told]:
         """What every command printed so far."""
-        for number in range(1, self._count + 1):
-            out, err = self.place / f"{number}.out", self.place / f"{number}.err"
-            yield Told(-1, out.read_text(), err.read_text())
+        for one in self._begun:
+            yield Told(-1, one.out.read_text(), one.err.read_text())
 
 
 def _marked(wanted: bytes, *, whole: bool) -> Iterator[int]:

@@ -210,6 +210,7 @@ class VolatileFiles(mfusepy.Operations):  # type: ignore[misc]
     def readdir(self, path: str, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
         del fh
         self._alive()
+        self.faults.check(Call.OPEN, path)
         real = self._real(path)
         shown = [one for one in sorted(real.iterdir()) if not one.name.startswith(HIDDEN)]
         for name, one in ((".", real), ("..", real.parent), *((one.name, one) for one in shown)):
@@ -291,7 +292,7 @@ def main(place: Path) -> None:
     # What the kernel knows stays true: all changes come through this mount.
     _Mounted(
         files, str(where), foreground=True, use_ino=True, allow_other=True, entry_timeout=3600,
-        attr_timeout=1, fsname="volatile", subtype="motiongear",
+        attr_timeout=0, fsname="volatile", subtype="motiongear",
     )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from blake3 import blake3
 
+from appliance.seal.writer import Pace
 from tests.disks.disk import Disk
 from tests.disks.outage import (
     ROOT,
@@ -31,11 +32,12 @@ from tests.disks.outage import (
     Way,
     need,
 )
+from tests.support import BLOCK
+from tests.technician import PASSPHRASE, Keys, sealed_disks
 
-BLOCK = 1 << 16
 SMALL_PACKS = ("--pack-size", "2MiB")
 OFTEN = ("--checkpoint-bytes", "256KiB")
-PASSPHRASE = "correct horse battery staple"
+PACE = Pace(pack_size=2 << 20)
 
 
 class Cuttable(Protocol):
@@ -70,21 +72,6 @@ def content(seed: int, blocks: int) -> bytes:
 
 def same(path: Path, data: bytes) -> bool:
     return hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(data).digest()
-
-
-def make_keys(shells: Shells, place: Path) -> None:
-    """Key files that are quick to unlock; made by the product, with less memory than its verb."""
-    code = (
-        "import sys; from pathlib import Path; from appliance.seal import keys\n"
-        "for name, role in (('operator', 'operator'), ('recovery', 'recovery')):\n"
-        "    keys.write_pair(keys.PrivateKey.generate(name, role),\n"
-        "        Path(sys.argv[1]) / f'{name}.key', sys.argv[2], memory_kib=8192)\n"
-    )
-    place.mkdir(exist_ok=True)
-    subprocess.run(
-        [sys.executable, "-c", code, place, PASSPHRASE], cwd=ROOT, check=True,
-        env=shells.environment(place / "home"),
-    )  # fmt: skip
 
 
 def noted(home: Path, place: Path, question: str) -> list[tuple[str]]:
@@ -150,8 +137,9 @@ class IngestWay:
         self._data = content(1, 220)
 
     def begin(self, shells: Shells) -> None:
+        del shells
         self._source.write_bytes(self._data)
-        make_keys(shells, self._keys)
+        Keys(self._keys)
         self._home.mkdir(mode=0o700)
         self._store.parent.mkdir()
         self._template.keep()
@@ -251,8 +239,9 @@ class RestoreWay:
         self._disks = {"web01": content(2, 130), "db01": content(3, 90)}
 
     def begin(self, shells: Shells) -> None:
-        make_keys(shells, self._keys)
-        self._root = sealed_store(shells, self._place, self._store, self._keys, self._disks)
+        del shells
+        Keys(self._keys)
+        sealed_disks(self._place, PACE, **self._disks)
         self._home.mkdir(mode=0o700)
         self._template.keep()
 
@@ -300,26 +289,6 @@ class RestoreWay:
             need(any(same(one, data) for one in found), "a volume does not hold its disk")
 
 
-def sealed_store(
-    shells: Shells, place: Path, store: Path, keys: Path, disks: dict[str, bytes]
-) -> str:
-    """A sealed shipment of these machines, made by the verbs, on a disk that never fails; the
-    seal's root.
-    """
-    home = place / "device"
-    home.mkdir(mode=0o700)
-    recipients = ("-r", keys / "operator.key.pub", "-r", keys / "recovery.key.pub")
-    shells.run(
-        home, "shipment", "new", "box", "-s", store, "--block-size", BLOCK, *recipients
-    ).fine()
-    for name, data in disks.items():
-        image = place / f"{name}.img"
-        image.write_bytes(data)
-        shells.run(home, "ingest", image, "-s", store, "-m", name, *SMALL_PACKS).fine()
-    told = shells.run(home, "seal", "-s", store, "--waive", "a test", "--no-qr", "--json").fine()
-    return str(told.results("seal")[0]["root"])
-
-
 class CatchUpWay:
     """A machine enrols, sends a round, and a last one: the gate's state directory and its volumes
     are on the disk that fails. The machine has power all the time, or was killed too.
@@ -335,11 +304,10 @@ class CatchUpWay:
         self._base = content(4, 200)
 
     def begin(self, shells: Shells) -> None:
-        keys, store = self._place / "keys", self._place / "store"
-        make_keys(shells, keys)
-        sealed_store(shells, self._place, store, keys, {"web01": self._base})
+        keys, store = Keys(self._place / "keys"), self._place / "store"
+        sealed_disks(self._place, PACE, web01=self._base)
         self._gate.mkdir(mode=0o700)
-        key = ("--key", keys / "operator.key", "--passphrase-fd")
+        key = ("--key", keys.operator, "--passphrase-fd")
         verb = ("restore", "-s", store, "--to", self._volumes, *key)
         shells.run(self._gate, *verb, secret=PASSPHRASE).fine()
         self._template.keep()
