@@ -348,3 +348,13 @@ def test_a_pack_cut_inside_a_frame_says_so(tmp_path: Path) -> None:
         (found,), _ = recovered(store, tmp_path / f"{place}")
         assert found.path.read_bytes()[:BLOCK] == ONE
         assert [".pack: " in one for one in found.problems] == [True], place
+
+
+def test_a_pack_that_speaks_of_a_block_again_is_read_up_to_there(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    spec = point(bytes(4 * BLOCK))
+    path = forge.forged(store, spec, forge.zeros(0, 2), forge.zeros(1, 3), state=PackState.TORN)
+    (tmp_path / "out").mkdir()
+    (found,), _ = recover([path], OPERATOR, tmp_path / "out")
+    assert found.missing == 2
+    assert "record 2 speaks of block 1 again" in found.problems[0]

@@ -26,6 +26,7 @@ from appliance.errors import (
     MotionGearError,
     PackDamagedError,
     RecordDamagedError,
+    RecordOrderError,
     StoreRefusedError,
     TargetFullError,
     TargetWriteError,
@@ -37,6 +38,8 @@ from appliance.seal.layout import CONTENT_KINDS, Kind, PackHead, RecordHead, par
 from appliance.seal.papers import PointEnd, read_disk_head, read_point_end
 from appliance.seal.ranges import Ranges
 from appliance.seal.scan import PackReader, Record, examine, named
+
+_DATA, _ZERO = 1, 2  # what is there of a block; 0: nothing yet
 
 
 @dataclass(slots=True)
@@ -117,6 +120,7 @@ class _Image:
         self._spec: PointSpec | None = None
         self._size = self._block_size = 0
         self._have = bytearray()
+        self._next = 0  # the first block that the pack being read may still speak of
         self._unreadable = Ranges()
         self._end: PointEnd | None = None
         self._whole: set[PackId] = set()
@@ -134,7 +138,7 @@ class _Image:
     def take(self, path: Path, key: PrivateKey) -> None:
         """Everything one pack gives, up to the first damage."""
         offsets = array("Q")
-        self._end = None
+        self._end, self._next = None, 0
         try:
             with PackReader(path, key) as reader:
                 self._offsets[reader.head.pack] = (path, offsets)
@@ -186,6 +190,7 @@ class _Image:
             )
         start, end = head.index * size, (head.index + head.count) * size
         if head.kind in CONTENT_KINDS:
+            self._refuse_again(record)
             self._unreadable.remove(start, end)
         match head.kind:
             case Kind.UNREADABLE:
@@ -201,6 +206,15 @@ class _Image:
                 self._write(head.index, record.payload)
             case _:
                 raise RecordDamagedError(f"record {record.entry.number} belongs to no disk")
+
+    def _refuse_again(self, record: Record) -> None:
+        """A pack speaks of each block once: else a small one could be days of work."""
+        head = record.entry.head
+        if head.index < self._next:
+            raise RecordOrderError(
+                f"record {record.entry.number} speaks of block {head.index} again"
+            )
+        self._next = head.index + head.count
 
     def _take_disk_head(self, spec: PointSpec, pack: PackHead) -> None:
         if (spec.disk, spec.point) != (pack.disk, pack.point):
@@ -240,16 +254,17 @@ class _Image:
             raise RecordDamagedError(f"block {index} is given with a wrong length")
         with self._writing():
             pwrite_full(self._fd, index * self._block_size, data)
-        self._have[index] = 1
+        self._have[index] = _DATA
 
     def _zero(self, index: int, count: int) -> None:
         """Only blocks that an earlier session had filled need it: the image is made of holes."""
+        end = index + count
         with self._writing():
-            for one in range(index, index + count):
-                if self._have[one]:
-                    start = one * self._block_size
-                    _fill(self._fd, start, min(start + self._block_size, self._size), self._zeros)
-        self._have[index : index + count] = b"\1" * count
+            while (index := self._have.find(_DATA, index, end)) >= 0:
+                start = index * self._block_size
+                _fill(self._fd, start, min(start + self._block_size, self._size), self._zeros)
+                index += 1
+        self._have[end - count : end] = bytes([_ZERO]) * count
 
 
 def _fill(fd: int, at: int, end: int, zeros: memoryview) -> None:
