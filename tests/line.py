@@ -124,11 +124,12 @@ class TwoEnds:
         disk: str = "11" * 16,
         machine: str = "web01",
         unknown: Sequence[int] = (),
+        serial: str = "",
     ) -> wire.Replica:
         """A volume as a restore leaves it, its manifest proved; ``unknown`` blocks were lost with
         their store.
         """
-        spec = PointSpec(DiskId(disk), 0, machine, facts(len(data), f"S-{disk[:4]}"))
+        spec = PointSpec(DiskId(disk), 0, machine, facts(len(data), serial or f"S-{disk[:4]}"))
         manifest = manifest_of(data, DiskId(disk))
         content = bytearray(data)
         for index in unknown:

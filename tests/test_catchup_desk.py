@@ -3,17 +3,18 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from appliance.catchup import link, replica
+from appliance.catchup import replica
 from appliance.catchup.desk import TAKEN_OVER, Desk
 from appliance.catchup.replica import MANIFEST
 from appliance.cloud.local import LocalTarget
 from appliance.errors import PointRefusedError, StoppedError, VolumeBusyError
-from appliance.events import Event, Progress, Step, silent
-from appliance.model import Digest, DiskId, Volume
+from appliance.events import Event, Step, silent
+from appliance.model import Digest, DiskId, Stop, Volume
 from appliance.seal.manifest import Manifest, State
 from tests.line import Machine, TwoEnds, noise, part, relay_to, two_ends
 from tests.support import BLOCK, MemoryDisk
@@ -131,7 +132,16 @@ def test_a_survey_goes_on_when_the_line_is_cut_and_serves_who_comes_next(
     machine = ends.invite()
     machine.round(part(MemoryDisk(data), about))
     (ends.held().place / MANIFEST).unlink()
-    read, go_on = list[int](), threading.Event()
+    read, go_on, waits = list[int](), threading.Event(), threading.Event()
+    alone_with = Desk.alone_with
+
+    def wanted(self: Desk, disk: DiskId, stop: Stop) -> AbstractContextManager[threading.Event]:
+        def asked() -> bool:  # only who waits looks
+            waits.set()
+            return stop()
+
+        return alone_with(self, disk, asked)
+
     standing = replica._standing  # noqa: SLF001 - where each block of a survey is read
 
     def held(
@@ -141,17 +151,13 @@ def test_a_survey_goes_on_when_the_line_is_cut_and_serves_who_comes_next(
         assert go_on.wait(_PATIENCE)
         return standing(volume, like, index, buffer)
 
+    monkeypatch.setattr(Desk, "alone_with", wanted)
     monkeypatch.setattr(replica, "_standing", held)
-    monkeypatch.setattr(link, "_BUSY_SECONDS", 0.01)
     with relay_to(ends) as relay:
         running = pool.submit(machine.round, part(MemoryDisk(data), about), port=relay.port)
-        until(lambda: any(isinstance(one, Progress) for one in list(machine.told)))
+        until(lambda: bool(read))
         relay.cut()
-        until(lambda: any(_is_at_work(one) for one in list(machine.told)))  # the next connection
+        assert waits.wait(_PATIENCE)  # the next connection
         go_on.set()
         assert running.result(_PATIENCE).blocks == 0
     assert read == list(range(5))
-
-
-def _is_at_work(one: Event) -> bool:
-    return isinstance(one, Step) and "is at work" in one.detail

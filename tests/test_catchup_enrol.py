@@ -305,7 +305,7 @@ def test_names_that_look_alike_as_files_are_different_machines(
     assert {found.machine for found in registry.machines()} == {"web_01", one}
 
 
-@pytest.mark.parametrize("name", ["", "x" * 513, "\udc80"])
+@pytest.mark.parametrize("name", ["", "x" * 513, "\u00fc" * 257, "\udc80"])
 def test_a_name_that_cannot_be_told_is_refused(
     tmp_path: Path, registry: Registry, name: str
 ) -> None:

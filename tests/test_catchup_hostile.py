@@ -135,6 +135,19 @@ def test_an_absurd_length_is_refused_before_memory_is_taken(
             channel.receive(wire.Ack)
 
 
+def test_a_patch_longer_than_the_disks_blocks_allow_is_refused_before_memory_is_taken(
+    machine: Machine, about: wire.Replica
+) -> None:
+    with machine.channel() as channel:
+        channel.wait_at_most(20.0)
+        begin(channel)
+        opened(channel, about)
+        line: socket.socket = channel._line  # noqa: SLF001 - what no honest sender can send
+        line.send(HEAD.pack(BLOCK + 8193, wire.Patch.kind, bytes(3)))
+        with pytest.raises(WireViolationError, match=f"announces {BLOCK + 8193} bytes"):
+            channel.receive(wire.Ack)
+
+
 def test_a_patch_that_is_repeated_changes_nothing_more(
     ends: TwoEnds, machine: Machine, about: wire.Replica, data: bytes
 ) -> None:

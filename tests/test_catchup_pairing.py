@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.catchup import pairing
+from appliance.catchup import pairing, wire
 from appliance.catchup.wire import Replica
 from appliance.errors import OtherShipmentError, ReplicaUnknownError, SourceChangedError
 from appliance.model import BLOCK_SIZE, DiskFacts, DiskId
@@ -38,6 +38,14 @@ def test_a_disk_is_told_as_it_is_found_now_under_its_replicas_name() -> None:
     assert (found.size, found.sector, found.serial, found.model, found.table_id) == (
         SIZE, 4096, "S-9", "Else", "T",
     )  # fmt: skip
+
+
+@given(st.text(max_size=512), st.text(max_size=512), st.text(max_size=512))
+def test_a_disk_is_told_as_the_other_end_comes_to_know_it(
+    serial: str, model: str, table_id: str
+) -> None:
+    found = pairing.as_replica(disk(serial, model, table_id), MINE)
+    assert wire.parse(wire.Disk, memoryview(wire.Disk(found).payload())) == wire.Disk(found)
 
 
 def test_a_new_disk_comes_from_no_shipment() -> None:

@@ -145,10 +145,11 @@ class Registry:
         self, gate: bytes, machine: str, lasts: timedelta, *, new_disks: bool = False
     ) -> tuple[Code, Invitation]:
         """A new code for a machine; the gate keeps only the digest of its token."""
-        if not 0 < len(machine) <= _LONGEST or any("\ud800" <= c < "\ue000" for c in machine):
+        odd = any("\ud800" <= one < "\ue000" for one in machine)
+        if odd or not 0 < len(machine.encode()) <= _LONGEST:
             raise BadInputError(
                 f"{machine!r} is no name of a machine",
-                todo=f"Give 1 to {_LONGEST} characters, as the machine was named at its ingest.",
+                todo=f"Give 1 to {_LONGEST} bytes, as the machine was named at its ingest.",
             )
         code = Code(gate, os.urandom(TOKEN))
         made = Invitation(machine, canon.written(datetime.now(UTC) + lasts), new_disks)

@@ -11,22 +11,12 @@ from appliance.model import BLOCK_SIZE, DiskFacts, DiskId
 
 def as_replica(facts: DiskFacts, like: Replica) -> Replica:
     """The disk as it is found now, under the name and origin of its replica."""
-    return Replica(
-        disk=like.disk,
-        origin=like.origin,
-        size=facts.size,
-        block_size=like.block_size,
-        sector=facts.logical_sector,
-        serial=facts.serial,
-        model=facts.model,
-        table_id=facts.table_id,
-    )
+    return Replica.of(facts, like.disk, like.origin, like.block_size)
 
 
 def new_replica(facts: DiskFacts, disk: DiskId) -> Replica:
     """A disk that comes by the line alone."""
-    blank = Replica(disk, bytes(32), facts.size, BLOCK_SIZE, facts.logical_sector, "", "", "")
-    return as_replica(facts, blank)
+    return Replica.of(facts, disk, bytes(32), BLOCK_SIZE)
 
 
 def contradicts(one: Replica, other: Replica) -> bool:

@@ -74,17 +74,8 @@ class Held:
 
     def told(self) -> wire.Replica:
         """The disk as it is told to a sender."""
-        facts = self.about.spec.facts
-        return wire.Replica(
-            disk=self.disk,
-            origin=bytes.fromhex(self.about.volume.origin) or bytes(32),
-            size=facts.size,
-            block_size=self.about.block_size,
-            sector=facts.logical_sector,
-            serial=facts.serial,
-            model=facts.model,
-            table_id=facts.table_id,
-        )
+        origin = bytes.fromhex(self.about.volume.origin) or bytes(32)
+        return wire.Replica.of(self.about.spec.facts, self.disk, origin, self.about.block_size)
 
 
 class Replicas:

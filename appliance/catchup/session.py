@@ -2,6 +2,7 @@
 
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -28,6 +29,8 @@ from appliance.errors import (
 )
 from appliance.events import Event, Json, Progress, Result, Step
 from appliance.model import DiskId, Snapshots, SnapshotSpec, Stop
+
+_HELD_SECONDS = 4.0  # of the 5 that wire-format.md allows
 
 
 class Session:
@@ -257,6 +260,7 @@ class _Disk:
     def __init__(self, channel: Channel, replica: Replica, point: int) -> None:
         self._channel, self._replica, self._point = channel, replica, point
         self._staged: dict[int, Staged] = {}
+        self._since = 0.0
         self._written = self._blocks = 0
 
     def run(self) -> bytes:
@@ -268,6 +272,7 @@ class _Disk:
             if said is None:
                 self._commit()  # nothing more has come: what there is becomes durable now
                 said = self._channel.next()
+            self._commit_old()
             match cast("_Said", said):
                 case wire.Patch() as patch:
                     self._patch(patch)
@@ -302,9 +307,15 @@ class _Disk:
         if staged is None:
             self._channel.send(wire.Whole(patch.index))
             return
+        self._since = self._since if self._staged else time.monotonic()
         self._staged[patch.index] = staged
         size = self._replica.manifest.block_size
         if len(self._staged) >= BATCH_BLOCKS or len(self._staged) * size >= BATCH_BYTES:
+            self._commit()
+
+    def _commit_old(self) -> None:
+        """Nothing waits for long to become durable, however much comes."""
+        if self._staged and time.monotonic() - self._since >= _HELD_SECONDS:
             self._commit()
 
     def _commit(self) -> None:
@@ -325,6 +336,7 @@ class _Disk:
             raise WireViolationError(f"The disk has no block {last}")
         for index in asked.indexes:
             self._channel.send(wire.Have(index, self._replica.have(index)))
+            self._commit_old()
 
     def _pages(self, asked: wire.Pages) -> None:
         self._commit()

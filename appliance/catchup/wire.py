@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Protocol, Self
 
-from appliance.catchup.fields import Fields, packed_text
+from appliance.catchup.fields import Fields, packed_text, told_text
 from appliance.errors import WireViolationError
 from appliance.model import (
     MAX_BLOCK_SIZE,
     MIN_BLOCK_SIZE,
     Codec,
     Digest,
+    DiskFacts,
     DiskId,
     Extent,
     block_count,
@@ -170,7 +171,9 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A disk as both ends know it. ``origin`` is a seal's root, or zeros; ``size`` is bytes."""
+    """A disk as both ends know it: its texts as they go over the wire. ``origin`` is a seal's
+    root, or zeros; ``size`` is bytes.
+    """
 
     disk: DiskId
     origin: bytes
@@ -180,6 +183,13 @@ class Replica:
     serial: str
     model: str
     table_id: str
+
+    @classmethod
+    def of(cls, facts: DiskFacts, disk: DiskId, origin: bytes, block_size: int) -> Self:
+        """The disk that ``facts`` are known of at one end, as the other end comes to know it."""
+        known = (facts.serial, facts.model, facts.table_id)
+        texts = (told_text(one, MAX_TEXT) for one in known)
+        return cls(disk, origin, facts.size, block_size, facts.logical_sector, *texts)
 
     def packed(self) -> bytes:
         head = struct.pack("<QII", self.size, self.block_size, self.sector)
