@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.block import PAGE
 from appliance.errors import PackDamagedError, StoppedError
 from appliance.model import Codec, Digest
 from appliance.seal.cut import digest
@@ -13,7 +14,7 @@ from appliance.seal.pointmap import PointMap, build, build_despite_damage
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.store import PointPacks, Store, by_point
 from appliance.seal.writer import Pace
-from tests.forge import Forge, block, disk_head, pack_head, point_end
+from tests.forge import Forge, block, disk_head, pack_head, point_end, zeros
 from tests.support import BLOCK, OPERATOR, new_store, point, put_blocks
 from tests.technician import noise
 
@@ -173,3 +174,18 @@ def test_bytes_that_could_not_be_read_are_not_taken_from_what_is_lost(tmp_path: 
     found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
     assert unknown(found) == list(range(16))
     assert found.unreadable() == []
+
+
+def test_a_pack_behind_the_disks_end_is_lost_like_the_one_before_it(tmp_path: Path) -> None:
+    """With the index of the first gone, where the second takes over is only its own word."""
+    made, _ = new_store(tmp_path)
+    spec = point(bytes(4 * BLOCK))
+    first = Forge(made, pack_head(made, spec.disk)).add(*disk_head(spec)).add(*zeros(0, 1))
+    path = first.close(PackState.CLOSED)
+    spoil(examine(path), path.stat().st_size - PAGE - 10)
+    last = Forge(made, pack_head(made, spec.disk, sequence=1, start=1 << 40))
+    last.add(*disk_head(spec)).close(PackState.CLOSED)
+    (packs,) = by_point(made.infos())
+    found = build_despite_damage(packs, OPERATOR, spec)
+    assert {one.name for one in found.lost.values()} == {"pack-damaged", "record-order"}
+    assert found.manifest.states()[State.UNKNOWN] == 4
