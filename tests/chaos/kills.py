@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from tests.chaos.stages import Before, Gate, Round, Stage
+from tests.chaos.stages import Before, Frozen, Gate, Round, Stage
 from tests.chaos.troubles import Trouble
 from tests.chaos.work import Death, Work, logs_are_clean, looks_dead
 from tests.chaos.world import World
@@ -90,14 +90,14 @@ class Killing:
     def _victims(self, clock: Work) -> list[Work]:
         """The job, or all that are at work, or the one at the other end, or both ends."""
         dice = self.chance.random()
-        if isinstance(self.stage, Round) and self.stage.gate is not None:
+        if isinstance(self.stage, Round | Frozen) and self.stage.gate is not None:
             both = [clock, self.stage.gate]
             return both if dice < 0.15 else [self.stage.gate] if dice < 0.4 else [clock]
         return self._works if dice < 0.25 else [clock]
 
     def _start_again(self, victim: Work, ends: ExitStack) -> None:
         if victim not in self._works:
-            assert isinstance(self.stage, Round)
+            assert isinstance(self.stage, Round | Frozen)
             self.stage.gate = Gate.serve(self.world, ends)
             return
         self._hold_against(victim)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from tests.chaos.stages import Gate, Ingest, Round, Stage
+from tests.chaos.stages import Frozen, Gate, Ingest, Round, Stage
 from tests.chaos.troubles import SECTOR, FailingDisk, Trouble
 from tests.chaos.work import Work, logs_are_clean, refused_well
 from tests.chaos.world import Made, World, need
@@ -58,9 +58,10 @@ class Troubled:
         return now
 
     def _gate_serves(self, ends: ExitStack) -> None:
-        gate = self.stage.gate if isinstance(self.stage, Round) else None
-        if gate is not None and gate.child.poll() is not None:
-            assert isinstance(self.stage, Round)
+        if not isinstance(self.stage, Round | Frozen) or self.stage.gate is None:
+            return
+        gate = self.stage.gate
+        if gate.child.poll() is not None:
             self.met.append(f"gate: {refused_well(gate)}")
             self.stage.gate = Gate.serve(self.world, ends)
 

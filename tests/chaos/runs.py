@@ -22,6 +22,7 @@ STAGES = {
     "restore": 5,
     "check": 2,
     "round": 5,
+    "frozen": 3,
     "final": 3,
 }
 KINDS = {"kill": 3, "trouble": 3}

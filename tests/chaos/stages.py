@@ -6,6 +6,7 @@ comparison.
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from appliance.cli.demo_sources import mounted
 from appliance.model import JobId
 from tests.chaos.work import Work, begin, listed, resume
 from tests.chaos.world import (
@@ -28,8 +30,13 @@ from tests.chaos.world import (
     need,
     same,
 )
+from tests.media import tool
 from tests.technician import PASSPHRASE, until
 
+_REHEARSED = {  # how a file system is checked and mounted beside its original
+    "ext4": (("e2fsck", "-fn"), "loop"),
+    "xfs": (("xfs_repair", "-n", "-f", "-o", "force_geometry"), "loop,nouuid"),  # it is small
+}
 _PACE = ("--checkpoint-bytes", INTERVAL)
 _ROOT = Path(__file__).parents[2]
 Before = dict[str, Any]
@@ -363,7 +370,9 @@ def _placed(image: Path, place: Path | None) -> Path:
 
 @dataclass
 class Round:
-    """What has changed since, from block devices; ``final``: as a recovery point."""
+    """What has changed since, from block devices. ``final``: as a recovery point of disks that
+    nobody writes to any more.
+    """
 
     final: bool
     name: str = ""
@@ -381,11 +390,8 @@ class Round:
         self.gate = Gate.serve(world, ends)
 
     def start(self, world: World) -> list[Work]:
-        disks = [f"{self.nodes[one.name]}={world.known['disks'][one.name]}" for one in world.disks]
-        named = [word for one in disks for word in ("-d", one)]
         how = ("--final", "--stopped") if self.final else ("--rounds", 1)
-        verb = ("catch-up", "--gate", world.known["dial"], *named, *how, "--limit", self.limit)
-        return [begin(world.machine, *verb, "--patience-seconds", 60)]
+        return [begin(world.machine, *_catch_up(world, self.nodes, self.limit), *how)]
 
     def again(self, world: World, work: Work, chance: random.Random) -> Work:
         return _either(work, chance, world)
@@ -409,9 +415,95 @@ class Round:
         for told in [one for work in works for one in work.results("final")][-1:]:
             need(told["kept"], f"the point: {told}")
             for one in world.disks:
-                named = f"*{world.known['disks'][one.name][:8]}*"
-                (kept,) = world.volumes.glob(f"points/{named}/{told['point']}.img")
-                same(one.later, kept)
+                same(one.later, _kept(world, one, told["point"]))
+
+
+@dataclass
+class Frozen:
+    """A recovery point of disks that are mounted and in use: they stand still for a while, and go
+    on living whatever becomes of the round.
+    """
+
+    name: ClassVar[str] = "frozen"
+    limit: str = "12MB/s"
+    gate: Work | None = None
+    nodes: Mapping[str, str] = field(default_factory=dict)
+
+    def opened(self, world: World, ends: ExitStack) -> None:
+        place, nodes = world.run / "living", {}
+        place.mkdir()
+        for one in world.disks:
+            node = attached(ends, Path(shutil.copy(one.image, place)))
+            ends.enter_context(mounted(node, _made(place / one.name)))
+            nodes[one.name] = node
+        self.nodes = nodes
+        self._all_live(world)
+        self.gate = Gate.serve(world, ends)
+
+    def start(self, world: World) -> list[Work]:
+        return [begin(world.machine, *_catch_up(world, self.nodes, self.limit), "--final")]
+
+    def again(self, world: World, work: Work, chance: random.Random) -> Work:
+        return _either(work, chance, world)
+
+    def before(self, world: World, work: Work) -> Before:
+        """With the job its freeze has ended."""
+        del work
+        self._all_live(world)
+        return {}
+
+    def after(self, world: World, work: Work, known: Before) -> None: ...
+
+    def end(self, world: World, works: Sequence[Work]) -> None:
+        """The point has file systems that need no repair, and the machine lives."""
+        self._all_live(world)
+        (told,) = [one for work in works for one in work.results("final")]
+        need(told["kept"] and len(told["frozen"]) == len(world.disks), f"the point: {told}")
+        for one in world.disks:
+            kept = _kept(world, one, told["point"])
+            same(kept, world.volume(one))
+            self._mounts(world, one, kept)
+
+    @staticmethod
+    def _mounts(world: World, made: Made, kept: Path) -> None:
+        """A copy of the point is mounted, read, and found in order."""
+        check, options = _REHEARSED[made.name]
+        copy, place = world.run / "rehearsal.img", world.run / "rehearsal"
+        shutil.copy(kept, copy)
+        place.mkdir(exist_ok=True)
+        tool("mount", "-o", options, copy, place)
+        try:
+            tool("tar", "--create", "--file", "/dev/null", "--directory", place, ".")
+        finally:
+            tool("umount", place)
+        tool(*check, copy)
+
+    @staticmethod
+    def _all_live(world: World) -> None:
+        """What is written to them reaches the disk."""
+        for one in world.disks:
+            file = world.run / "living" / one.name / "life"
+            said = ("timeout", "20", "dd", "if=/dev/urandom", f"of={file}", "bs=64k", "count=2")
+            done = subprocess.run([*said, "conv=fsync"], capture_output=True, check=False)
+            need(not done.returncode, f"{file} cannot be written: {done.stderr!r}")
+
+
+def _made(place: Path) -> Path:
+    place.mkdir()
+    return place
+
+
+def _catch_up(world: World, nodes: Mapping[str, str], limit: str) -> tuple[object, ...]:
+    disks = [f"{nodes[one.name]}={world.known['disks'][one.name]}" for one in world.disks]
+    named = [word for one in disks for word in ("-d", one)]
+    more = ("--limit", limit, "--patience-seconds", 60)
+    return ("catch-up", "--gate", world.known["dial"], *named, *more)
+
+
+def _kept(world: World, made: Made, point: int) -> Path:
+    """The snapshot of a disk that belongs to a point."""
+    (found,) = world.volumes.glob(f"points/*{world.known['disks'][made.name][:8]}*/{point}.img")
+    return found
 
 
 class Points:
@@ -463,6 +555,7 @@ JOURNEY: tuple[Any, ...] = (
     Check,
     Enrol,
     lambda: Round(final=False),
+    Frozen,
     lambda: Round(final=True),
     Points,
 )

@@ -327,6 +327,11 @@ TROUBLES: Mapping[str, Sequence[Callable[[], Trouble]]] = {
         ThinLine,
         JumpingClock,
     ),
+    "frozen": (
+        _disk("target EIO", "cloud", _write(_VOLUMES, errno.EIO, 40), "target-write"),
+        BadWeather,
+        JumpingClock,
+    ),
     "final": (
         _disk("target EIO", "cloud", _write(_VOLUMES, errno.EIO, 40), "target-write"),
         _disk("target ENOSPC", "cloud", _write(_VOLUMES, errno.ENOSPC, 40), "target-full"),

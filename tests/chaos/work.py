@@ -196,7 +196,8 @@ def looks_dead(work: Work) -> dict[str, Any]:
     """
     (shown,) = [one for one in listed(work.shell) if one["job"] == work.job]
     need(shown["state"] == "died", f"a killed job is {shown['state']}")
-    need("killed by a signal" in shown["what"], f"why it died: {shown}")
+    why = ("killed by a signal", "never came up")  # where it was killed before it could say a word
+    need(any(one in shown["what"] for one in why), f"why it died: {shown}")
     need(shown["safe"] and shown["todo"] and shown["verb"], f"last words: {shown}")
     said = work.wait()
     need(said.code == JobDiedError.code, f"who stayed with it ended with {said}")
