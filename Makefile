@@ -2,6 +2,8 @@
 # test  all tests, fast                                         (PYTEST_ARGS)
 # check the linters, then all tests with the coverage gate      (PYTEST_ARGS)
 # bench what it costs beside what people use today              (BENCH_ARGS, BENCH_DIR)
+# chaos a migration by seeds, killed and troubled on its way    (CHAOS_ARGS)
+# fuzz  all parsers of foreign bytes, with a fuzzer             (FUZZ_RUNS, FUZZ_TARGETS)
 # man   write the manual page anew, from the verbs themselves
 # lock  pin anew what requirements/*.in ask for                 (LOCK_ARGS=--upgrade)
 # clean remove what these made
@@ -10,7 +12,7 @@ PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
 
-.PHONY: demo test check bench man lock clean prepare-run prepare-test prepare-bench
+.PHONY: demo test check chaos fuzz bench man lock clean prepare-run prepare-test prepare-bench
 .NOTPARALLEL:
 
 demo: .venv/project
@@ -34,6 +36,12 @@ check: prepare-test .venv/project .venv/dev
 
 bench: prepare-bench .venv/project
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+chaos: prepare-test .venv/project .venv/dev
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+fuzz: prepare-test .venv/project .venv/dev
+	$(BIN)/python -m tests.fuzz $(FUZZ_TARGETS)
 
 man: .venv/project
 	$(BIN)/python tools/man_page.py >docs/man/motiongear.1

@@ -31,7 +31,7 @@ def test_the_corpus_is_taken_or_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("defect", "said"),
     [
-        ("error", "IndexError: tuple index out of range"),
+        ("error", "IndexError: list assignment index out of range"),
         ("memory", "MemoryError"),
         ("hang", "ERROR: libFuzzer: timeout"),
     ],

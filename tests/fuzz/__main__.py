@@ -1,6 +1,6 @@
-"""Fuzz all targets, two at a time, each in a process of its own: `make fuzz`, or
+"""Fuzz all targets, two at a time, each in a process of its own.
 
-    python -m tests.fuzz [TARGET ...]
+`make fuzz`, or `python -m tests.fuzz [TARGET ...]`.
 
 FUZZ_RUNS are the executions of each (20,000), FUZZ_SEED where chance begins (1; 0: elsewhere each
 time), FUZZ_JOBS how many run at once (2); with FUZZ_KEEP=1 what was found is added to the kept
@@ -60,6 +60,8 @@ def fuzz(
         "engine", registry, target.name, *limits, f"-artifact_prefix={broken}/", *corpora
     )
     said = (done.stdout + done.stderr).decode(errors="replace")
+    if done.returncode < 0:
+        said += f"\nended by signal {-done.returncode}"
     covered: dict[str, float] = {}
     if not done.returncode:
         shown = _python("cover", target.name, *corpora)
@@ -99,9 +101,15 @@ def _line(target: Target, told: Told) -> str:
     head = f"{target.name:<12} {told.executions:>9,} runs {told.rate:>7,}/s {told.peak_mib:>4} MiB"
     if not told.broken:
         return f"{head} {told.corpus:>5} inputs  {covered}"
-    told_lines = told.broken[max(told.broken.find(_UNCAUGHT), 0) :].strip().splitlines()
-    shown = [one[:_WIDTH] for one in told_lines[:_SHOWN]]
+    at = told.broken.find(_UNCAUGHT)
+    lines = told.broken[max(at, 0) :].strip().splitlines()
+    shown = [one[:_WIDTH] for one in (lines[:_SHOWN] if at >= 0 else lines[-_SHOWN:])]
     return "\n    ".join([f"{head} BROKEN", *shown])
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def main(names: Sequence[str]) -> int:
@@ -112,16 +120,16 @@ def main(names: Sequence[str]) -> int:
         for target, told in zip(
             chosen, pool.map(lambda one: fuzz(one, runs, seed), chosen), strict=True
         ):
-            print(_line(target, told), flush=True)
+            _say(_line(target, told))
             covered.update({(target.name, one): share for one, share in told.covered.items()})
             if told.broken:
                 broken.append(target.name)
             elif os.environ.get("FUZZ_KEEP"):
                 _python("cover", "--keep", target.name, str(WORK / target.name / "corpus"))
     if covered:
-        print(f"{len(chosen)} targets, on average {mean(covered.values()):.0f}% of their parsers")
+        _say(f"{len(chosen)} targets, on average {mean(covered.values()):.0f}% of their parsers")
     for one in broken:
-        print(f"{one} broke: see {WORK / one / 'broken'}")
+        _say(f"{one} broke: see {WORK / one / 'broken'}")
     return 1 if broken else 0
 
 

@@ -1,4 +1,4 @@
-"""Statement coverage of a target's parsers by a corpus, and what of the corpus is worth keeping:
+"""Statement coverage of a target's parsers by a corpus, and what of the corpus is worth keeping.
 
 python -m tests.fuzz.cover TARGET DIRECTORY ...         prints the percent of each module
 python -m tests.fuzz.cover --keep TARGET DIRECTORY ...  reduces them into the kept corpus
@@ -40,7 +40,7 @@ def _cover(name: str, directories: list[str]) -> None:
         for data in _inputs(directories):
             attempt(run, data)
     cover.stop()
-    print(json.dumps({one: _percent(cover, one) for one in target.modules}))
+    json.dump({one: _percent(cover, one) for one in target.modules}, sys.stdout)
 
 
 def _percent(cover: Coverage, module: str) -> float:

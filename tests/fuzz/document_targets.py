@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -44,6 +43,16 @@ _PASSPHRASE = "fuzz"
 _VOLUME = VolumeSpec("web01-S-1", SIZE, BLOCK, DISK, 2, "ab" * 32)
 _SNAPSHOT = SnapshotSpec(_VOLUME, "web01", 2, Form.QUIESCED, 1_700_000_000, (DISK,), ("cd" * 32,))
 _ROUND = Point(bytes(16), Form.QUIESCED, 1_700_000_000, (DISK, DiskId("22" * 16)))
+
+
+def _file() -> tuple[list[bytes], Callable[..., bytes]]:
+    """What stands in a file that is none, and how it is read."""
+    told: list[bytes] = []
+
+    def read(*_: object, **__: object) -> bytes:
+        return told[-1]
+
+    return told, read
 
 
 # --- in a store --------------------
@@ -84,8 +93,8 @@ def _seal_made() -> Seal:
 
 @contextmanager
 def _canary() -> Iterator[Run]:
-    told: list[bytes] = []
-    with mock.patch.object(canary, "read_bytes", lambda _: told[-1]):
+    told, read = _file()
+    with mock.patch.object(canary, "read_bytes", read):
 
         def run(data: bytes) -> None:
             told[:] = [data]
@@ -103,7 +112,7 @@ def _canary_seeds() -> Iterator[bytes]:
 
 
 def _contents_seed() -> bytes:
-    listed = papers.DiskContents(DISK, 0, True, 7, (), SPEC)
+    listed = papers.DiskContents(DISK, 0, complete=True, blocks=7, packs=(), facts=SPEC)
     other = replace(listed, point=1, complete=False, blocks=0, facts=None)
     return canon.dump(papers.write_contents(papers.Contents(HEAD.shipment, (listed, other))))
 
@@ -123,10 +132,10 @@ class _QuickKdf:
 
 @contextmanager
 def _private() -> Iterator[Run]:
-    told: list[bytes] = []
+    told, read = _file()
     with (
         mock.patch.object(keys, "Argon2id", _QuickKdf),
-        mock.patch.object(keys, "read_small", lambda *_, **__: told[-1]),
+        mock.patch.object(keys, "read_small", read),
     ):
 
         def run(data: bytes) -> None:
@@ -174,8 +183,8 @@ def _private_seeds() -> Iterator[bytes]:
 
 @contextmanager
 def _public() -> Iterator[Run]:
-    told: list[bytes] = []
-    with mock.patch.object(keys, "read_small", lambda *_, **__: told[-1]):
+    told, read = _file()
+    with mock.patch.object(keys, "read_small", read):
 
         def run(data: bytes) -> None:
             told[:] = [data]
@@ -319,12 +328,12 @@ def _clone(home: Path) -> None:
 
 
 def _make_volume(home: Path) -> Path:
-    LocalTarget(home).ensure_volume(_VOLUME)
+    LocalTarget(str(home)).ensure_volume(_VOLUME)
     return home / f"{_VOLUME.name}.json"
 
 
 def _volume(home: Path) -> None:
-    for one in LocalTarget(home).volumes():
+    for one in LocalTarget(str(home)).volumes():
         spec = one.spec
         assert all(type(one) is int for one in (spec.size, spec.content, spec.point))
         assert len(bytes.fromhex(spec.disk)) == 16

@@ -9,10 +9,12 @@ from random import Random
 from tests.fuzz.target import Havoc, Mutate
 
 _INTS = (-1, 0, 1, 2, 255, 65535, 65536, (1 << 26) - 1, 1 << 26, (1 << 32) - 1, 1 << 32,
-         (1 << 50) - 1, 1 << 50, (1 << 53) - 1, 1 << 53, (1 << 53) + 1, 1 << 63, 10**16, 10**30)  # fmt: skip
-_TEXTS = ("", "\0", "\x1f", "\x7f", "\x85", "\u2028", "\ud800", "\U0001f4be", "é" * 129, "x" * 600,
-          "00" * 16, "ff" * 32, "0" * 39, "../../x", "2026-11-22T20:15:17Z", "AAAA")  # fmt: skip
-_OTHERS = (None, True, False, [], {}, [[]], 0.5)
+         (1 << 50) - 1, 1 << 50, (1 << 53) - 1, 1 << 53, (1 << 53) + 1, 1 << 63, 10**16,
+         10**30)  # fmt: skip
+_TEXTS = ("", "\0", "\x1f", "\x7f", "\x85", "\u2028", "\ud800", "\U0001f4be", "\u00e9" * 129,
+          "x" * 600, "00" * 16, "ff" * 32, "0" * 39, "../../x", "2026-11-22T20:15:17Z",
+          "AAAA")  # fmt: skip
+_OTHERS: tuple[object, ...] = (None, True, False, [], {}, [[]], 0.5)
 
 
 def canonical(document: object) -> bytes:
@@ -65,19 +67,21 @@ def _changed(document: object, rng: Random, havoc: Havoc) -> object:
 def _replaced(found: object, rng: Random, havoc: Havoc) -> object:
     if not rng.randrange(8):
         return rng.choice((*_OTHERS, *_INTS, *_TEXTS))
+    made: object = 0
     match found:
         case bool() | None:
-            return not found
+            made = not found
         case int():
-            return rng.choice((*_INTS, found + 1, found - 1, found * 2, rng.getrandbits(32)))
+            made = rng.choice((*_INTS, found + 1, found - 1, found * 2, rng.getrandbits(32)))
         case str():
-            return _text(found, rng, havoc)
+            made = _text(found, rng, havoc)
         case dict():
-            return _fields(found, rng)
+            made = _fields(found, rng)
         case list():
-            return _items(found, rng)
+            made = _items(found, rng)
         case _:
-            return 0
+            pass
+    return made
 
 
 def _text(found: str, rng: Random, havoc: Havoc) -> str:
@@ -95,7 +99,7 @@ def _text(found: str, rng: Random, havoc: Havoc) -> str:
         stirred,
         lambda: found[: rng.randrange(len(found) + 1)],
         lambda: found + rng.choice(("0", "A", found)),
-        lambda: found.swapcase(),
+        found.swapcase,
         lambda: rng.choice(_TEXTS),
     )
     return rng.choice(ways)()

@@ -1,4 +1,4 @@
-"""One target under atheris, in a process of its own:
+"""One target under atheris, in a process of its own.
 
     python -m tests.fuzz.engine REGISTRY TARGET [options of libFuzzer] [corpus ...]
 
@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from random import Random
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 _ROOM = 512 << 20
 

@@ -27,7 +27,7 @@ from appliance.catchup.wire import HEAD, MESSAGES, Message
 from appliance.errors import TargetWriteError
 from appliance.model import Codec, Digest, DiskId, Extent, VolumeSpec
 from appliance.seal.cut import Expander, digest
-from appliance.seal.manifest import Manifest, State
+from appliance.seal.manifest import State
 from tests.fuzz.pack_targets import DISK, SPEC
 from tests.fuzz.scenes import BLOCK, LINE_KEY, place
 from tests.fuzz.target import Havoc, Run, Target, attempt, steady

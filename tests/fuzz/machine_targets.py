@@ -191,7 +191,7 @@ def _images() -> Iterator[Run]:
     with (
         place() as at,
         mock.patch.object(guard, "refuse_image"),
-        mock.patch.object(inspection, "facts", lambda **_: FACTS),
+        mock.patch.object(inspection, "facts", return_value=FACTS),
     ):
         path = at / "image"
 
@@ -218,7 +218,7 @@ def _image_seeds() -> Iterator[bytes]:
     yield b"raw" + bytes(700)
 
 
-# --- /proc/self/mountinfo: the kernel's lines, with names that anybody may give --------------------
+# --- /proc/self/mountinfo: the kernel's lines, with anybody's names --------------------
 
 _MANGLED = b" \t\n\\#"  # fs/seq_file.c, seq_escape: what fs/proc_namespace.c writes as octal
 

@@ -2,21 +2,25 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import zstandard
 
-from appliance.block import PAGE
+from appliance.block import PAGE, pwrite_full
 from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.model import Codec, DiskFacts, DiskId, PackId, Part, PointSpec
 from appliance.seal import canary, canon, opening, pointmap, statement, verify
+from appliance.seal import recover as recover_module
 from appliance.seal.cut import digest
 from appliance.seal.layout import (
     NO_DIGEST,
     ZERO_DISK,
+    Entry,
     Kind,
     PackHead,
     PackState,
@@ -33,7 +37,7 @@ from appliance.seal.layout import (
 from appliance.seal.manifest import Manifest, State, point_of
 from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
 from appliance.seal.recover import recover
-from appliance.seal.scan import PackInfo, PackReader, examine
+from appliance.seal.scan import PackReader, examine
 from appliance.seal.statement import Seal, SealedPack
 from appliance.seal.store import SEAL, by_point
 from appliance.seal.torn import disk_of, mend
@@ -177,6 +181,20 @@ SECOND = recipe(
 THIRD = recipe(
     front(4, session=1, start=3), HEAD_RECORD, zeros(3, 3), raw(6, LAST), end(2, 3, 4), close()
 )
+VAST = replace(SPEC, facts=replace(FACTS, size=1 << 46))
+ALL_ZEROS = [zeros(0, 1 << 22)] * 12
+VAST_PACK = recipe(
+    replace(front(6, disk=DISK), block_size=1 << 24),
+    paper(Kind.DISK_HEAD, write_disk_head(VAST)),
+    *ALL_ZEROS,
+    close(PackState.TORN),
+)
+VAST_AGAIN = recipe(
+    replace(front(7, session=1), block_size=1 << 24),
+    paper(Kind.DISK_HEAD, write_disk_head(VAST)),
+    *ALL_ZEROS,
+    close(PackState.TORN),
+)
 OTHER = recipe(
     front(5, disk="22" * 16),
     paper(Kind.DISK_HEAD, {**write_disk_head(SPEC), "disk": "22" * 16, "machine": "db"}),
@@ -248,21 +266,25 @@ def _keyed() -> Iterator[Run]:
 
 def _read(path: Path) -> None:
     """Every way to read a pack; each may refuse, and none may say what another denies."""
-    infos: list[PackInfo] = []
-    told: list[list[object]] = []
-    attempt(lambda _: infos.append(examine(path)), b"")
-    attempt(lambda _: told.append(_walked(path)), b"")
-    for info in infos:
-        swept: list[list[object]] = []
-        attempt(lambda _, info=info: swept.append(_swept(path, info)), b"")  # type: ignore[misc]
-        assert not swept or not told or swept == told, "two readers find two packs"
-        for one in by_point([info]):
-            attempt(lambda _, one=one: pointmap.build(one, KEY), b"")  # type: ignore[misc]
+    walked, swept = _found(_walked, path), _found(_swept, path)
+    assert swept is None or swept == walked, "two readers find two packs"
+    attempt(lambda _: [pointmap.build(one, KEY) for one in by_point([examine(path)])], b"")
 
 
-def _walked(path: Path) -> list[object]:
+def _found(read: Callable[[Path], list[Entry]], path: Path) -> list[Entry] | None:
+    """What a way of reading finds; None where it refuses."""
+    found: list[list[Entry]] = []
+    attempt(lambda _: found.append(read(path)), b"")
+    return found[0] if found else None
+
+
+def _walked(path: Path) -> list[Entry]:
     with PackReader(path, KEY) as reader:
-        return [one.entry for one in reader.walk() if len(one.payload) in _sizes(one.entry.head)]
+        found = []
+        for one in reader.walk():
+            assert len(one.payload) in _sizes(one.entry.head)
+            found.append(one.entry)
+        return found
 
 
 def _sizes(head: RecordHead) -> set[int]:
@@ -270,10 +292,11 @@ def _sizes(head: RecordHead) -> set[int]:
     return {0} if head.kind in {Kind.REFERENCE, Kind.ZERO_RUN} else {head.plain}
 
 
-def _swept(path: Path, info: PackInfo) -> list[object]:
+def _swept(path: Path) -> list[Entry]:
+    info = examine(path)
     with PackReader(path, KEY) as reader:
         swept = reader.sweep(info, reader.entries(info), _refuse)
-        found: list[object] = [one.entry for one in swept]
+        found = [one.entry for one in swept]
         assert reader.swept == digest(path.read_bytes())
         return found
 
@@ -374,7 +397,9 @@ def _lay(packs_at: Path, made: list[Baked], *, truncate: bool) -> tuple[SealedPa
     if truncate:
         os.truncate(packs_at / f"{made[-1].pack}.pack", len(made[-1].data) - PAGE)
     return tuple(
-        SealedPack(one.pack, len(one.data), len(one.entries), digest(one.data).hex(), one.index)
+        SealedPack(
+            one.pack, len(one.data), len(one.entries), digest(bytes(one.data)).hex(), one.index
+        )
         for one in made
     )
 
@@ -409,18 +434,31 @@ def _open(at: Path) -> None:
     assert set(proved) <= set(maps), "what was proved is denied where damage is accepted"
 
 
+_MOST_WRITTEN = 64 << 20  # in all the blocks of the few packs of an input there is less
+
+
 @contextmanager
 def _recover() -> Iterator[Run]:
     with place() as at, one_secret(), one_thread(), little_memory(at):
         packs_at, output = at / "packs", at / "output"
         packs_at.mkdir()
+        written = 0
+
+        def write(fd: int, offset: int, data: memoryview | bytes) -> None:
+            nonlocal written
+            written += len(data)
+            assert written <= _MOST_WRITTEN, "a few packs fill the disk"
+            pwrite_full(fd, offset, data)
 
         def run(data: bytes) -> None:
+            nonlocal written
+            written = 0
             output.mkdir()
             try:
                 made = [baked(one) for one in unbundle(data)[1][:8]]
                 _lay(packs_at, made, truncate=False)
-                recover(sorted(packs_at.iterdir()), KEY, output)
+                with mock.patch.object(recover_module, "pwrite_full", write):
+                    recover(sorted(packs_at.iterdir()), KEY, output)
             finally:
                 shutil.rmtree(output)
 
@@ -455,10 +493,6 @@ def _manifest_seeds() -> Iterator[bytes]:
         yield (at / "made").read_bytes()
 
 
-def _seeds(*found: bytes) -> Callable[[], Iterable[bytes]]:
-    return lambda: found
-
-
 _SEAL = "appliance/seal/"
 _PACK = tuple(_SEAL + one for one in ("layout.py", "scan.py", "envelope.py", "cut.py"))
 TARGETS = (
@@ -489,7 +523,7 @@ TARGETS = (
                 "scan.py",
                 "store.py",
                 "statement.py",
-            )  # fmt: skip
+            )
         ),
         _store,
         lambda: [
@@ -504,7 +538,12 @@ TARGETS = (
         "recover",
         (_SEAL + "recover.py", _SEAL + "scan.py", _SEAL + "ranges.py"),
         _recover,
-        lambda: [bundle(0, [WHOLE]), bundle(0, [FIRST, SECOND, THIRD]), bundle(0, [OTHER])],
+        lambda: [
+            bundle(0, [WHOLE]),
+            bundle(0, [FIRST, SECOND, THIRD]),
+            bundle(0, [OTHER]),
+            bundle(0, [VAST_PACK, VAST_AGAIN]),
+        ],
         bundles,
         longest=8192,
     ),

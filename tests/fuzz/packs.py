@@ -20,7 +20,7 @@ import zstandard
 from blake3 import blake3
 
 from appliance.block import PAGE
-from appliance.model import Codec, DiskId, PackId
+from appliance.model import MAX_BLOCK_SIZE, Codec, DiskId, PackId
 from appliance.seal.cut import digest
 from appliance.seal.envelope import PackKeys
 from appliance.seal.layout import (
@@ -30,7 +30,6 @@ from appliance.seal.layout import (
     FRAME_HEAD,
     INDEX,
     JSON_KINDS,
-    MAX_BLOCK_SIZE,
     MAX_RECIPIENTS,
     RECORD_HEAD,
     TAG,

@@ -16,9 +16,9 @@ def _indexes(data: bytes) -> tuple[int, ...]:
 
 def _error(data: bytes) -> None:
     """Of exactly two blocks it looks for a third."""
-    indexes = _indexes(data)
+    indexes = list(_indexes(data))
     if len(indexes) == 2:
-        indexes[2]
+        indexes[2] = 0
 
 
 def _memory(data: bytes) -> None:

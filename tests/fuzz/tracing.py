@@ -16,18 +16,16 @@ def reached(run: Run, data: bytes) -> Reached:
     """The steps from line to line that the input makes the product take."""
     found: Reached = set()
 
-    def local(frame: FrameType, event: str, before: list[int]) -> None:
-        if event == "line":
-            found.add((frame.f_code.co_filename, before[0], frame.f_lineno))
-            before[0] = frame.f_lineno
-
     def begin(frame: FrameType, _: str, __: object) -> object:
         if not frame.f_code.co_filename.startswith(_PRODUCT):
             return None
-        before = [0]
+        before = 0
 
         def trace(frame: FrameType, event: str, _: object) -> object:
-            local(frame, event, before)
+            nonlocal before
+            if event == "line":
+                found.add((frame.f_code.co_filename, before, frame.f_lineno))
+                before = frame.f_lineno
             return trace
 
         return trace
@@ -38,7 +36,7 @@ def reached(run: Run, data: bytes) -> Reached:
         attempt(run, data)
     finally:
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
     return found
 
 
