@@ -112,8 +112,11 @@ def _key_from(pipe: int) -> PrivateKey | None:
         data += got
     if not data:
         return None
-    name, role = json.loads(data[SEED_SIZE:])
-    return PrivateKey(name, role, data[:SEED_SIZE])
+    try:
+        name, role = json.loads(data[SEED_SIZE:])
+        return PrivateKey(str(name), str(role), data[:SEED_SIZE])
+    except (ValueError, TypeError, RecursionError) as exc:
+        raise BadInputError("The private key did not come whole from the console") from exc
 
 
 class _Bus:
