@@ -10,16 +10,19 @@ from typing import cast
 
 import pytest
 
-from appliance.catchup import rounds, session, wire
+from appliance.catchup import link, rounds, session, wire
 from appliance.catchup.link import Address, Channel, dial
 from appliance.catchup.pairing import as_replica
 from appliance.catchup.replica import Replica
 from appliance.catchup.rounds import Part
 from appliance.catchup.session import Session
 from appliance.catchup.wire import Form, Patch
+from appliance.cloud.local import LocalTarget
 from appliance.errors import LinkCutError, SourceChangedError, WireViolationError
+from appliance.model import SnapshotInfo, SnapshotSpec
 from tests.line import Machine, TwoEnds, noise, part, two_ends
 from tests.support import BLOCK, MemoryDisk
+from tests.technician import until
 from tests.test_catchup_replica import SIZE, begun, block_of, patch
 
 
@@ -161,3 +164,25 @@ def test_a_disk_of_an_odd_serial_number_is_itself_at_both_ends(ends: TwoEnds) ->
     disk.facts = replace(disk.facts, serial="SN\1" + "\u00fc" * 200)
     with pytest.raises(SourceChangedError):
         machine.round(Part(disk, as_replica(disk.facts, about)))
+
+
+# --- at work --------------------
+
+
+def test_who_copies_volumes_for_a_point_says_that_it_is_at_work(
+    ends: TwoEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, heard, taken = noise(2 * BLOCK), list[wire.Busy](), list[SnapshotSpec]()
+    about, machine, snapshot = ends.restored(data), ends.invite(), LocalTarget.snapshot
+
+    def slow(self: LocalTarget, spec: SnapshotSpec) -> SnapshotInfo:
+        heard.clear()
+        until(lambda: bool(heard))
+        taken.append(spec)
+        return snapshot(self, spec)
+
+    monkeypatch.setattr(LocalTarget, "snapshot", slow)
+    monkeypatch.setattr(link, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(rounds, "_told_of", lambda _: heard.append)
+    assert machine.round(part(MemoryDisk(data), about), form=Form.QUIESCED).kept
+    assert len(taken) == 1
