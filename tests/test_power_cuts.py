@@ -32,7 +32,16 @@ def test_a_checkpoint_that_does_not_sync_its_pack_is_found(tmp_path: Path) -> No
 
 def test_the_histogram_counts_by_stage_and_by_tenths() -> None:
     cuts = [
-        Cut("ingest", seed, 70 * seed, 700, "seal" if seed > 7 else "ingest", "fsync *.open", lost)
+        Cut(
+            "ingest",
+            seed,
+            70 * seed,
+            700,
+            "seal" if seed > 7 else "ingest",
+            "fsync *.open",
+            "",
+            lost,
+        )
         for seed, lost in enumerate(["", "a block"] + [""] * 9)
     ]
     said = histogram(cuts).splitlines()

@@ -45,7 +45,8 @@ _WHOLE = 1.05  # some of the moments lie behind the end: what was told last must
 @dataclass(frozen=True, slots=True)
 class Cut:
     """One power cut, and what came of it. ``stage`` is the verb, ``last`` the last operation that
-    was done; ``lost`` says what was wrong, if anything was.
+    was done, ``left`` how much of what was pending had reached the disk; ``lost`` says what was
+    wrong, if anything was.
     """
 
     way: str
@@ -54,6 +55,7 @@ class Cut:
     of: int
     stage: str
     last: str
+    left: str
     lost: str
 
     @property
@@ -107,7 +109,7 @@ class Campaign:
         self._way.reset()
         self._way.disk.cut_after(at)
         shells, way, lost = self._shells(self._place / "shells"), Way(), ""
-        stage = last = ""
+        stage = last = left = ""
         try:
             try:
                 self._way.go(shells, way)
@@ -116,18 +118,25 @@ class Campaign:
                 pass
             stage = " ".join(shells.stage.split())
             last = _kind(self._way.disk.status().last)
-            self._through_the_cut(shells, way, seed)
+            left = self._power_off(shells, seed)
+            self._gone_on(shells, way, seed)
         except (LostError, PowerCutError) as exc:
             lost = str(exc) or "the power went twice"
             self._keep(seed)
         finally:
             shells.kill()
-        return Cut(self._name, seed, at, self.operations, stage, last, lost)
+        return Cut(self._name, seed, at, self.operations, stage, last, left, lost)
 
-    def _through_the_cut(self, shells: Shells, way: Way, seed: int) -> None:
+    def _power_off(self, shells: Shells, seed: int) -> str:
         for home in self._way.homes:
             shells.kill(home)
-        self._way.disk.cut(seed)
+        left = self._way.disk.cut(seed)
+        return (
+            f"{left.pages_kept} of {left.pages} pages kept, {left.torn} torn, "
+            f"{left.changes_kept} of {left.changes} names"
+        )
+
+    def _gone_on(self, shells: Shells, way: Way, seed: int) -> None:
         for told in shells.outputs():
             _refuse_raw(told)
         self._way.look(shells, way, random.Random(seed))
@@ -209,7 +218,7 @@ def main(argv: Sequence[str]) -> int:
                 took = time.monotonic() - begun
                 say(
                     f"{name} seed {seed}: cut after {one.at} of {one.of}, {one.stage or 'nothing'}"
-                    f" ({one.last}), {took:.1f} s: {one.lost or 'all there'}"
+                    f" ({one.last}), {one.left}, {took:.1f} s: {one.lost or 'all there'}"
                 )
                 if given.without and one.lost:
                     break

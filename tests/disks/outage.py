@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,15 +180,6 @@ def logs_are_clean(home: Path) -> None:
         need("Traceback (most recent" not in said, f"{one.name}: {said}")
 
 
-@contextmanager
-def in_words(what: str) -> Iterator[None]:
-    """What goes wrong in here is told as that."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, StopIteration) as exc:
-        raise LostError(f"{what}: {exc!r}") from exc
-
-
 @dataclass
 class Way:
     """What a user has come to know on the way: words that were told and must stay true."""
@@ -201,6 +192,3 @@ class Way:
 
     def done(self, step: str, what: object = True) -> None:  # noqa: FBT002 - a value, no flag
         self.known[step] = what
-
-
-Facts = Mapping[str, Any]
