@@ -40,6 +40,7 @@ class Killing:
     chance: random.Random
     length: float
     trouble: Trouble | None = None
+    moments: int = 0  # at which somebody is killed; 0: by chance
     struck: list[Struck] = field(default_factory=list)
     _works: list[Work] = field(default_factory=list)
     _known: dict[int, Before] = field(default_factory=dict)
@@ -52,7 +53,8 @@ class Killing:
             self._works = self.stage.start(self.world)
             if self.trouble is not None:
                 self.trouble.begin(self.chance)
-            for _ in range(self.chance.choice((1, 1, 1, 2, 3))):
+            drawn = self.chance.choice((1, 1, 1, 2, 3))
+            for _ in range(self.moments or drawn):
                 if not self._strike(ends):
                     break
             for work in self._works:

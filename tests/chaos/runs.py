@@ -2,7 +2,7 @@
 
 import random
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ class Wish:
     stage: str = ""
     kind: str = ""
     trouble: str = ""
+    moments: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,16 @@ class Runs:
         self.world = World(self.place)
         self.world.make(1)
 
-    def travel(self, last: str = "") -> None:
-        """The journey, undisturbed and measured; put aside before each stage. Up to ``last``."""
+    def travel(self, last: str = "", without: Collection[str] = ()) -> None:
+        """The journey, undisturbed and measured; put aside before each stage. Up to ``last``,
+        ``without`` some that nothing else needs.
+        """
         self.world.run.mkdir()
         self.world.put_aside("journey")
         for one in (make() for make in JOURNEY):
             if hasattr(one, "go"):
                 one.go(self.world)
-            else:
+            elif one.name not in without:
                 self.world.put_aside(one.name)
                 self.lengths[one.name] = undisturbed(self.world, one)
             if one.name == last:
@@ -132,15 +135,20 @@ class Run:
         if self.wish.trouble:
             kind, found = "trouble", [make() for make in TROUBLES[stage.name]]
             (trouble,) = [one for one in found if one.name == self.wish.trouble]
-        length = self.lengths[stage.name]
-        if kind == "kill":
-            Killing(self.world, stage, self.chance, length, None, self.struck).run()
-            return
-        self.said.append(trouble.name)
-        if trouble.harmless:
-            Killing(self.world, stage, self.chance, length, trouble, self.struck).run()
-        else:
+        if kind == "trouble":
+            self.said.append(trouble.name)
+        if kind == "trouble" and not trouble.harmless:
             Troubled(self.world, stage, trouble, self.chance, self.met).run()
+            return
+        Killing(
+            world=self.world,
+            stage=stage,
+            chance=self.chance,
+            length=self.lengths[stage.name],
+            trouble=trouble if kind == "trouble" else None,
+            moments=self.wish.moments,
+            struck=self.struck,
+        ).run()
 
 
 def undisturbed(world: World, stage: Stage) -> float:
