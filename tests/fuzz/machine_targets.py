@@ -25,7 +25,7 @@ from appliance.jobs.spec import (
     VerifySpec,
     dump_spec,
 )
-from appliance.model import DiskId, JobId, ShipmentId
+from appliance.model import DiskFacts, DiskId, JobId, ShipmentId
 from appliance.seal import canon
 from appliance.seal.papers import read_disk_head, write_disk_head
 from appliance.state import JobRow, JobState
@@ -188,10 +188,17 @@ def _disk_seeds() -> Iterator[bytes]:
 @contextmanager
 def _images() -> Iterator[Run]:
     """The front of an image, and behind its last 24 bytes' mark its last sector."""
+
+    def accept(*_: object) -> None:  # a Mock would remember every call
+        return None
+
+    def facts(**_: object) -> DiskFacts:
+        return FACTS
+
     with (
         place() as at,
-        mock.patch.object(guard, "refuse_image"),
-        mock.patch.object(inspection, "facts", return_value=FACTS),
+        mock.patch.object(guard, "refuse_image", accept),
+        mock.patch.object(inspection, "facts", facts),
     ):
         path = at / "image"
 

@@ -82,5 +82,9 @@ def one_thread() -> Iterator[None]:
 @contextmanager
 def one_secret() -> Iterator[None]:
     """Every pack has the same secret, which every key opens: recipes are sealed with it."""
-    with mock.patch.object(envelope, "unwrap", return_value=SECRET):
+
+    def unwrap(*_: object) -> bytes:  # a Mock would remember every call
+        return SECRET
+
+    with mock.patch.object(envelope, "unwrap", unwrap):
         yield
