@@ -119,7 +119,7 @@ def read_small(path: Path, most: int, flags: int = os.O_NOFOLLOW) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         data = bytearray()
-        while len(data) < most and (got := os.read(fd, most - len(data))):
+        while got := os.read(fd, min(most - len(data), 1 << 20)):
             data += got
         return bytes(data)
 

@@ -1,13 +1,15 @@
 """An enemy who knows the format: packs and seals that no honest writer makes, with real keys."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
 
 from appliance.block import PAGE
+from appliance.events import Json
 from appliance.model import Codec, DiskId, PackId, PointSpec
-from appliance.seal import canon, statement
+from appliance.seal import canary, canon, statement
 from appliance.seal.cut import digest
 from appliance.seal.envelope import PackKeys
 from appliance.seal.identity import Device
@@ -17,6 +19,7 @@ from appliance.seal.layout import (
     NO_DIGEST,
     RECORD_HEAD,
     TAG,
+    ZERO_DISK,
     Checkpoint,
     Kind,
     PackHead,
@@ -26,11 +29,19 @@ from appliance.seal.layout import (
     align,
     index_bytes,
 )
-from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
+from appliance.seal.papers import (
+    Contents,
+    DiskContents,
+    PointEnd,
+    write_contents,
+    write_disk_head,
+    write_point_end,
+)
 from appliance.seal.scan import PackInfo
-from appliance.seal.statement import Seal, SealedPack
+from appliance.seal.statement import Seal, SealedCanary, SealedPack
 from appliance.seal.store import SEAL, Store
 from appliance.seal.writer import document
+from tests.support import BLOCK
 
 GUARD = bytes(32)
 
@@ -66,6 +77,14 @@ def block(index: int, data: bytes) -> tuple[RecordHead, bytes]:
 
 def zeros(index: int, count: int) -> tuple[RecordHead, bytes]:
     return RecordHead(Kind.ZERO_RUN, Codec.RAW, 0, 0, index, count, NO_DIGEST), b""
+
+
+def windowed(window: int) -> bytes:
+    """A zstd frame of BLOCK times ``x``, one run, with its content size and this Window_Descriptor
+    (RFC 8878, 3.1.1.1.2).
+    """
+    run = (BLOCK << 3 | 0b011).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd\x80" + bytes([window]) + BLOCK.to_bytes(4, "little") + run + b"x"
 
 
 def reference(index: int, data: bytes, pack: PackId, number: int) -> tuple[RecordHead, bytes]:
@@ -195,6 +214,46 @@ def listing(store: Store) -> tuple[SealedPack, ...]:
 def sign(store: Store, device: Device, seal: Seal) -> None:
     """Put a seal in place that says what the signer wants."""
     (store.path / SEAL).write_bytes(statement.sign(seal, device).encode())
+
+
+def sign_body(store: Store, device: Device, **fields: Json) -> None:
+    """Sign what the seal says, but for these fields: also what no Seal can say."""
+    body = {**json.loads(statement.read(store.path).body()), **fields}
+    signature = device.sign(b"motiongear/1 seal\0" + canon.dump(body)).hex()
+    (store.path / SEAL).write_bytes(canon.dump({"seal": body, "signature": signature}))
+
+
+def contents_pack(store: Store, contents: Contents, *more: tuple[RecordHead, bytes]) -> None:
+    """A contents pack that says what the enemy wants."""
+    made = Forge(store, pack_head(store, ZERO_DISK))
+    for one in (paper(Kind.CONTENTS, canon.dump(write_contents(contents))), *more):
+        made.add(*one)
+    made.close(PackState.CLOSED)
+
+
+def seal_whatever(store: Store, device: Device, disk: DiskId) -> None:
+    """Seal the packs of a disk that no honest sealing takes."""
+    store.give_up_reserve()
+    ids = tuple(one.head.pack for one in sorted(store.infos(), key=lambda one: one.head.order))
+    listed = DiskContents(disk, 0, complete=True, blocks=0, packs=ids, facts=None)
+    contents_pack(store, Contents(store.head.shipment, (listed,)))
+    found, data = listing(store), canary.read_bytes(store.path)
+    assert data is not None
+    made = Seal(
+        shipment=store.head.shipment,
+        device=device.public,
+        created="2026-11-22T20:15:17Z",
+        sequence=1,
+        previous="",
+        head=store.head.digest().hex(),
+        recipients=tuple(one.fingerprint for one in store.head.recipients),
+        contents=found[0].pack,
+        packs=found,
+        canary=SealedCanary(digest(data).hex(), "", ""),
+        waiver="hostile",
+        accepted=(),
+    )
+    sign(store, device, made)
 
 
 def sign_again(store: Store, device: Device) -> None:

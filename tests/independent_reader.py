@@ -1,8 +1,7 @@
 """independent_reader.py STORE KEYFILE OUTDIR (passphrase: first line of standard input): restore a
 sealed MotionGear store, written from store-format.md alone. An image gets its name only when the
-bytes read were the sealed ones; compare root and device yourself. Left out: canary.json, index and
-trailer (only hashed), JSON fields, limits and zero fields that the image does not hang on, whether
-unreadable bytes are zeros, disks that the contents list as incomplete."""
+bytes read were the sealed ones; compare root and device yourself. Left out: what no image hangs on
+(canary, files/, notes, limits, most fields), index and trailer but for H, disks not complete."""
 
 import array, base64, hashlib, hmac, json, os, re, stat, struct, sys
 from typing import Any
@@ -16,7 +15,7 @@ from zstandard import ZstdDecompressor, get_frame_parameters
 
 SUITE = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 TRAILER, INDEX, CHECKPOINT = b"\xfd\xff\xff\xff", b"\xfe\xff\xff\xff", b"\xff\xff\xff\xff"
-FRAMES = "5[1-4c]*c", "(7|5[1-4c]*)c+", "5[1-4c]*6c+"  # kinds and (c)heckpoints, by pack's state
+FRAMES = "5[1-4c]*c", "(7[8c]*|5[1-4c]*)c+", "5[1-4c]*6c+"  # kinds and (c)heckpoints, by state
 ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
@@ -28,7 +27,7 @@ def need(condition: object, message: str) -> None:
         raise Refused(message)
 
 
-def read(path: str, at: int = 0, size: int = (1 << 24) + 1) -> bytes:
+def read(path: str, at: int = 0, size: int = (1 << 26) + 1) -> bytes:
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
         need(stat.S_ISREG(os.fstat(file.fileno()).st_mode), "not a regular file")
         file.seek(at)
@@ -37,7 +36,7 @@ def read(path: str, at: int = 0, size: int = (1 << 24) + 1) -> bytes:
 
 def parse(data: bytes) -> Any:
     value = json.loads(data, parse_float=Refused, parse_constant=Refused)
-    need(ENCODER.encode(value).encode() == data and len(data) <= 1 << 24, "JSON is not canonical")
+    need(ENCODER.encode(value).encode() == data and len(data) <= 1 << 26, "JSON is not canonical")
     return value
 
 
@@ -69,7 +68,8 @@ class Pack:  # a pack that has the sealed size and hash, and a head that belongs
         need(frame[4:8] == number.to_bytes(4, "little") and number < 1 << 18, "record number")
         if codec:
             zstd = get_frame_parameters(payload)
-            need((codec, zstd.dict_id) == (1, 0) and zstd.content_size == plain <= 1 << 24, "zstd")
+            need((codec, zstd.dict_id, payload[:4]) == (1, 0, b"\x28\xb5\x2f\xfd"), "codec")
+            need(zstd.content_size == plain <= 1 << 24 >= zstd.window_size, "zstd")
             payload = ZstdDecompressor().decompress(payload, allow_extra_data=False)
         need(count == (kind < 3) if kind not in (3, 4) else count > 0, "count of a record")
         hashed = {2: digest, 3: bytes(32)}.get(kind) or blake3(payload).digest()
@@ -77,12 +77,11 @@ class Pack:  # a pack that has the sealed size and hash, and a head that belongs
         return frame, kind, plain, aim, index, count, digest, target.hex(), payload
 
     def records(self, private: hpke.MLKEM768X25519PrivateKey, wrap: int) -> Any:  # front to back
-        context, sealed = blake3(self.head[:120]).digest(), self.head[152 + 1168 * wrap :][:1168]
-        secret = SUITE.decrypt(sealed, private, b"motiongear/1 wrap" + context)
-        secret = hmac.digest(context, secret, "sha256")  # HKDF: extract, then expand to one block
-        commitment = hmac.digest(secret, b"motiongear/1 commitment\1", "sha256")
-        need(commitment == self.head[120:152], "commitment of a pack")
-        self.key = AESGCM(hmac.digest(secret, b"motiongear/1 record\1", "sha256"))
+        salt, sealed = blake3(self.head[:120]).digest(), self.head[152 + 1168 * wrap :][:1168]
+        prk = SUITE.decrypt(sealed, private, b"motiongear/1 wrap" + salt)
+        prk = hmac.digest(salt, prk, "sha256")  # HKDF: extract, then expand to one block
+        need(hmac.digest(prk, b"motiongear/1 commitment\1", "sha256") == self.head[120:152], "key")
+        self.key = AESGCM(hmac.digest(prk, b"motiongear/1 record\1", "sha256"))
         done, at, self.cursor, count, frames = blake3(self.head), len(self.head), self.start, 0, ""
         while (tag := read(self.path, at, 4)) not in (INDEX, TRAILER):
             if tag == CHECKPOINT:
@@ -104,11 +103,10 @@ class Pack:  # a pack that has the sealed size and hash, and a head that belongs
 
 
 def restore(packs: list[Pack], access: Any, step: int, out: int) -> dict[str, Any]:
-    """Write one image by walking the frames of all packs in order, then derive its manifest."""
     bad: dict[int, list[tuple[int, int]]] = {}
     ids, run, place, state, cursor, size = [pack.id for pack in packs], -1, 0, 0, 0, 0
     for pack in packs:
-        after = [[run + 1, 0], [run, place + 1]][: 1 + (state == 1)]
+        after = [[run + 1, 0], [run, place + 1]][: (1, 2, 0)[state]]
         (disk, point, run, place), state = pack.place, pack.state
         need([run, place] in after and pack.start in (cursor, place and cursor), "order of packs")
         for _, kind, plain, aim, index, count, digest, target, payload in pack.records(*access):
@@ -121,7 +119,8 @@ def restore(packs: list[Pack], access: Any, step: int, out: int) -> dict[str, An
             elif kind == 6:
                 need(parse(payload).items() >= {"blocks": blocks, "packs": ids}.items(), "end")
             elif kind == 4:
-                low, high = index * step, min((index + count) * step, pack.cursor * step, size)
+                low, high = index * step, min((index + count) * step, size)
+                need(pack.start <= index <= index + count <= pack.cursor, "blocks of a run")
                 for a, length in struct.iter_unpack("<QQ", payload):
                     need(low <= a < a + length <= high, "unreadable run")
                     low = a + length
@@ -158,11 +157,11 @@ def main() -> None:
     raw = read(f"{path}/head.json")
     head, seal = parse(raw), parse(read(f"{path}/seal.json"))
     body, step, device = seal["seal"], head["block_size"], bytes.fromhex(head["device"])
-    data, signature = ENCODER.encode(body).encode(), bytes.fromhex(seal["signature"])
-    signer = ed25519.Ed25519PublicKey.from_public_bytes(device)
-    signer.verify(signature, b"motiongear/1 seal\0" + data)
-    need(seal == {"seal": body, "signature": signature.hex()}, "form of seal.json")
+    data, sig = ENCODER.encode(body).encode(), bytes.fromhex(seal["signature"])
+    ed25519.Ed25519PublicKey.from_public_bytes(device).verify(sig, b"motiongear/1 seal\0" + data)
+    need(seal == {"seal": body, "signature": sig.hex()}, "form of seal.json")
     need(head | {"format": "motiongear-store", "version": 1, "features": []} == head, "head.json")
+    need(head["features_inside"] == body["features"] == [], "unknown feature")
     keys = [base64.b64decode(recipient["key"]) for recipient in head["recipients"]]
     same = {"shipment": head["shipment"], "device": device.hex(), "head": blake3(raw).hexdigest()}
     same |= {"recipients": [text("fingerprint", key, 20) for key in keys], "version": 1}
@@ -184,7 +183,7 @@ def main() -> None:
     curve = x25519.X25519PrivateKey.from_private_bytes(seeds[64:])
     public = kem.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
     access = hpke.MLKEM768X25519PrivateKey(kem, curve), keys.index(public)
-    by_id, [(*_, payload)] = {pack.id: pack for pack in rest}, first.records(*access)
+    by_id, [(*_, payload), *_] = {pack.id: pack for pack in rest}, first.records(*access)
     for entry in parse(payload)["disks"]:
         group, named = [by_id.pop(i) for i in entry["packs"]], (entry["disk"], entry["point"])
         need({(p.place[0].hex(), p.place[1]) for p in group} <= {named}, "packs of a disk")

@@ -4,6 +4,7 @@ Wraps and ids are random, so every run makes other bytes; tests/vectors/README.m
 are. Those of the wire format come from tests/wire_vectors.py.
 """
 
+import json
 import random
 import shutil
 import tempfile
@@ -16,13 +17,14 @@ import zstandard
 
 from appliance.events import Json
 from appliance.model import Codec, DiskId, Extent, PackId, PointSpec
-from appliance.seal import canary, canon, text
+from appliance.seal import canary, canon, files, head, statement, text
 from appliance.seal.cut import digest
+from appliance.seal.envelope import wrap
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey, Role
-from appliance.seal.layout import Kind, PackState, RecordHead, index_bytes, ranges_bytes
+from appliance.seal.layout import Kind, RecordHead, index_bytes, ranges_bytes
 from appliance.seal.opening import read_sealed_contents
-from appliance.seal.papers import write_contents
+from appliance.seal.papers import Note
 from appliance.seal.sealing import Consent, seal
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store
@@ -68,7 +70,7 @@ class Bench:
         store = self.store(name)
         make(store)
         if not store.sealed:
-            seal(store, self.device, {}, Consent(frozenset([DISK]), waiver="hostile"))
+            forge.seal_whatever(store, self.device, DISK)
         shutil.copytree(store.path, PLACE / name / "store")
         self.refuse(name, about, refused, keyless=False)
 
@@ -116,12 +118,17 @@ def spliced(bench: Bench) -> Seal:
     with suppress(PowerCutError):
         put_blocks(store, PLAIN, part, pace=replace(pace, checkpoint_bytes=1), cut_at=3)
     code = canary.open_code(store.path, store.head, RECOVERY)
+    (store.path / files.DIRECTORY).mkdir()
+    (store.path / files.DIRECTORY / "about.txt").write_bytes(b"what a later version may add\n")
+    note = Note("about", 3, {"a": [{"b": None}, True, "\u20ac"], "n": 1 << 53})
     consent = Consent(
         frozenset([part.disk]), canary.who_opened(store.path, store.head, code), GOOD_CANARY_TIME
     )
-    made = seal(store, bench.device, {(DISK, 0): whole}, consent)
+    made = seal(store, bench.device, {(DISK, 0): whole}, consent, notes=[note])
     bench.keep(
-        store, "A disk in two sessions and several packs, one torn; another disk incomplete"
+        store,
+        "A disk in two sessions and several packs, one torn; another disk incomplete; a note and "
+        "a file of a type that is unknown",
     )
     return made
 
@@ -162,6 +169,8 @@ def changed(bench: Bench, one: Store, seal_one: Seal, seal_many: Seal) -> None:
     ):
         refuse(base, f"One bit of {about} is flipped", "pack-damaged", flip(pack, place))
     refuse(base, "A pack of a later version", "unknown-format", flip(pack, 6, 3))
+    refuse(base, "A pack with a flag in its head", "unknown-format", flip(pack, 14))
+    refuse(base, "A pack with a flag in its trailer", "unknown-format", flip(pack, size - 4076))
     refuse(base, "One bit of a pack's shipment id", "foreign-pack", flip(pack, 16))
     refuse(base, "One bit of a pack's own id", "foreign-pack", flip(pack, 64))
     refuse(base, "A pack cut by a page", "pack-damaged", cut(pack, size - 4096))
@@ -225,6 +234,75 @@ def changed(bench: Bench, one: Store, seal_one: Seal, seal_many: Seal) -> None:
     )
 
 
+def seals(bench: Bench, one: Store) -> None:
+    """good-plain with another seal by its own device, which anybody refuses without a key."""
+    place = PLACE / "attached"
+
+    def seal_of(name: str, about: str, refused: str, sign: Callable[[Store], None]) -> None:
+        shutil.copytree(one.path, bench.work / name)
+        sign(Store(bench.work / name))
+        shutil.copy(bench.work / name / "seal.json", place / name)
+        edit: Json = {"do": "copy", "file": "seal.json", "from": f"attached/{name}"}
+        bench.refuse("good-plain", about, refused, edit)
+
+    def body(**fields: Json) -> Callable[[Store], None]:
+        return lambda store: forge.sign_body(store, bench.device, **fields)
+
+    def of_another_index(store: Store) -> None:
+        first, pack = statement.read(store.path).packs
+        lie = (first, replace(pack, index="00" * 32))
+        forge.sign(store, bench.device, replace(statement.read(store.path), packs=lie))
+
+    listed: Json = {"blake3": digest(b"").hex(), "name": "a", "size": 0}
+    seal_of("later-seal.json", "A seal of a later version", "unknown-format", body(version=2))
+    seal_of(
+        "feature-seal.json", "A seal with a feature", "unknown-format", body(features=["more"])
+    )
+    seal_of(
+        "index-seal.json", "Sealed with another index's digest", "seal-damaged", of_another_index
+    )
+    seal_of(
+        "file-seal.json", "A file of the seal is missing", "seal-damaged", body(files=[listed])
+    )
+
+
+def beside(bench: Bench) -> None:
+    base, file = "good-spliced", "files/about.txt"
+    more: Json = {"do": "copy", "file": "files/more", "from": "attached/spied-head.json"}
+    gone: Json = {"do": "remove", "file": file}
+    refuse = bench.refuse
+    refuse(base, "One bit of a file beside the packs", "seal-damaged", flip(file, 3))
+    refuse(base, "A file beside the packs is cut", "seal-damaged", cut(file, 3))
+    refuse(base, "A file beside the packs is missing", "seal-damaged", gone)
+    refuse(base, "A file more lies beside the packs", "pack-unlisted", more)
+
+
+def other_canary(bench: Bench) -> None:
+    """The right wraps in another order, duly sealed."""
+    store = bench.store("hostile-canary")
+    forge.forged(store, SPEC, FIRST, *REST)
+    path = store.path / canary.FILE
+    told = json.loads(path.read_bytes())
+    path.write_bytes(canon.dump({**told, "wraps": told["wraps"][::-1]}))
+    forge.seal_whatever(store, bench.device, DISK)
+    shutil.copytree(store.path, PLACE / "hostile-canary" / "store")
+    bench.refuse("hostile-canary", "A canary in another order", "canary")
+
+
+def inside(bench: Bench) -> None:
+    """A store of a device that knows a feature of packs which version 1 does not."""
+    store = bench.store("hostile-inside")
+    made = replace(store.head, features_inside=("more",))
+    (store.path / canary.FILE).unlink()
+    canary.create(store.path, made)
+    head.write(store.path, made)
+    store = Store(store.path)
+    forge.forged(store, SPEC, FIRST, *REST)
+    forge.seal_whatever(store, bench.device, DISK)
+    shutil.copytree(store.path, PLACE / "hostile-inside" / "store")
+    bench.refuse("hostile-inside", "A feature of the packs", "unknown-format", keyless=False)
+
+
 # --- stores of a device that lies ---
 
 TINY = b"only a block"
@@ -269,6 +347,36 @@ def hidden(store: Store) -> None:
     made.close()
 
 
+def behind(session: int) -> Callable[[Store], None]:
+    """Another pack with a point end where the point has ended."""
+
+    def make(store: Store) -> None:
+        first = pack_head(store, DISK)
+        second = pack_head(store, DISK, session=session, sequence=1 - session, start=3)
+        end = point_end(3, first.pack, second.pack)
+        made = Forge(store, first).add(*disk_head(SPEC))
+        for one in (FIRST, *REST, end):
+            made.add(*one)
+        made.close()
+        Forge(store, second).add(*disk_head(SPEC)).add(*end).close()
+
+    return make
+
+
+def odd_note(bench: Bench) -> Callable[[Store], None]:
+    def make(store: Store) -> None:
+        forge.forged(store, SPEC, FIRST, *REST)
+        seal(store, bench.device, {}, Consent(waiver="hostile"))
+        sealed = reopened(store)
+        told = read_sealed_contents(sealed, OPERATOR)
+        store.pack(sealed.seal.contents).unlink()
+        note = forge.paper(Kind.NOTE, b'{"type":"a","version":1,"body":{}}')
+        forge.contents_pack(store, told, note)
+        sign_again(store, bench.device)
+
+    return make
+
+
 def lying_contents(bench: Bench) -> Callable[[Store], None]:
     def make(store: Store) -> None:
         forge.forged(store, SPEC, FIRST, *REST)
@@ -276,9 +384,7 @@ def lying_contents(bench: Bench) -> Callable[[Store], None]:
         sealed = reopened(store)
         told = read_sealed_contents(sealed, OPERATOR)
         store.pack(sealed.seal.contents).unlink()
-        lie = canon.dump(write_contents(replace(told, disks=())))
-        head = pack_head(store, "00" * 16)
-        Forge(store, head).add(*forge.paper(Kind.CONTENTS, lie)).close(PackState.CLOSED)
+        forge.contents_pack(store, replace(told, disks=()))
         sign_again(store, bench.device)
 
     return make
@@ -325,13 +431,36 @@ def hostile(bench: Bench) -> None:
     )
     make("hostile-hidden", "A record not in the index", "pack-damaged", hidden)
     make("hostile-contents", "Contents without the disk", "incomplete-disk", lying_contents(bench))
+    make(
+        "hostile-early",
+        "Unreadable bytes told before their block",
+        "record-order",
+        records(FIRST, forge.paper(Kind.UNREADABLE, ranges_bytes([(BLOCK, 9)]), 1, 1), *REST),
+    )
+    make(
+        "hostile-window",
+        "zstd with a window of 32 MiB",
+        "record-damaged",
+        records(packed(0, b"x" * BLOCK, forge.windowed(25 - 10 << 3)), *REST),
+    )
+    make(
+        "hostile-kind",
+        "A record of an unknown kind",
+        "unknown-format",
+        records(FIRST, (replace(FIRST[0], kind=9), FIRST[1]), *REST),  # type: ignore[arg-type]
+    )
+    make("hostile-sequence", "A pack behind the point's end", "record-order", behind(0))
+    make("hostile-session", "A session behind the point's end", "record-order", behind(1))
+    make("hostile-note", "A note that is not canonical", "record-damaged", odd_note(bench))
     make("hostile-short", "A disk that is not all there", "incomplete-disk", records(FIRST))
 
 
 def primitives() -> Json:
     secret, context = bytes(range(32)), bytes(range(32, 64))
     document: Json = {"b": ["\u20ac", "\n", 1 << 53], "a": None, "\u00fc": True}
-    return promise.of_primitives(document, STRANGER, secret, context)
+    info = b"motiongear/1 wrap" + context
+    made = wrap(secret, STRANGER.recipient, info)
+    return promise.of_primitives(document, STRANGER, secret, context, made)
 
 
 def main() -> None:
@@ -343,6 +472,10 @@ def main() -> None:
         bench = Bench(Path(work))
         store, first = plain(bench)
         changed(bench, store, first, spliced(bench))
+        seals(bench, store)
+        beside(bench)
+        other_canary(bench)
+        inside(bench)
         hostile(bench)
     (PLACE / "damaged.json").write_bytes(
         canon.dump(bench.damaged).replace(b'{"about', b'\n{"about') + b"\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import BadInputError, CanaryError, StoreRefusedError
+from appliance.errors import BadInputError, CanaryError, StoreRefusedError, UnknownFormatError
 from appliance.events import Json
 from appliance.seal import canary, canon, text
 from appliance.seal.store import Store
@@ -67,7 +67,6 @@ def test_the_canary_of_another_shipment_is_refused(tmp_path: Path) -> None:
     "fields",
     [
         {"type": "x"},
-        {"version": 2},
         {"wraps": []},
         {"wraps": [{"proof": "", "recipient": "", "wrap": ""}]},
         {"shipment": ""},
@@ -90,4 +89,18 @@ def test_a_missing_or_unreadable_canary_is_told(tmp_path: Path) -> None:
         canary.open_code(store.path, store.head, OPERATOR)
     path.mkdir()
     with pytest.raises(CanaryError, match="cannot be read"):
+        canary.open_code(store.path, store.head, OPERATOR)
+
+
+def test_a_canary_in_another_order_or_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    wraps = json.loads((store.path / canary.FILE).read_bytes())["wraps"]
+    for other in (wraps[::-1], wraps[:1], [*wraps, wraps[0]]):
+        changed(store, wraps=other)
+        with pytest.raises(CanaryError, match="in their order"):
+            canary.open_code(store.path, store.head, OPERATOR)
+    changed(store, wraps=wraps)
+    assert canary.open_code(store.path, store.head, OPERATOR)
+    changed(store, version=2)
+    with pytest.raises(UnknownFormatError, match=r"canary\.json is of format version 2"):
         canary.open_code(store.path, store.head, OPERATOR)

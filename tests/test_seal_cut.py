@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from appliance.model import Codec, Extent
 from appliance.seal.cut import Cutter, Expander, digest, zero_digest, zero_run
+from tests.forge import windowed
+from tests.support import BLOCK
 
 SIZE = 1 << 18
 WORDS = (b"the quick brown fox " * SIZE)[:SIZE]
@@ -109,5 +111,37 @@ def test_unreadable_bytes_travel_with_a_block_of_zeros() -> None:
     ids=["shorter", "no size", "cut", "trailing", "bomb", "skippable", "no frame", "a byte"],
 )
 def test_a_frame_that_is_not_the_length_announced_is_refused(stored: bytes) -> None:
-    with pytest.raises(ValueError, match=r"length|decompress"):
+    with pytest.raises(ValueError, match=r"length|decompress|one frame"):
         Expander().expand(Codec.ZSTD, memoryview(stored), 1000)
+
+
+SKIPPED = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"12345"
+
+
+@pytest.mark.parametrize(
+    ("stored", "plain"),
+    [
+        (SKIPPED + zstandard.compress(b"12345"), 5),
+        (SKIPPED[:4] + bytes(4), 0),
+        (b"\x28\xb5\x2f\xfd\x21\x07\x05" + b"\x29\0\0" + b"12345", 5),
+    ],
+    ids=["skippable before a frame", "nothing but skippable", "names a dictionary"],
+)
+def test_anything_but_one_frame_without_a_dictionary_is_refused(stored: bytes, plain: int) -> None:
+    with pytest.raises(ValueError, match="one frame without a dictionary"):
+        Expander().expand(Codec.ZSTD, memoryview(stored), plain)
+
+
+def test_a_window_of_16_mib_is_read_and_a_larger_one_refused() -> None:
+    assert Expander().expand(Codec.ZSTD, memoryview(windowed(24 - 10 << 3)), BLOCK) == b"x" * BLOCK
+    for above in (24 - 10 << 3 | 1, 25 - 10 << 3, 31 - 10 << 3):
+        with pytest.raises(ValueError, match="window"):
+            Expander().expand(Codec.ZSTD, memoryview(windowed(above)), BLOCK)
+
+
+def test_a_checksum_is_checked() -> None:
+    stored = zstandard.ZstdCompressor(write_checksum=True).compress(WORDS[:1000])
+    assert Expander().expand(Codec.ZSTD, memoryview(stored), 1000) == WORDS[:1000]
+    wrong = stored[:-1] + bytes([stored[-1] ^ 1])
+    with pytest.raises(ValueError, match="decompress"):
+        Expander().expand(Codec.ZSTD, memoryview(wrong), 1000)

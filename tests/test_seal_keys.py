@@ -11,6 +11,7 @@ from appliance.errors import (
     ExistsError,
     KeyFileError,
     PrivateKeyOnDeviceError,
+    UnknownFormatError,
     WrongPassphraseError,
 )
 from appliance.events import Json
@@ -104,7 +105,6 @@ def test_a_private_key_is_not_taken_for_a_public_one(tmp_path: Path) -> None:
         {"public": ""},
         {"role": "king"},
         {"type": "key"},
-        {"version": 2},
     ],
     ids=str,
 )
@@ -251,3 +251,14 @@ def test_any_flipped_byte_of_a_public_key_file_gives_another_key_or_none(tmp_pat
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with suppress(KeyFileError):
             assert keys.read_public(path) != OPERATOR.recipient
+
+
+def test_key_files_of_a_later_version_are_named_as_such(tmp_path: Path) -> None:
+    path = pair(tmp_path)
+    public = path.with_name(path.name + ".pub")
+    for one in (path, public):
+        change(one, version=2)
+    with pytest.raises(UnknownFormatError, match="private key file is of format version 2"):
+        keys.unlock(path, "pass")
+    with pytest.raises(UnknownFormatError, match="public key file is of format version 2"):
+        keys.read_public(public)

@@ -2,6 +2,7 @@
 by the promised name, without a key where that is promised.
 """
 
+import hmac
 import json
 import shutil
 from dataclasses import replace
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.errors import MotionGearError
-from appliance.seal import opening, statement, verify
+from appliance.seal import canon, opening, statement, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.keys import PrivateKey
@@ -153,11 +157,50 @@ def test_the_primitives_are_what_they_were() -> None:
             PrivateKey(key["name"], key["role"], bytes.fromhex(key["seed"])),
             bytes.fromhex(PRIMITIVES["pack_secret"]),
             bytes.fromhex(PRIMITIVES["pack_context"]),
+            bytes.fromhex(PRIMITIVES["wrap"]["bytes"]),
         )
         == PRIMITIVES
     )
 
 
+def test_a_wrap_opens_by_the_parts_that_the_document_names() -> None:
+    """RFC 9180, 5.1, base mode, for a shared secret that comes from X-Wing's own parts."""
+    wrap, info = (bytes.fromhex(PRIMITIVES["wrap"][one]) for one in ("bytes", "info"))
+    suite = b"HPKE" + bytes.fromhex("647a00010002")
+
+    def extract(salt: bytes, label: bytes, secret: bytes) -> bytes:
+        return hmac.digest(salt, b"HPKE-v1" + suite + label + secret, "sha256")
+
+    def expand(label: bytes, length: int) -> bytes:
+        labelled = length.to_bytes(2, "big") + b"HPKE-v1" + suite + label + about
+        return hmac.digest(schedule, labelled + b"\1", "sha256")[:length]
+
+    shared = bytes.fromhex(PRIMITIVES["wrap"]["kem_secret"])
+    about = b"\0" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
+    schedule = extract(shared, b"secret", b"")
+    box, nonce = AESGCM(expand(b"key", 32)), expand(b"base_nonce", 12)
+    assert box.decrypt(nonce, wrap[1120:], b"").hex() == PRIMITIVES["pack_secret"]
+    assert PRIMITIVES["wrap"]["opened"] == PRIMITIVES["pack_secret"]
+
+
+def test_the_key_of_the_first_vector_in_the_draft_of_x_wing() -> None:
+    seed = "7f9c2ba4e88f827d616045507605853ed73b8093f6efbc88eb1a6eacfa66ef26"
+    public = PrivateKey("draft", "operator", bytes.fromhex(seed)).recipient.key
+    assert public[:32].hex() == "e2236b35a8c24b39b10aa1323a96a919a2ced88400633a7b07131713fc14b2b5"
+
+
+def test_the_signature_of_a_seal_is_over_the_text_that_the_document_gives() -> None:
+    told = {name: bytes.fromhex(one) for name, one in PRIMITIVES["seal"].items()}
+    signer = Ed25519PrivateKey.from_private_bytes(told["seed"])
+    assert signer.sign(told["message"]) == told["signature"]
+    assert signer.public_key().public_bytes_raw() == told["public"]
+    before, body = told["message"].split(b"\0", 1)
+    assert before == b"motiongear/1 seal"
+    assert blake3(body, derive_key_context="motiongear/1 seal root").digest() == told["root"]
+    signed = canon.dump({"seal": json.loads(body), "signature": told["signature"].hex()})
+    assert statement.parse(signed).root() == told["root"]
+
+
 def test_the_vectors_stay_small() -> None:
     files = [one for one in PLACE.rglob("*") if one.is_file()]
-    assert sum(one.stat().st_size for one in files) < 1_500_000
+    assert sum(one.stat().st_size for one in files) < 2_500_000

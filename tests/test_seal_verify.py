@@ -157,8 +157,10 @@ def seal_with(store: Store, **fields: object) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"format": "x"},
-        {"version": 2},
+        {"features": "all"},
+        {"files": [{"blake3": "0" * 64, "name": "a b", "size": 1}]},
+        {"files": [{"blake3": "0" * 64, "name": name, "size": 1} for name in "ba"]},
+        {"files": [{"blake3": "0" * 64, "name": name, "size": 1} for name in "aa"]},
         {"sequence": 0},
         {"packs": []},
         {"packs": [{}]},
@@ -166,7 +168,7 @@ def seal_with(store: Store, **fields: object) -> None:
         {"canary": {}},
         {"canary": 1},
         {"waiver": "w" * 1025},
-        {"accepted": ["a" * 1025]},
+        {"accepted": ["a" * 257]},
         {"created": "now"},
         {"previous": "ab"},
         {"more": 1},
@@ -184,7 +186,18 @@ def test_a_seal_changed_by_anybody_but_the_device_is_refused(
     assert refused(store.path) == "seal-damaged"
 
 
-def test_a_seal_beyond_16_mib_is_not_parsed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "fields", [{"format": "x"}, {"version": 2, "more": 1}, {"features": ["x"]}], ids=str
+)
+def test_a_seal_of_a_later_release_is_named_as_such(
+    tmp_path: Path, fields: dict[str, object]
+) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    seal_with(store, **fields)
+    assert refused(store.path) == "unknown-format"
+
+
+def test_a_seal_beyond_64_mib_is_not_parsed(tmp_path: Path) -> None:
     store, _, _ = sealed_sample(tmp_path)
     with (store.path / SEAL).open("r+b") as out:
         out.truncate(1 << 40)
@@ -343,7 +356,7 @@ def test_a_recipient_added_to_the_head_is_noticed(tmp_path: Path) -> None:
     seal = statement.read(store.path)
     names = tuple(one.fingerprint for one in spied.recipients)
     sign(store, device, replace(seal, head=spied.digest().hex(), recipients=names))
-    assert refused(store.path) == "foreign-pack"
+    assert refused(store.path) == "canary"
     expected = Pins(recipients=seal.recipients)
     assert refused(store.path, expected) == "recipients-mismatch"
 

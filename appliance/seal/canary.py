@@ -13,6 +13,7 @@ from appliance.errors import CanaryError, StoreRefusedError
 from appliance.events import Json
 from appliance.seal import canon, text
 from appliance.seal.envelope import SECRET_SIZE, unwrap, wrap
+from appliance.seal.head import FILE as HEAD
 from appliance.seal.head import Head
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import WRAP
@@ -44,7 +45,7 @@ def _write(canary: Canary) -> Json:
 
 def _parse(fields: canon.Fields) -> Canary:
     fields.choice("type", "motiongear-canary")
-    fields.number("version", 1, 1)
+    fields.version()
     return Canary(
         shipment=fields.hex("shipment", 16),
         wraps=tuple(
@@ -86,14 +87,24 @@ def read_bytes(store: Path) -> bytes | None:
         raise CanaryError(f"{FILE} cannot be read ({exc.strerror})") from exc
 
 
+def parse(data: bytes, head: Head) -> Canary:
+    """The canary in the file's bytes, which must be that of the shipment with this head."""
+    canary = canon.read(data, FILE, _parse, _write, StoreRefusedError, _MOST)
+    if canary.shipment != head.shipment:
+        raise CanaryError(f"{FILE} belongs to another shipment", todo="Copy it again.")
+    if [one for one, _, _ in canary.wraps] != [one.fingerprint for one in head.recipients]:
+        raise CanaryError(
+            f"{FILE} is not for the recipients of {HEAD}, in their order",
+            todo="Make a new shipment.",
+        )
+    return canary
+
+
 def _read(store: Path, head: Head) -> Canary:
     data = read_bytes(store)
     if data is None:
         raise CanaryError(f"The shipment has no {FILE}", todo="Make a new shipment.")
-    canary = canon.read(data, FILE, _parse, _write, StoreRefusedError, _MOST)
-    if canary.shipment != head.shipment:
-        raise CanaryError(f"{FILE} belongs to another shipment", todo="Copy it again.")
-    return canary
+    return parse(data, head)
 
 
 def open_code(store: Path, head: Head, key: PrivateKey) -> str:

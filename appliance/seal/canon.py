@@ -11,15 +11,15 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
-from appliance.errors import StoreRefusedError
+from appliance.errors import StoreRefusedError, UnknownFormatError
 from appliance.events import Json
 
 MAX_INT = 1 << 53
 T = TypeVar("T")
 _HEX = re.compile(r"[0-9a-f]*")
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z")
 
 
 def dump(document: Json) -> bytes:
@@ -70,11 +70,29 @@ class Fields:
             raise self.bad(key, f"is not a text of {least} to {most} characters")
         return found
 
+    def name(self, key: str, form: re.Pattern[str]) -> str:
+        found = self.text(key)
+        if not form.fullmatch(found):
+            raise self.bad(key, "is no name")
+        return found
+
     def choice(self, key: str, *allowed: str) -> str:
         found = self._take(key)
         if not isinstance(found, str) or found not in allowed:
             raise self.bad(key, f"is none of {', '.join(allowed)}")
         return found
+
+    def version(self) -> None:
+        """Refuses another ``version`` than 1: what else there is may be sound, in a later one."""
+        found = self.number("version")
+        if found != 1:
+            raise UnknownFormatError(f"{self.what} is of format version {found}; known here is 1")
+
+    def form(self, name: str) -> None:
+        """Refuses another ``format`` than this one in version 1."""
+        if self.text("format", 64) != name:
+            raise UnknownFormatError(f"{self.what} is of another program's format")
+        self.version()
 
     def number(self, key: str, least: int = 0, most: int = MAX_INT) -> int:
         found = self._take(key)
@@ -114,7 +132,7 @@ class Fields:
 
     def time(self, key: str, *, empty: bool = False) -> str:
         found = self.text(key, most=20)
-        if not _TIME.fullmatch(found) and not (empty and not found):
+        if not _is_time(found) and not (empty and not found):
             raise self.bad(key, "is not a time such as 2026-11-22T20:15:17Z")
         return found
 
@@ -146,10 +164,41 @@ class Fields:
     def object(self, key: str) -> "Fields":
         return Fields(self._take(key), f"{self.what}: {key}", self._refuse)
 
+    def tree(self, key: str, deep: int = 16) -> dict[str, Json]:
+        """An object of any canonical JSON with keys of ASCII, at most ``deep`` objects and lists
+        deep, itself counted.
+        """
+        found = self._take(key)
+        if not isinstance(found, dict) or not _plain(found, deep):
+            raise self.bad(key, f"is not an object of plain values, {deep} deep at most")
+        return cast("dict[str, Json]", found)
+
     def done(self) -> Self:
         if self._left:
             raise self.bad(min(self._left), "is not known")
         return self
+
+
+def _is_time(text: str) -> bool:
+    """Whether the calendar has that second."""
+    found = _TIME.fullmatch(text)
+    if found is None:
+        return False
+    year, month, day, hour, minute, second = map(int, found.groups())
+    try:
+        datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+def _plain(found: object, deep: int) -> bool:
+    if isinstance(found, dict):
+        keys = all(one.isascii() for one in found)
+        return keys and deep > 0 and all(_plain(one, deep - 1) for one in found.values())
+    if isinstance(found, list):
+        return deep > 0 and all(_plain(one, deep - 1) for one in found)
+    return not isinstance(found, int) or 0 <= found <= MAX_INT
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -63,6 +63,8 @@ def zero_run(index: int, count: int) -> Cut:
 class Expander:
     """Back from a stored payload to a block's bytes. One a thread."""
 
+    MAX_WINDOW = 1 << 24  # bytes
+
     def __init__(self) -> None:
         self._zstd = zstandard.ZstdDecompressor()
 
@@ -74,6 +76,10 @@ class Expander:
             return stored
         try:
             params = zstandard.get_frame_parameters(stored)
+            if stored[:4] != zstandard.FRAME_HEADER or params.dict_id:
+                raise ValueError("it is not one frame without a dictionary")
+            if params.window_size > self.MAX_WINDOW:
+                raise ValueError("its window is larger than a reader need have")
             if params.content_size != plain:
                 raise ValueError("its length is not the one announced")
             return self._zstd.decompress(stored, allow_extra_data=False)

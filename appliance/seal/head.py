@@ -15,7 +15,6 @@ from appliance.seal.keys import Recipient, parse_recipient, write_recipient
 from appliance.seal.layout import MAX_RECIPIENTS
 
 FORMAT = "motiongear-store"
-VERSION = 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
 MAX_HEAD = 1 << 16
 FILE = "head.json"
@@ -31,12 +30,35 @@ class Head:
     device: str
     block_size: int
     recipients: tuple[Recipient, ...]
+    features_inside: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         return canon.dump(_write(self))
 
     def digest(self) -> bytes:
         return blake3(self.encode()).digest()
+
+    @property
+    def unknown_inside(self) -> list[str]:
+        """Features of the packs that only those must know who write or open them."""
+        return sorted(set(self.features_inside) - KNOWN_FEATURES)
+
+    def refuse_unknown_inside(self) -> None:
+        _refuse_unknown("The packs use", self.unknown_inside)
+
+
+def _refuse_unknown(who: str, unknown: list[str]) -> None:
+    if unknown:
+        raise UnknownFormatError(f"{who} the feature {unknown[0][:64]!r}, unknown here")
+
+
+def features(fields: canon.Fields, key: str = "features") -> tuple[str, ...]:
+    return fields.strings(key, 64, 1024)
+
+
+def refuse_unknown_features(fields: canon.Fields) -> None:
+    """Of what every reader must know; in head.json and in the seal."""
+    _refuse_unknown("The store uses", sorted(set(features(fields)) - KNOWN_FEATURES))
 
 
 def _write(head: Head) -> Json:
@@ -45,24 +67,18 @@ def _write(head: Head) -> Json:
         "created": head.created,
         "device": head.device,
         "features": [],
+        "features_inside": list(head.features_inside),
         "format": FORMAT,
         "label": head.label,
         "recipients": [write_recipient(one) for one in head.recipients],
         "shipment": head.shipment,
-        "version": VERSION,
+        "version": 1,
     }
 
 
 def _parse(fields: canon.Fields) -> Head:
-    if fields.text("format", 64) != FORMAT:
-        raise UnknownFormatError("head.json is of another program's format")
-    version = fields.number("version")
-    if version != VERSION:
-        raise UnknownFormatError(
-            f"The store has format version {version}; known here is {VERSION}"
-        )
-    if unknown := set(fields.strings("features", 64, 1024)) - KNOWN_FEATURES:
-        raise UnknownFormatError(f"The store uses the feature {min(unknown)[:64]!r}, unknown here")
+    fields.form(FORMAT)
+    refuse_unknown_features(fields)
     head = Head(
         shipment=ShipmentId(fields.hex("shipment", 16)),
         label=fields.text("label", 128, 1),
@@ -72,6 +88,7 @@ def _parse(fields: canon.Fields) -> Head:
         recipients=tuple(
             parse_recipient(one) for one in fields.objects("recipients", MAX_RECIPIENTS, 1)
         ),
+        features_inside=features(fields, "features_inside"),
     )
     if head.block_size & (head.block_size - 1):
         raise fields.bad("block_size", "is not a power of two")

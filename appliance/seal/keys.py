@@ -88,7 +88,7 @@ class PrivateKey:
 
 def _parse_public(fields: canon.Fields) -> Recipient:
     fields.choice("type", "motiongear-recipient")
-    fields.number("version", 1, 1)
+    fields.version()
     return parse_recipient(fields)
 
 
@@ -184,7 +184,7 @@ class _Locked:
 
 def _parse_locked(fields: canon.Fields) -> _Locked:
     fields.choice("type", "motiongear-private-key")
-    fields.number("version", 1, 1)
+    fields.version()
     kdf = fields.object("kdf")
     kdf.choice("name", "argon2id")
     locked = _Locked(

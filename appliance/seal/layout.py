@@ -38,7 +38,7 @@ CHECKPOINT_MAGIC = b"MGCHECK1"
 TRAILER_MAGIC = b"MGTRAIL1"
 CHECKPOINT, INDEX, TRAILER = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
 
-_PACK_HEAD = struct.Struct("<8sII16s32s16s16sIIIIQ")
+_PACK_HEAD = struct.Struct("<8sIHH16s32s16s16sIIIIQ")
 _FRAME = struct.Struct("<II")
 _RECORD = struct.Struct("<BBHIIIQQ32s16s")
 _CHECKPOINT = struct.Struct("<II8sQ32s32s")
@@ -106,6 +106,7 @@ class PackHead:
             PACK_MAGIC,
             self.size,
             self.recipients,
+            0,
             bytes.fromhex(self.shipment),
             self.head_digest,
             bytes.fromhex(self.pack),
@@ -131,6 +132,7 @@ def parse_pack_head(data: bytes) -> tuple[PackHead, bytes, list[bytes]]:
         _,
         size,
         recipients,
+        flags,
         shipment,
         head_digest,
         pack,
@@ -141,6 +143,7 @@ def parse_pack_head(data: bytes) -> tuple[PackHead, bytes, list[bytes]]:
         block,
         start,
     ) = fields
+    _refuse_flags(flags, "head of the pack")
     if not 1 <= recipients <= MAX_RECIPIENTS:
         raise PackDamagedError(f"The pack head names {recipients} recipients")
     if not MIN_BLOCK_SIZE <= block <= MAX_BLOCK_SIZE or block & (block - 1):
@@ -166,6 +169,11 @@ def parse_pack_head(data: bytes) -> tuple[PackHead, bytes, list[bytes]]:
     return head, data[CONTEXT_SIZE : CONTEXT_SIZE + 32], wraps
 
 
+def _refuse_flags(flags: int, where: str) -> None:
+    if flags:
+        raise UnknownFormatError(f"The {where} has flags unknown to version 1 ({flags:#x})")
+
+
 def head_bytes(head: PackHead, commitment: bytes, wraps: Sequence[bytes]) -> bytes:
     """The head of a pack as it stands in the file."""
     return (head.context_bytes() + commitment + b"".join(wraps)).ljust(head.size, b"\0")
@@ -182,9 +190,10 @@ class Kind(IntEnum):
     DISK_HEAD = 5
     POINT_END = 6
     CONTENTS = 7
+    NOTE = 8
 
 
-JSON_KINDS = frozenset({Kind.DISK_HEAD, Kind.POINT_END, Kind.CONTENTS})
+JSON_KINDS = frozenset({Kind.DISK_HEAD, Kind.POINT_END, Kind.CONTENTS, Kind.NOTE})
 CONTENT_KINDS = frozenset({Kind.BLOCK, Kind.REFERENCE, Kind.ZERO_RUN})
 
 
@@ -228,7 +237,9 @@ def record_frame_size(stored: int) -> int:
 
 
 def parse_record_head(data: bytes | memoryview, block_size: int) -> RecordHead:
-    """A record head, each field within the bounds of its kind; else RecordDamagedError."""
+    """A record head, each field within the bounds of its kind, else RecordDamagedError; of a kind
+    and codec that version 1 knows, else UnknownFormatError.
+    """
     kind, codec, zero, plain, stored, number, index, count, digest, target = _RECORD.unpack_from(
         data
     )
@@ -245,7 +256,7 @@ def parse_record_head(data: bytes | memoryview, block_size: int) -> RecordHead:
             number,
         )
     except ValueError as exc:
-        raise RecordDamagedError(f"A record is of a kind unknown to version 1 ({exc})") from exc
+        raise UnknownFormatError(f"A record is unknown to version 1 ({exc})") from exc
     if zero or not _sound(head, block_size):
         raise RecordDamagedError(f"A {head.kind.name} record contradicts itself")
     return head
@@ -419,14 +430,11 @@ class Trailer:
 
 def parse_trailer(data: bytes | memoryview, head: PackHead, size: int) -> Trailer:
     """The trailer of a pack of ``size`` bytes; its offsets are checked against that size."""
-    word, records, magic, state, zero, checkpoint, index, digest = _TRAILER.unpack_from(data)
-    if (
-        word != TRAILER
-        or magic != TRAILER_MAGIC
-        or zero
-        or not is_zero(data[_TRAILER.size : PAGE])
-    ):
+    word, records, magic, state, flags, checkpoint, index, digest = _TRAILER.unpack_from(data)
+    padding = data[_TRAILER.size : PAGE]
+    if word != TRAILER or magic != TRAILER_MAGIC or not is_zero(padding):
         raise PackDamagedError("The pack does not end as a pack")
+    _refuse_flags(flags, "trailer of the pack")
     body_end = size - PAGE
     states = [one.value for one in PackState]
     if state not in states or records > MAX_RECORDS:

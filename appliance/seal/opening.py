@@ -24,7 +24,7 @@ from appliance.model import DiskId, PointSpec, Stop
 from appliance.rate import Due, Interval
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry, Kind
-from appliance.seal.papers import Contents, DiskContents, read_contents
+from appliance.seal.papers import Contents, DiskContents, read_contents, read_note
 from appliance.seal.pointmap import (
     PointMap,
     build,
@@ -126,13 +126,17 @@ def _agrees(listed: DiskContents, found: PointMap) -> bool:
 
 def read_sealed_contents(sealed: Sealed, key: PrivateKey) -> Contents:
     """The contents pack, opened, its bytes compared with the seal."""
+    sealed.store.head.refuse_unknown_inside()
     info = sealed.contents_info
     with PackReader(info.path, key) as reader:
         entries = reader.entries(info)
-        if [one.head.kind for one in entries] != [Kind.CONTENTS]:
+        kinds = [one.head.kind for one in entries]
+        if kinds[:1] != [Kind.CONTENTS] or set(kinds[1:]) - {Kind.NOTE}:
             raise SealDamagedError("The contents pack holds something else")
         with closing(reader.sweep(info, entries, _refuse)) as swept:
-            (payload,) = [bytes(one.payload) for one in swept]
+            payload = bytes(next(swept).payload)
+            for one in swept:
+                read_note(bytes(one.payload))  # of no type that is known here
         _compare_swept(reader, info, sealed)
     contents = read_contents(payload)
     if contents.shipment != sealed.seal.shipment:
@@ -216,6 +220,7 @@ def open_all(
 
     Damaged records are named by disk, block and bytes; all of them, not only the first.
     """
+    sealed.store.head.refuse_unknown_inside()
     findings = Findings()
     try:
         disks = disks_of(sealed, key)

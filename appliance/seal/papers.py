@@ -21,7 +21,7 @@ from appliance.seal.layout import MAX_BLOCKS, MAX_JSON
 
 MAX_TEXT = 512
 MAX_PARTS = 128
-MAX_PACKS = 1 << 20
+MAX_PACKS = 1 << 17
 MAX_DISKS = 1 << 14
 MAX_SIZE = (1 << 50) - 1
 _PACK_ID = re.compile(r"[0-9a-f]{32}")
@@ -225,3 +225,24 @@ def read_contents(payload: bytes) -> Contents:
     return canon.read(
         payload, "contents", _parse_contents, write_contents, RecordDamagedError, MAX_JSON
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a later writer may say beside the contents, and a reader pass over."""
+
+    type: str
+    version: int
+    body: dict[str, Json]
+
+
+def write_note(note: Note) -> Json:
+    return {"body": note.body, "type": note.type, "version": note.version}
+
+
+def _parse_note(fields: canon.Fields) -> Note:
+    return Note(fields.text("type", 64, 1), fields.number("version"), fields.tree("body"))
+
+
+def read_note(payload: bytes) -> Note:
+    return canon.read(payload, "note", _parse_note, write_note, RecordDamagedError, MAX_JSON)

@@ -64,7 +64,9 @@ class PointMap:
         self.lost: dict[PackId, MotionGearError] = {}  # packs that tell nothing, and why
         self._bad = Ranges()
         self._place = 0
-        self._next = 0  # the block that the next content record must begin with
+        self._start = self._next = (
+            0  # where the pack takes over; the block that the next content record must begin with
+        )
         self._gap: int | None = None  # what lost packs may have told of begins here
         self._seen = bytearray()  # digests of the pack's block records, by number
         self._stored: dict[PackId, tuple[int, bytearray]] = {}  # what references may name
@@ -113,7 +115,7 @@ class PointMap:
             self._close_gap(self._gap, head)
         elif head.start != self._next and (head.start or head.sequence):
             raise RecordOrderError(f"it takes over at block {head.start}, not {self._next}")
-        self._next = head.start
+        self._start = self._next = head.start
         self._forget_torn()
         self._seen = bytearray()
         self._stored[head.pack] = (self._place + 1, self._seen)
@@ -203,7 +205,13 @@ class PointMap:
             )
         return place * _CODE + head.target_number
 
-    def take_unreadable(self, ranges: list[tuple[int, int]]) -> None:
+    def take_unreadable(self, entry: Entry, ranges: list[tuple[int, int]]) -> None:
+        """What could not be read of blocks to which the pack has given content before."""
+        head = entry.head
+        if not self._start <= head.index <= head.index + head.count <= self._next:
+            raise RecordOrderError(
+                f"record {entry.number} tells of unreadable bytes in blocks not stored before it"
+            )
         for offset, length in ranges:
             self._bad.add(offset, offset + length)
 
@@ -236,11 +244,13 @@ class PointMap:
 
 def check_sequence(packs: PointPacks) -> None:
     """Sessions and sequences without gaps, else PackMissingError; closed packs before the last of
-    a session.
+    a session, and nothing behind the point's end.
     """
     session = sequence = 0
-    torn = False
+    torn = ended = False
     for one in packs.packs:
+        if ended:
+            raise RecordOrderError(f"{one.path.name} stands behind the end of its point")
         if one.head.session != session:
             session, sequence = session + 1, 0
         if torn and sequence:
@@ -251,6 +261,7 @@ def check_sequence(packs: PointPacks) -> None:
                 f"(session {session}, place {sequence})"
             )
         sequence, torn = sequence + 1, one.torn
+        ended = one.trailer.state is PackState.POINT_END
 
 
 def build(packs: PointPacks, key: PrivateKey, stop: Stop = lambda: False) -> PointMap:
@@ -383,14 +394,14 @@ def refuse_other_index(told: bytes, entries: Sequence[Entry], name: str) -> None
 
 def _take_entry(found: PointMap, entry: Entry, reader: PackReader) -> None:
     kind = entry.head.kind
-    if found.end is not None or kind in {Kind.DISK_HEAD, Kind.CONTENTS}:
+    if found.end is not None or kind in {Kind.DISK_HEAD, Kind.CONTENTS, Kind.NOTE}:
         raise RecordDamagedError(f"record {entry.number} stands where it may not")
     if kind in CONTENT_KINDS:
         found.take(entry)
     elif kind is Kind.UNREADABLE:
         payload = reader.record(entry).payload
-        found.take_unreadable(
-            parse_ranges(payload, entry.head, reader.head.block_size, found.spec.facts.size)
-        )
+        size = found.spec.facts.size
+        ranges = parse_ranges(payload, entry.head, reader.head.block_size, size)
+        found.take_unreadable(entry, ranges)
     else:
         found.end = read_point_end(bytes(reader.record(entry).payload))

@@ -30,6 +30,7 @@ from appliance.seal.envelope import PackKeys
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import (
     CHECKPOINT,
+    CONTENT_KINDS,
     CONTEXT_SIZE,
     FRAME_HEAD,
     INDEX,
@@ -135,6 +136,35 @@ def examine(path: Path) -> PackInfo:
         raise named(exc, path) from exc
 
 
+class _Swept:
+    """The digest of a pack's bytes as they are read, and whether anything lies between its records
+    but checkpoints that tell of them. Of a pack that is not read from its front the digest of a
+    checkpoint is not checked.
+    """
+
+    def __init__(self, head: PackHead, front: bytes, before: Sequence[Entry]) -> None:
+        self.whole = blake3(front)
+        self.foreign = self.false = False
+        self._from_front = not before
+        self._cursor = head.start
+        for entry in before:
+            self.record(entry)
+
+    def record(self, entry: Entry) -> None:
+        head = entry.head
+        if head.kind in CONTENT_KINDS:
+            self._cursor = head.index + head.count
+
+    def between(self, pages: Iterator[memoryview], number: int) -> None:
+        """The pages between record ``number`` and the one before it."""
+        for page in pages:
+            self.foreign |= parse_frame(page)[0] != CHECKPOINT
+            behind = self.whole.digest() if self._from_front else bytes(page[24:56])
+            told = Checkpoint(number, self._cursor, behind, bytes(page[56:88]))
+            self.false |= page != told.encode()
+            self.whole.update(page)
+
+
 class _Slot:
     """Where a frame is read to, and where it is opened to. Made once, since fresh memory costs as
     much as the cryptography.
@@ -229,7 +259,7 @@ class PackReader:
     ) -> Generator[Record]:
         """Read the pack once, front to back, from its record ``first`` on; yield every record
         opened, in order, hand the damaged ones over. Refuses a pack that holds records its index
-        does not tell of.
+        does not tell of, or checkpoints that tell of others.
 
         ``openers`` threads open records while the next are read. Close it, as a generator, when
         not all is taken.
@@ -240,14 +270,19 @@ class PackReader:
         (``info.index``), whose digests it has, or when the caller has compared ``swept`` with the
         seal.
         """
-        whole = blake3(self._head_bytes)
+        swept = _Swept(self.head, self._head_bytes, entries[:first])
         tail = info.trailer.checkpoint_offset + PAGE
         at = self.head.size
         if first:
             at = entries[first].offset if first < len(entries) else tail
-        foreign = False
+        hurt = False
         slots = [_Slot() for _ in range(2 * openers + 1)]
         flying: deque[tuple[Entry, Future[Record], _Slot]] = deque()
+
+        def tell(entry: Entry, exc: MotionGearError) -> None:
+            nonlocal hurt
+            hurt = True
+            damaged(entry, named(exc, self.path))
 
         def landed(left: int) -> Iterator[Record]:
             while len(flying) > left:
@@ -255,33 +290,39 @@ class PackReader:
                 try:
                     yield future.result()
                 except MotionGearError as exc:
-                    damaged(entry, named(exc, self.path))
+                    tell(entry, exc)
                 slots.append(slot)
 
         pool = ThreadPoolExecutor(openers, "open")
         try:
             for entry in entries[first:]:
                 yield from landed(2 * openers)
-                foreign |= self._between(whole, at, entry.offset)
-                at = entry.offset + entry.head.frame_size
+                swept.between(self._pages(at, entry.offset), entry.number)
+                swept.record(entry)
+                size = entry.head.frame_size
+                at = entry.offset + size
                 slot = slots.pop()
                 try:
-                    size = entry.head.frame_size
-                    frame = self._frame(slot, entry.offset, entry.number, size, whole)
+                    frame = self._frame(slot, entry.offset, entry.number, size, swept.whole)
                     flying.append((entry, pool.submit(self._open_as, entry, frame, slot), slot))
                 except MotionGearError as exc:
                     slots.append(slot)
                     yield from landed(0)
-                    damaged(entry, named(exc, self.path))
+                    tell(entry, exc)
             yield from landed(0)
         finally:
             pool.shutdown(cancel_futures=True)
-        foreign |= self._between(whole, at, tail)
+        swept.between(self._pages(at, tail), len(entries))
         for page in self._pages(tail, self.size):
-            whole.update(page)
-        self.swept = b"" if first else whole.digest()
-        if foreign:
+            swept.whole.update(page)
+        self.swept = b"" if first else swept.whole.digest()
+        self._refuse_between(swept, hurt=hurt)
+
+    def _refuse_between(self, swept: _Swept, *, hurt: bool) -> None:
+        if swept.foreign:
             raise PackDamagedError(f"{self.path.name}: it holds what its index does not list")
+        if swept.false and not hurt:  # a damaged record changes what later checkpoints digest
+            raise PackDamagedError(f"{self.path.name}: a checkpoint tells of other records")
 
     def walk(self, end: int | None = None) -> Iterator[Record]:
         """Every record in order up to the frame at ``end``; without it, as far as frames go on
@@ -317,14 +358,6 @@ class PackReader:
         if self._read(offset, header) < FRAME_HEAD:
             return (0, 0)
         return parse_frame(header)
-
-    def _between(self, whole: blake3, offset: int, end: int) -> bool:
-        """Digest what lies between records; whether it holds anything but checkpoints."""
-        foreign = False
-        for page in self._pages(offset, end):
-            whole.update(page)
-            foreign |= parse_frame(page)[0] != CHECKPOINT
-        return foreign
 
     def _pages(self, offset: int, end: int) -> Iterator[memoryview]:
         page = memoryview(bytearray(PAGE))

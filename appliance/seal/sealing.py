@@ -4,7 +4,7 @@ Refuses what is not ready to ship. Can be run again after any interruption until
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -16,17 +16,26 @@ from appliance.errors import (
     NotReadyToShipError,
     OpenErrorError,
     PackDamagedError,
+    RecordDamagedError,
     SealDamagedError,
     StoreFullError,
 )
-from appliance.events import Emit, Result, Step, silent
+from appliance.events import Emit, Json, Result, Step, silent
 from appliance.model import DiskId, PackId, PointSpec, Stop, block_count
-from appliance.seal import canary, canon, statement
+from appliance.seal import canary, canon, files, statement
 from appliance.seal.cut import digest
+from appliance.seal.files import SealedFile
 from appliance.seal.identity import Counter, Device
-from appliance.seal.layout import MAX_JSON, ZERO_DISK, Kind, PackHead, PackState
+from appliance.seal.layout import MAX_JSON, ZERO_DISK, Kind, PackHead, PackState, RecordHead
 from appliance.seal.pack import PackWriter, tail_size, writing
-from appliance.seal.papers import Contents, DiskContents, write_contents
+from appliance.seal.papers import (
+    Contents,
+    DiskContents,
+    Note,
+    read_note,
+    write_contents,
+    write_note,
+)
 from appliance.seal.pointmap import check_sequence
 from appliance.seal.readback import Digests, Tally, digest_pack, each, readers_for
 from appliance.seal.scan import PackInfo, examine
@@ -56,11 +65,13 @@ def seal(
     consent: Consent,
     emit: Emit = silent,
     stop: Stop = lambda: False,
+    notes: Sequence[Note] = (),
 ) -> Seal:
-    """Seal the shipment; returns what was signed. ``facts`` are the device's notes on the
-    disks, where it has them.
+    """Seal the shipment; returns what was signed. ``facts`` is what the device knows of the
+    disks, where it does; ``notes`` go into the contents pack.
     """
     store.refuse_sealed()
+    store.head.refuse_unknown_inside()
     with store.lock(alone=True):
         store.mend()
         if still := list(store.open_packs()):
@@ -68,14 +79,17 @@ def seal(
         infos = _without_contents(store)
         points = by_point(infos)
         _ready_to_ship(store, points, consent)
+        listed = _files(store, stop)
         emit(Step("read-back", f"{len(infos)} packs"))
         digests = _read_back(store, infos, emit, stop)
         emit(Step("sign"))
         with _all_or_nothing(store):
-            contents = _write_contents_pack(store, points, facts)
+            contents = _write_contents_pack(store, points, facts, notes)
             digests |= _read_back(store, [contents], silent, stop)
             with device.alone():
-                return _sign(store, device, [contents, *infos], digests, points, consent, emit)
+                made = _sign(store, device, [contents, *infos], digests, listed, points, consent)
+    emit(Result("seal", _told(made)))
+    return made
 
 
 @contextmanager
@@ -125,13 +139,15 @@ def _ready_to_ship(store: Store, points: tuple[PointPacks, ...], consent: Consen
         check_sequence(one)
         if not one.complete and one.disk not in consent.incomplete:
             raise OpenErrorError(f"Disk {one.disk} is not ingested to its end")
+    if (found := canary.read_bytes(store.path)) is not None:
+        canary.parse(found, store.head)  # a seal over what no reader takes would never verify
     if consent.waiver:
         return
     if len(store.head.recipients) < 2:
         raise NotReadyToShipError(
             "Only one recipient could open this shipment: if that key is lost, all is lost"
         )
-    if not consent.canary_by or canary.read_bytes(store.path) is None:
+    if not consent.canary_by or found is None:
         raise NotReadyToShipError(
             "No recipient has shown yet that its key opens this shipment",
             todo="Let the operator run `motiongear canary open` and enter the code with "
@@ -164,7 +180,10 @@ def _read_back(
 
 
 def _write_contents_pack(
-    store: Store, points: tuple[PointPacks, ...], facts: Mapping[tuple[DiskId, int], PointSpec]
+    store: Store,
+    points: tuple[PointPacks, ...],
+    facts: Mapping[tuple[DiskId, int], PointSpec],
+    notes: Sequence[Note],
 ) -> PackInfo:
     disks = []
     for one in points:
@@ -175,7 +194,7 @@ def _write_contents_pack(
     if len(payload) > MAX_JSON:  # the packs tell the facts too
         bare = tuple(replace(one, facts=None) for one in disks)
         payload = canon.dump(write_contents(Contents(store.head.shipment, bare)))
-    record = document(Kind.CONTENTS, payload)
+    records = [(document(Kind.CONTENTS, payload), payload), *map(_note, notes)]
     head = PackHead(
         shipment=store.head.shipment,
         head_digest=store.head.digest(),
@@ -188,11 +207,29 @@ def _write_contents_pack(
         start=0,
         recipients=len(store.head.recipients),
     )
-    capacity = head.size + record.frame_size + tail_size(1)
+    size = sum(record.frame_size for record, _ in records)
+    capacity = head.size + size + tail_size(len(records))
     pack = PackWriter(store.packs, head, store.head.recipients, capacity)
-    pack.append(record, payload)
+    for record, payload in records:
+        pack.append(record, payload)
     pack.close(0, NO_GUARD, PackState.CLOSED)
     return examine(store.pack(head.pack))
+
+
+def _note(note: Note) -> tuple[RecordHead, bytes]:
+    payload = canon.dump(write_note(note))
+    try:
+        read_note(payload)  # what we write, we would read
+    except RecordDamagedError as exc:
+        raise BadInputError(f"The note cannot be sealed: {exc.what}") from exc
+    return document(Kind.NOTE, payload), payload
+
+
+def _files(store: Store, stop: Stop) -> tuple[SealedFile, ...]:
+    try:
+        return files.take(store.path, stop)
+    except OSError as exc:
+        raise BadInputError(f"What lies in files/ cannot be sealed ({exc.strerror})") from exc
 
 
 def _canary(store: Store, consent: Consent) -> SealedCanary | None:
@@ -217,9 +254,9 @@ def _sign(
     device: Device,
     infos: list[PackInfo],
     digests: Mapping[PackId, Digests],
+    listed: tuple[SealedFile, ...],
     points: tuple[PointPacks, ...],
     consent: Consent,
-    emit: Emit,
 ) -> Seal:
     counter = device.counter()
     accepted = tuple(f"Disk {one.disk} travels incomplete" for one in points if not one.complete)
@@ -236,6 +273,7 @@ def _sign(
         canary=_canary(store, consent),
         waiver=consent.waiver,
         accepted=accepted,
+        files=listed,
     )
     signed = statement.sign(made, device)
     try:
@@ -245,16 +283,14 @@ def _sign(
     device.count(Counter(made.sequence, made.root().hex()))
     with writing(store.path / SEAL):
         write_durably(store.path / SEAL, signed.encode())
-    emit(
-        Result(
-            "seal",
-            {
-                "root": made.root().hex(),
-                "sequence": made.sequence,
-                "packs": len(made.packs),
-                "bytes": sum(one.size for one in made.packs),
-                "accepted": list(accepted),
-            },
-        )
-    )
     return made
+
+
+def _told(made: Seal) -> dict[str, Json]:
+    return {
+        "root": made.root().hex(),
+        "sequence": made.sequence,
+        "packs": len(made.packs),
+        "bytes": sum(one.size for one in made.packs),
+        "accepted": list(made.accepted),
+    }

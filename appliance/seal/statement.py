@@ -12,12 +12,15 @@ from appliance.errors import SealDamagedError, SealMissingError
 from appliance.events import Json
 from appliance.model import PackId, ShipmentId
 from appliance.seal import canon
+from appliance.seal.files import MAX_FILES, NAME, SealedFile
+from appliance.seal.head import refuse_unknown_features
 from appliance.seal.identity import Device, device_fingerprint, signed_by
-from appliance.seal.papers import MAX_DISKS
+from appliance.seal.papers import MAX_DISKS, MAX_PACKS
 from appliance.seal.store import SEAL
 
-MAX_SEAL = 1 << 24
-MAX_PACKS = 1 << 17
+MAX_SEAL = 1 << 26
+MAX_ACCEPTED = 256
+FORMAT = "motiongear-seal"
 _SIGNED = b"motiongear/1 seal\0"
 
 
@@ -63,6 +66,7 @@ class Seal:
     canary: SealedCanary | None
     waiver: str
     accepted: tuple[str, ...]
+    files: tuple[SealedFile, ...] = ()
 
     def body(self) -> bytes:
         return canon.dump(_write_body(self))
@@ -99,7 +103,11 @@ def _write_body(seal: Seal) -> dict[str, Json]:
         "contents": seal.contents,
         "created": seal.created,
         "device": seal.device,
-        "format": "motiongear-seal",
+        "features": [],
+        "files": [
+            {"blake3": one.digest, "name": one.name, "size": one.size} for one in seal.files
+        ],
+        "format": FORMAT,
         "head": seal.head,
         "packs": [
             {
@@ -142,9 +150,20 @@ def _parse_pack(fields: canon.Fields) -> SealedPack:
     )
 
 
+def _parse_files(fields: canon.Fields) -> tuple[SealedFile, ...]:
+    found = tuple(
+        SealedFile(one.name("name", NAME), one.number("size"), one.hex("blake3", 32))
+        for one in fields.objects("files", MAX_FILES)
+    )
+    names = [one.name for one in found]
+    if names != sorted(set(names)):
+        raise fields.bad("files", "is out of order")
+    return found
+
+
 def _parse_body(fields: canon.Fields) -> Seal:
-    fields.choice("format", "motiongear-seal")
-    fields.number("version", 1, 1)
+    fields.form(FORMAT)
+    refuse_unknown_features(fields)
     return Seal(
         shipment=ShipmentId(fields.hex("shipment", 16)),
         device=fields.hex("device", 32),
@@ -157,7 +176,8 @@ def _parse_body(fields: canon.Fields) -> Seal:
         packs=tuple(_parse_pack(one) for one in fields.objects("packs", MAX_PACKS, 1)),
         canary=_parse_canary(fields.object_or_none("canary")),
         waiver=fields.text("waiver"),
-        accepted=fields.strings("accepted", MAX_DISKS, 1024),
+        accepted=fields.strings("accepted", MAX_DISKS, MAX_ACCEPTED),
+        files=_parse_files(fields),
     )
 
 

@@ -17,10 +17,11 @@ from appliance.errors import (
     RootMismatchError,
     SealDamagedError,
     SignerMismatchError,
+    StoreRefusedError,
 )
 from appliance.events import Emit, Step, silent
 from appliance.model import PackId, Stop
-from appliance.seal import canary, statement, text
+from appliance.seal import canary, files, statement, text
 from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.keys import FINGERPRINT_SIZE
@@ -93,6 +94,7 @@ def inspect(path: Path, pins: Pins, accepted: Accepted | None = None) -> Sealed:
         raise RecipientsMismatchError(f"The store is sealed for others than expected: {extra[0]}")
     if accepted is not None:  # whoever knows the root or not: the signature is the device's
         accepted.refuse_older(seal)
+    _beside(store, seal)
     return Sealed(store, seal, trust, _listing(store, seal))
 
 
@@ -109,7 +111,7 @@ def _pinned(seal: Seal, device: bytes, root: bytes) -> Trust:
 
 
 def _agree(store: Store, seal: Seal) -> None:
-    """Seal against head.json and canary.json."""
+    """Seal against head.json."""
     head = store.head
     if seal.shipment != head.shipment or seal.device != head.device:
         raise SealDamagedError("The seal is that of another shipment")
@@ -119,10 +121,17 @@ def _agree(store: Store, seal: Seal) -> None:
         raise SealDamagedError("The seal and head.json name different recipients")
     if seal.canary and seal.canary.opened_by not in {"", *seal.recipients}:
         raise SealDamagedError("The seal says that somebody else opened the canary")
+
+
+def _beside(store: Store, seal: Seal) -> None:
+    """Seal against canary.json and what files/ holds."""
     data = canary.read_bytes(store.path)
     expected = seal.canary.file if seal.canary else None
     if (digest(data).hex() if data is not None else None) != expected:
         raise SealDamagedError("canary.json is not the one that was sealed")
+    if data is not None:
+        canary.parse(data, store.head)
+    files.refuse_others(store.path, seal.files)
 
 
 def _listing(store: Store, seal: Seal) -> dict[PackId, PackInfo]:
@@ -195,8 +204,16 @@ def verify(
     left = [one for one in sealed.seal.packs if one.pack not in set(known)]
     listed = {sealed.infos[one.pack].path: one for one in left}
     emit(Step("verify", f"{len(left)} packs"))
-    tally = Tally("verify", sum(one.size for one in left), emit)
+    if unknown := sealed.store.head.unknown_inside:
+        emit(Step("verify", f"to open the packs takes features unknown here: {unknown[0][:64]!r}"))
+    size = sum(one.size for one in left) + sum(one.size for one in sealed.seal.files)
+    tally = Tally("verify", size, emit)
     findings = Findings()
+    for one in sealed.seal.files:
+        try:
+            files.refuse_changed(sealed.store.path, one, tally.moved, stop)
+        except StoreRefusedError as exc:
+            findings.add(exc)
     readers = readers_for(sealed.store.packs)
     infos = {sealed.infos[one.pack].path: sealed.infos[one.pack] for one in left}
     work = lambda path: digest_pack(infos[path], tally.moved, stop)  # noqa: E731

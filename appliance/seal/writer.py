@@ -30,7 +30,7 @@ from appliance.seal.layout import (
     record_frame_size,
 )
 from appliance.seal.pack import PackWriter, tail_size, writing
-from appliance.seal.papers import PointEnd, write_disk_head, write_point_end
+from appliance.seal.papers import MAX_DISKS, MAX_PACKS, PointEnd, write_disk_head, write_point_end
 from appliance.seal.readback import ReadBack, Tally, digest_pack, reads_otherwise
 from appliance.seal.scan import PackInfo
 from appliance.seal.store import PointPacks, Store, by_point
@@ -89,6 +89,13 @@ class Counts:
     unreadable_bytes: int = 0
 
 
+def _seal_is_full(what: str) -> StoreFullError:
+    return StoreFullError(
+        f"The shipment has {what}, as many as a seal can list",
+        todo="Seal what is there with --accept, and take the rest in another shipment.",
+    )
+
+
 def document(kind: Kind, payload: bytes, index: int = 0, count: int = 0) -> RecordHead:
     """The head of a record whose payload stands as it is."""
     size = len(payload)
@@ -109,6 +116,7 @@ class StoreWriter:
         stop: Stop = lambda: False,
     ) -> None:
         store.refuse_sealed()
+        store.head.refuse_unknown_inside()
         self.counts = Counts()
         self.bytes_written = 0
         self._store = store
@@ -145,10 +153,12 @@ class StoreWriter:
         with suppress(OSError):  # a sealing that died had given it up
             self._store.take_reserve()
         wanted = (point.disk, point.point)
-        found = [one for one in by_point(self._store.infos()) if (one.disk, one.point) == wanted]
-        if found:
-            self._earlier = found[0]
-            self._resume(found[0])
+        points = {(one.disk, one.point): one for one in by_point(self._store.infos())}
+        if (found := points.get(wanted)) is not None:
+            self._earlier = found
+            self._resume(found)
+        elif len(points) >= MAX_DISKS:
+            raise _seal_is_full(f"{MAX_DISKS} disks")
         self._start = self._cursor
         return self._cursor
 
@@ -280,6 +290,8 @@ class StoreWriter:
     def _open(self, frame_size: int) -> PackWriter:
         """The next pack: as large as wanted, or as the space that is left allows."""
         self._check_read_backs()
+        if sum(1 for _ in self._store.names()) >= MAX_PACKS - 1:  # and the contents pack
+            raise _seal_is_full(f"{MAX_PACKS - 1} packs")
         store = self._store.head
         head = PackHead(
             shipment=store.shipment,
