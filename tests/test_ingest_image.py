@@ -1,5 +1,6 @@
 """Raw image files: holes are known, other formats refused, writers noticed."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -136,6 +137,18 @@ def test_an_image_whose_disk_was_unplugged_is_gone(bench: Bench) -> None:
                 opened_image.confirm()
         with pytest.raises(SourceGoneError), jobs.source_for(str(path), ()).open(str(path)):
             pass
+
+
+def test_an_image_that_goes_while_it_is_opened_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unplugged(_: int) -> os.stat_result:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    path = image(tmp_path, bytes(MIB))
+    monkeypatch.setattr(os, "fstat", unplugged)
+    with pytest.raises(SourceGoneError, match="No such device"), IMAGES.open(str(path)):
+        pass
 
 
 def test_an_image_whose_server_is_gone_ends_with_a_sentence(tmp_path: Path) -> None:

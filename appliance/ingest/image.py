@@ -107,17 +107,24 @@ class ImageFiles:
     def open(self, name: str) -> Iterator[ImageDisk]:
         path = Path(name)
         with _opened(path, self._own) as fd:
-            size = os.fstat(fd).st_size
-            _refuse_format(fd, name, size)
-            facts = inspection.facts(
-                source=str(path.absolute()),
-                serial="",
-                model=f"image file {path.name}",
-                bus="file",
-                size=size,
-                sectors=(inspection.image_sector(fd), PAGE),
-            )
-            yield ImageDisk(fd, facts)
+            yield _looked_at(fd, path)
+
+
+def _looked_at(fd: int, path: Path) -> ImageDisk:
+    try:
+        size = os.fstat(fd).st_size
+        _refuse_format(fd, str(path), size)
+        facts = inspection.facts(
+            source=str(path.absolute()),
+            serial="",
+            model=f"image file {path.name}",
+            bus="file",
+            size=size,
+            sectors=(inspection.image_sector(fd), PAGE),
+        )
+        return ImageDisk(fd, facts)
+    except OSError as exc:
+        raise SourceGoneError(f"{path} cannot be read ({exc.strerror})") from exc
 
 
 @contextmanager

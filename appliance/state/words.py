@@ -105,7 +105,9 @@ def _anew(row: JobRow, spec: _Spec) -> str:
 
 
 def _compare(row: JobRow, spec: _Spec) -> str:
-    """Somebody's words and the store differ: neither is to be used before that is understood."""
+    """Somebody's words and the store differ: neither is to be used before that is understood. Or
+    it is sealed already, by a job that died before it could say so: there stands its label.
+    """
     if "store" not in spec:
         return _anew(row, spec)
     return _line("motiongear shipment show", "--store", spec["store"])
@@ -140,7 +142,7 @@ _VERBS = {
 # What to type after an error, by its name; after all others the job is resumed once the cause is
 # mended: its spec is still what is wanted.
 _INSTEAD: Mapping[str, Callable[[JobRow, _Spec], str]] = {
-    "already-sealed": _anew,
+    "already-sealed": _compare,
     "bad-input": _anew,
     "check-failed": _restore_again,
     "enrolment-code": lambda *_: "motiongear enrol --help",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from appliance.cli.demo_sources import mounted
+from appliance.errors import AlreadySealedError
 from appliance.model import JobId
 from tests.chaos.work import Work, begin, listed, resume
 from tests.chaos.world import (
@@ -155,7 +156,9 @@ class Seal:
         return [begin(world.device, "seal", "-s", world.store, "--no-qr")]
 
     def again(self, world: World, work: Work, chance: random.Random) -> Work:
-        return _either(work, chance, world)
+        now = _either(work, chance, world)
+        now.codes = (0, AlreadySealedError.code)  # it was, and only could not say so any more
+        return now
 
     def before(self, world: World, work: Work) -> Before:
         del work

@@ -50,6 +50,7 @@ class Work:
     after: int
     job: JobId
     said: Said | None = None
+    codes: tuple[int, ...] = (0,)  # by which it may end
     deaths: list[Death] = field(default_factory=list)
 
     def wait(self) -> Said:
@@ -66,9 +67,9 @@ class Work:
             refuse_raw(self.said)
         return self.said
 
-    def fine(self, *codes: int) -> Said:
+    def fine(self) -> Said:
         said = self.wait()
-        need(said.code in (codes or (0,)), f"{self.args} ended with {said}")
+        need(said.code in self.codes, f"{self.args} ended with {said}")
         return said
 
     def events(self, kind: str, after: int | None = None) -> list[dict[str, Any]]:
