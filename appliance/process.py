@@ -39,6 +39,7 @@ from appliance.model import JobId
 from appliance.seal.canon import now
 from appliance.seal.keys import SEED_SIZE, PrivateKey
 from appliance.state import ENDED, LIVING, EventRow, JobRow, JobState, State
+from appliance.state.death import OVER
 from appliance.state.words import last_words
 
 _PROGRESS_SECONDS = 0.25
@@ -226,8 +227,9 @@ def _end(state: State, bus: _Bus, job: JobId, ended: JobState, exc: MotionGearEr
 def _note_end(state: State, job: JobId, ended: JobState, event: Failed | None = None) -> None:
     try:
         state.end_job(job, ended, now(), event)
-    except StateError:  # who looks finds the job dead, and this in its log
-        log.exception("job %d is %s: %s", job, ended, event.what if event else "all is done")
+    except StateError as exc:  # who looks finds the job dead, and this in its log
+        last = event.what if event else "all is done"
+        log.error(OVER, job, ended, exc, last)  # noqa: TRY400 - to be read, not to be mended
 
 
 def stop(state: State, job: JobId) -> bool:
