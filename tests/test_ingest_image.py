@@ -142,11 +142,11 @@ def test_an_image_whose_disk_was_unplugged_is_gone(bench: Bench) -> None:
 def test_an_image_that_goes_while_it_is_opened_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unplugged(_: int) -> os.stat_result:
+    def unplugged(*_: object) -> None:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
     path = image(tmp_path, bytes(MIB))
-    monkeypatch.setattr(os, "fstat", unplugged)
+    monkeypatch.setattr(ImageDisk, "__init__", unplugged)
     with pytest.raises(SourceGoneError, match="No such device"), IMAGES.open(str(path)):
         pass
 

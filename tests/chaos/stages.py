@@ -124,6 +124,8 @@ class Ingest:
         whole = [one["step"] for one in work.events("step", known["event"])]
         if "read-back" in whole:
             return  # it had come to its end, and only proves it
+        if not spliced and not work.results("ingest"):
+            return  # it was killed again before it had begun
         start = spliced[0] if spliced else 0
         need(start >= known["cursor"], f"goes on at {start}, told as stored: {known['cursor']}")
         sizes = self._disk_of(world, work).sizes
