@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.errors import StoreRefusedError
+from appliance.errors import StoreRefusedError, UnknownFormatError
 from appliance.events import Json
 from appliance.seal import canon
 
@@ -114,6 +114,20 @@ REFUSED: list[tuple[Callable[[canon.Fields], object], object]] = [
     (lambda one: one.base64("a", 2), "AAAA"),
     (lambda one: one.time("a"), "2026-11-22 20:15:17"),
     (lambda one: one.time("a"), ""),
+    (lambda one: one.time("a"), "2026-11-22T20:15:1\u0667Z"),
+    (lambda one: one.time("a"), "2026-02-29T20:15:17Z"),
+    (lambda one: one.time("a"), "2026-13-01T20:15:17Z"),
+    (lambda one: one.time("a"), "2026-11-22T24:00:00Z"),
+    (lambda one: one.time("a"), "2026-12-31T23:59:60Z"),
+    (lambda one: one.time("a"), "0000-01-01T00:00:00Z"),
+    (lambda one: one.name("a", re.compile("x+")), "xy"),
+    (lambda one: one.tree("a"), []),
+    (lambda one: one.tree("a"), {"\u00e9": 1}),
+    (lambda one: one.tree("a"), {"b": [{"\u00e9": 1}]}),
+    (lambda one: one.tree("a"), {"b": canon.MAX_INT + 1}),
+    (lambda one: one.tree("a"), {"b": [-1]}),
+    (lambda one: one.tree("a", 2), {"b": [{}]}),
+    (lambda one: one.tree("a", 2), {"b": {"c": []}}),
     (lambda one: one.items("a", 1), {}),
     (lambda one: one.items("a", 1), [1, 2]),
     (lambda one: one.items("a", 1, 1), []),
@@ -171,3 +185,34 @@ def test_fields_of_the_right_form_are_given() -> None:
 def test_now_is_a_time_of_the_format() -> None:
     moment = canon.now()
     assert canon.Fields({"a": moment}, "paper", StoreRefusedError).time("a") == moment
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00Z", "2024-02-29T23:59:59Z", "9999-12-31T23:59:59Z"]
+)
+def test_every_second_of_the_calendar_is_a_time(moment: str) -> None:
+    assert canon.Fields({"a": moment}, "paper", StoreRefusedError).time("a") == moment
+
+
+def test_a_tree_may_be_as_deep_as_it_is_said_and_hold_any_value() -> None:
+    tree = {"": None, "\x7f": [True, "\u20ac", canon.MAX_INT, {}]}
+    assert canon.Fields({"a": tree}, "paper", StoreRefusedError).tree("a", 3) == tree
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"format": "x", "version": 1}, "paper is of another program's format"),
+        ({"format": "tree", "version": 2}, "paper is of format version 2; known here is 1"),
+        ({"format": "tree", "version": 0}, "paper is of format version 0; known here is 1"),
+    ],
+)
+def test_another_form_is_not_called_damage(fields: dict[str, Json], why: str) -> None:
+    with pytest.raises(UnknownFormatError, match=why):
+        canon.Fields(fields, "paper", StoreRefusedError).form("tree")
+
+
+def test_a_version_that_is_no_number_is_damage() -> None:
+    with pytest.raises(StoreRefusedError) as caught:
+        canon.Fields({"version": "1"}, "paper", StoreRefusedError).version()
+    assert caught.type is StoreRefusedError

@@ -2,7 +2,12 @@
 
 import json
 import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -14,12 +19,22 @@ from appliance.errors import (
     NotAStoreError,
     UnknownFormatError,
 )
-from appliance.events import Json
-from appliance.seal import canon, head
+from appliance.events import Event, Json, Step
+from appliance.seal import canary, canon, head, opening, verify
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey, Recipient
-from appliance.seal.store import Store
-from tests.support import OPERATOR, RECOVERY, new_store
+from appliance.seal.store import SEAL, Store
+from appliance.seal.writer import StoreWriter
+from tests.readout import problems
+from tests.support import (
+    OPERATOR,
+    RECOVERY,
+    new_store,
+    point,
+    put_blocks,
+    seal_it,
+    sealed_sample,
+)
 
 
 def changed(place: Path, **fields: Json) -> bytes:
@@ -158,3 +173,39 @@ def test_every_flipped_byte_of_the_head_is_another_head_or_none(tmp_path: Path) 
         else:
             assert found.digest() != store.head.digest()
     assert seen == {"head-damaged", "unknown-format"}
+
+
+def test_features_of_the_packs_concern_who_opens_or_writes_them(tmp_path: Path) -> None:
+    """Whoever verifies without a key goes on, and says so."""
+    made, device, data = sealed_sample(tmp_path)
+    later = replace(made.head, features_inside=("known", "more"))
+    assert head.parse(later.encode()) == later
+    with patch.object(head, "KNOWN_FEATURES", frozenset(["known", "more"])):
+        place = Store(shutil.copytree(made.path, tmp_path / "later"))
+        (place.path / SEAL).unlink()
+        for one in (*place.packs.iterdir(), place.path / canary.FILE):
+            one.unlink()
+        canary.create(place.path, later)
+        head.write(place.path, later)
+        store = Store(place.path)
+        put_blocks(store, data, point(data))
+        seal_it(store, device, point(data))
+        assert problems(store.path, OPERATOR) == []
+    for known in (frozenset[str](), frozenset(["known"])):
+        with patch.object(head, "KNOWN_FEATURES", known):
+            first = "'more'" if known else "'known'"
+            told: list[Event] = []
+            found = verify.inspect(store.path, verify.Pins())
+            assert verify.verify(found, told.append).problems == []
+            steps = [one.detail for one in told if isinstance(one, Step)]
+            assert f"to open the packs takes features unknown here: {first}" in steps
+            asked: list[Callable[[], object]] = [
+                partial(opening.open_all, found, OPERATOR),
+                partial(opening.disks_of, found, OPERATOR),
+            ]
+            (store.path / SEAL).rename(tmp_path / "aside")
+            asked += [partial(StoreWriter, store), partial(seal_it, store, device)]
+            for ask in asked:
+                with pytest.raises(UnknownFormatError, match=f"The packs use the feature {first}"):
+                    ask()
+            (tmp_path / "aside").rename(store.path / SEAL)

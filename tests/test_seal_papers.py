@@ -12,7 +12,7 @@ from appliance.errors import RecordDamagedError
 from appliance.events import Json
 from appliance.model import DiskFacts, DiskId, PackId, Part, PointSpec, ShipmentId
 from appliance.seal import canon, papers
-from appliance.seal.papers import Contents, DiskContents, PointEnd
+from appliance.seal.papers import Contents, DiskContents, Note, PointEnd
 from tests.support import BLOCK, point
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -217,3 +217,54 @@ def test_every_text_of_a_disk_may_be_hostile_and_is_kept_as_it_is() -> None:
     payload = canon.dump(papers.write_disk_head(replace(SPEC, machine=nasty, facts=facts)))
     assert papers.read_disk_head(payload, BLOCK).facts == facts
     assert json.loads(payload)["machine"] == nasty
+
+
+TREES = st.recursive(
+    st.none() | st.booleans() | SIZES | TEXT,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(max_codepoint=127)), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+BODIES = st.dictionaries(st.text(st.characters(max_codepoint=127), max_size=9), TREES, max_size=3)
+
+
+@given(st.builds(Note, TEXT.filter(bool), SIZES, BODIES))
+def test_a_note_comes_back(note: Note) -> None:
+    assert papers.read_note(canon.dump(papers.write_note(note))) == note
+
+
+def nested(deep: int) -> Json:
+    found: Json = {}
+    for _ in range(deep - 1):
+        found = [found] if deep % 2 else {"a": found}
+    return {"a": found} if isinstance(found, list) else found
+
+
+def test_a_note_may_be_16_deep() -> None:
+    note = {"body": nested(16), "type": "x" * 64, "version": 0}
+    assert papers.read_note(canon.dump(note)).body == nested(16)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"type": ""},
+        {"type": "x" * 65},
+        {"version": -1},
+        {"version": "1"},
+        {"body": []},
+        {"body": None},
+        {"body": {"\u00e9": 1}},
+        {"body": {"a": nested(16)}},
+        {"body": {"a": (1 << 53) + 1}},
+        {"more": 1},
+    ],
+    ids=range(10),
+)
+def test_a_note_that_lies_is_refused(fields: dict[str, Json]) -> None:
+    note: dict[str, Json] = {"body": {}, "type": "x", "version": 1}
+    papers.read_note(canon.dump(note))
+    with pytest.raises(RecordDamagedError, match="note"):
+        papers.read_note(canon.dump({**note, **fields}))

@@ -22,16 +22,19 @@ from appliance.errors import (
     PackMissingError,
     StoppedError,
     StoreFullError,
+    StoreRefusedError,
     StoreWriteError,
 )
 from appliance.events import Event, Progress, Result
 from appliance.model import DiskId
 from appliance.seal import canary, readback, sealing, statement
 from appliance.seal.identity import Device
-from appliance.seal.layout import PackState
+from appliance.seal.layout import MAX_JSON, PackState
 from appliance.seal.opening import read_sealed_contents
 from appliance.seal.pack import PackWriter
+from appliance.seal.papers import Note, read_note
 from appliance.seal.readback import readers_for
+from appliance.seal.scan import PackReader
 from appliance.seal.sealing import Consent, seal
 from appliance.seal.store import RESERVE, RESERVE_SIZE, SEAL, Store
 from tests.forge import pack_head
@@ -76,6 +79,44 @@ def test_a_sealed_shipment_says_what_it_holds(tmp_path: Path) -> None:
     assert result.figures["root"] == made.root().hex()
     progress = [one for one in told if isinstance(one, Progress)]
     assert progress[-1].done == progress[-1].total == sum(one.size for one in made.packs[1:])
+
+
+def test_notes_travel_and_are_passed_over(tmp_path: Path) -> None:
+    store, device = new_store(tmp_path)
+    put_blocks(store, DATA, SPEC)
+    notes = [Note("later", one, {"text": "x" * 100_000}) for one in range(3)]
+    seal(store, device, {}, WAIVED, notes=notes)
+    assert problems(store.path, OPERATOR) == []
+    found = reopened(store)
+    assert [one.disk for one in read_sealed_contents(found, OPERATOR).disks] == [SPEC.disk]
+    with PackReader(found.contents_info.path, OPERATOR) as reader:
+        payloads = [bytes(one.payload) for one in reader.walk()]
+    assert [read_note(one) for one in payloads[1:]] == notes
+
+
+@pytest.mark.parametrize(
+    "note", [Note("", 1, {}), Note("x", 1, {"\u00e9": 1}), Note("x", 1, {"a": "x" * MAX_JSON})]
+)
+def test_a_note_that_no_reader_takes_is_not_sealed(tmp_path: Path, note: Note) -> None:
+    store, device = new_store(tmp_path)
+    put_blocks(store, DATA, SPEC)
+    before = sorted(store.path.rglob("*"))
+    with pytest.raises(BadInputError, match="The note cannot be sealed"):
+        seal(store, device, {}, WAIVED, notes=[note])
+    assert sorted(store.path.rglob("*")) == before
+
+
+def test_a_canary_that_no_reader_takes_is_not_sealed(tmp_path: Path) -> None:
+    store, device = new_store(tmp_path)
+    put_blocks(store, DATA, SPEC)
+    path = store.path / canary.FILE
+    whole = path.read_bytes()
+    for wrong in (b"", whole + b" "):
+        path.write_bytes(wrong)
+        with pytest.raises(StoreRefusedError, match=r"canary\.json"):
+            seal(store, device, {}, WAIVED)
+    path.unlink()
+    assert seal(store, device, {}, WAIVED).canary is None
 
 
 def test_seals_of_one_device_form_a_chain(tmp_path: Path) -> None:

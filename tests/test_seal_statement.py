@@ -5,12 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from appliance.block import PAGE
 from appliance.errors import SealDamagedError
 from appliance.model import PackId, ShipmentId
 from appliance.seal import statement
+from appliance.seal.files import MAX_FILES, SealedFile
 from appliance.seal.identity import Device
-from appliance.seal.papers import MAX_DISKS
-from appliance.seal.statement import Seal, SealedCanary, SealedPack
+from appliance.seal.layout import (
+    CONTEXT_SIZE,
+    MAX_JSON,
+    MAX_RECORDS,
+    WRAP,
+    align,
+    record_frame_size,
+)
+from appliance.seal.pack import tail_size
+from appliance.seal.papers import MAX_DISKS, MAX_PACKS
+from appliance.seal.statement import MAX_ACCEPTED, MAX_SEAL, Seal, SealedCanary, SealedPack
+from appliance.seal.store import RESERVE_SIZE
 from tests.support import OPERATOR
 
 PACK = SealedPack(PackId("22" * 16), 20480, 1, "33" * 32, "99" * 32)
@@ -77,3 +89,27 @@ def test_a_seal_that_may_not_be_is_refused_though_it_is_signed(
     lie = replace(least(device), **fields)  # type: ignore[arg-type]
     with pytest.raises(SealDamagedError):
         statement.parse(statement.sign(lie, device).encode())
+
+
+def test_the_largest_seal_is_read_and_fits_what_was_kept_for_it(device: Device) -> None:
+    packs = tuple(
+        SealedPack(PackId(f"{one:032x}"), MAX_RECORDS << 24, MAX_RECORDS, "33" * 32, "99" * 32)
+        for one in range(MAX_PACKS)
+    )
+    files = tuple(SealedFile(f"{one:064}", 1 << 53, "aa" * 32) for one in range(MAX_FILES))
+    written = replace(
+        least(device),
+        packs=packs,
+        contents=packs[0].pack,
+        files=files,
+        recipients=(WHO,) * 16,
+        waiver="\x01" * 1024,
+        accepted=tuple(f"Disk {one:032x} travels incomplete" for one in range(MAX_DISKS)),
+    )
+    data = statement.sign(written, device).encode()
+    assert statement.parse(data) == written
+    head = align(CONTEXT_SIZE + 32 + 16 * WRAP)
+    contents = head + record_frame_size(MAX_JSON) + tail_size(1)
+    assert contents + len(data) + 3 * PAGE < RESERVE_SIZE
+    longest = (MAX_ACCEPTED - 1) * 6 * MAX_DISKS  # every character as \u00xx
+    assert len(data) + longest < MAX_SEAL

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import AlreadySealedError, StoppedError
+from appliance.errors import AlreadySealedError, StoppedError, StoreFullError
 from appliance.events import Checkpointed, Event, PackClosed, Progress, Spliced, Step
 from appliance.model import Extent, PointSpec, block_count
+from appliance.seal import writer
 from appliance.seal.cut import Cutter, zero_run
 from appliance.seal.layout import Kind, PackState
 from appliance.seal.manifest import State
 from appliance.seal.pack import PackWriter
 from appliance.seal.scan import PackReader, examine
+from appliance.seal.sealing import Consent, seal
 from appliance.seal.store import Store, by_point
 from appliance.seal.writer import Pace, Repeats, StoreWriter
 from tests.forge import pack_head
-from tests.readout import content, maps_of, sole_content
+from tests.readout import content, maps_of, problems, sole_content
 from tests.support import (
     BLOCK,
     OPERATOR,
@@ -357,3 +359,34 @@ def test_a_pack_that_is_full_says_so(tmp_path: Path) -> None:
     pack.abandon()
     pack.abandon()
     assert list(store.names()) == []
+
+
+def test_no_pack_is_made_that_the_seal_could_not_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_PACKS", 4)
+    store, device = new_store(tmp_path)
+    data = os.urandom(16 * BLOCK)
+    pace = Pace(pack_size=1, checkpoint_bytes=BLOCK)
+    with pytest.raises(StoreFullError, match="has 3 packs, as many as a seal can list") as caught:
+        put_blocks(store, data, point(data), pace=pace)
+    assert "another shipment" in caught.value.todo_now
+    assert len(list(store.names())) == 3
+    seal_incomplete = Consent(frozenset([point(data).disk]), waiver="a test")
+    assert len(seal(store, device, {}, seal_incomplete).packs) == 4
+    assert problems(store.path, OPERATOR) == []
+
+
+def test_no_disk_is_begun_that_the_contents_could_not_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MAX_DISKS", 2)
+    store, _ = new_store(tmp_path)
+    data = sample_bytes()
+    names = ["aa" * 16, "bb" * 16, "cc" * 16]
+    for name in names[:2]:
+        put_blocks(store, data, point(data, name))
+    with pytest.raises(StoreFullError, match="has 2 disks, as many as a seal can list"):
+        put_blocks(store, data, point(data, names[2]))
+    put_blocks(store, data, point(data, names[0]))
+    assert len(by_point(store.infos())) == 2
