@@ -10,7 +10,13 @@ import click
 import pytest
 
 from appliance import cli, jobs
-from appliance.errors import JobDiedError, MotionGearError, StoppedError, all_errors
+from appliance.errors import (
+    AlreadySealedError,
+    JobDiedError,
+    MotionGearError,
+    StoppedError,
+    all_errors,
+)
 from appliance.model import JobId, ShipmentId
 from appliance.state import JobRow, JobState
 from appliance.state.words import last_words
@@ -81,6 +87,12 @@ def test_after_every_error_it_is_said_what_is_safe_and_what_to_type(
     assert said.safe == error.safe
     assert said.todo == error.todo
     parsed(said.verb)
+
+
+def test_who_seals_again_what_is_sealed_already_is_shown_its_label() -> None:
+    """The job that sealed it may have died before it could say so."""
+    said = last_words(row("seal", JobState.FAILED, AlreadySealedError("it is sealed")))
+    assert said.verb == f"motiongear shipment show --store '{STORE}'"
 
 
 @pytest.mark.parametrize("kind", SPECS)
