@@ -51,6 +51,14 @@ def test_what_lies_beside_the_packs_is_sealed_and_verified(tmp_path: Path) -> No
     assert problems(store.path, OPERATOR) == []
 
 
+@pytest.mark.parametrize("data", [LONG[:-1], LONG + b"x"], ids=len)
+def test_another_size_is_seen_before_anything_is_read(tmp_path: Path, data: bytes) -> None:
+    store = sealed(tmp_path)
+    (store.path / "files" / "a").write_bytes(data)
+    with pytest.raises(SealDamagedError, match="files/a has not the size that was sealed"):
+        reopened(store)
+
+
 def test_an_empty_directory_is_no_file(tmp_path: Path) -> None:
     store, device = shipment(tmp_path)
     assert seal(store, device, {}, WAIVED).files == ()

@@ -360,6 +360,13 @@ def no_end(store: Store) -> None:
     lie.close(PackState.POINT_END)
 
 
+def end_in_a_note(store: Store) -> None:
+    lie = Forge(store, pack_head(store, SPEC.disk)).add(*disk_head(SPEC))
+    for one in ALL:
+        lie.add(*one)
+    lie.add(*forge.paper(Kind.NOTE, point_end(5, here(store))[1])).close()
+
+
 def hidden_end(store: Store) -> None:
     lie = Forge(store, pack_head(store, SPEC.disk)).add(*disk_head(SPEC))
     for one in ALL:
@@ -412,6 +419,7 @@ def paper_bomb(store: Store) -> None:
         (wrong_end(4), "pack-missing"),
         (wrong_end(5, PackId("77" * 16)), "pack-missing"),
         (no_end, "record-damaged"),
+        (end_in_a_note, "record-damaged"),
         (hidden_end, "record-damaged"),
         (foreign_disk_head, "foreign-pack"),
         (no_disk_head, "record-damaged"),
@@ -421,7 +429,7 @@ def paper_bomb(store: Store) -> None:
         (deep_paper, "record-damaged"),
         (paper_bomb, "record-damaged"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_papers_that_lie_are_refused_by_name(
     tmp_path: Path, make: Callable[[Store], None], name: str

@@ -27,6 +27,7 @@ from tests.support import OPERATOR
 
 PACK = SealedPack(PackId("22" * 16), 20480, 1, "33" * 32, "99" * 32)
 WHO = OPERATOR.recipient.fingerprint
+FILE = SealedFile("b", 1, "aa" * 32)
 WHEN = "2026-11-22T20:15:17Z"
 
 
@@ -62,7 +63,8 @@ def test_a_seal_comes_back(device: Device) -> None:
         packs=(PACK, replace(PACK, pack=PackId("66" * 16), size=1 << 53, index="")),
         canary=SealedCanary("77" * 32, WHO, WHEN),
         waiver="why",
-        accepted=tuple(f"Disk {one:032x} travels incomplete" for one in range(MAX_DISKS)),
+        accepted=("a" * 256, *("\u20ac" for _ in range(MAX_DISKS - 1))),
+        files=(replace(FILE, name="a"), FILE),
     )
     for one in (least(device), most):
         assert statement.parse(statement.sign(one, device).encode()) == one
@@ -79,6 +81,12 @@ LIES = [
     {"canary": SealedCanary("", WHO, WHEN)},
     {"head": ""},
     {"created": ""},
+    {"accepted": ("a" * 257,)},
+    {"accepted": ("",) * (MAX_DISKS + 1)},
+    {"files": (FILE, replace(FILE, name="a"))},
+    {"files": (FILE, FILE)},
+    {"files": (replace(FILE, name="a/b"),)},
+    {"files": (replace(FILE, digest=""),)},
 ]
 
 
