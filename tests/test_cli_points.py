@@ -141,11 +141,11 @@ def test_clocks_and_names_of_sources_may_say_anything(operator: Shell, tmp_path:
     target = LocalTarget(str(tmp_path))
     target.ensure_volume(ONE)
     target.tag(ONE, VolumeState.REPLICA)
-    odd = SnapshotSpec(ONE, "web\x1b[2J", 1, 9, 1 << 53, (ONE.disk,), ("77" * 32,))
+    odd = SnapshotSpec(ONE, "web\x1b[2J", 1, 2, 1 << 53, (ONE.disk,), ("77" * 32,))
     target.snapshot(odd)
     said = operator.typed("points", "list", "--to", tmp_path).fine().out
     assert r"web\x1b[2J" in said
-    assert " ".join(said.splitlines()[1].split()).endswith(f"1 complete {1 << 53} 9")
+    assert f" 1 complete {1 << 53} " in " ".join(said.splitlines()[1].split())
 
 
 def test_a_target_without_points_says_so(
