@@ -8,13 +8,13 @@ from appliance.block import PAGE
 from appliance.errors import PackDamagedError, StoppedError
 from appliance.model import Codec, Digest
 from appliance.seal.cut import digest
-from appliance.seal.layout import CONTEXT_SIZE, Kind, PackState, RecordHead
+from appliance.seal.layout import CONTEXT_SIZE, Kind, PackState, RecordHead, ranges_bytes
 from appliance.seal.manifest import State
 from appliance.seal.pointmap import PointMap, build, build_despite_damage
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.store import PointPacks, Store, by_point
 from appliance.seal.writer import Pace
-from tests.forge import Forge, block, disk_head, pack_head, point_end, zeros
+from tests.forge import Forge, block, disk_head, pack_head, paper, point_end, reference, zeros
 from tests.support import BLOCK, OPERATOR, new_store, point, put_blocks
 from tests.technician import noise
 
@@ -189,3 +189,22 @@ def test_a_pack_behind_the_disks_end_is_lost_like_the_one_before_it(tmp_path: Pa
     found = build_despite_damage(packs, OPERATOR, spec)
     assert {one.name for one in found.lost.values()} == {"pack-damaged", "record-order"}
     assert found.manifest.states()[State.UNKNOWN] == 4
+
+
+def test_a_repeat_of_a_lost_block_stays_unknown_though_unreadable_bytes_are_told(
+    tmp_path: Path,
+) -> None:
+    """What could not be read is told of the disk, not of a block that nobody has."""
+    made, _ = new_store(tmp_path)
+    one, rest = b"1" * BLOCK, zeros(2, 14)
+    first, second = pack_head(made, SPEC.disk), pack_head(made, SPEC.disk, sequence=1, start=1)
+    Forge(made, first).add(*disk_head(SPEC)).add(*block(0, one)).close(PackState.CLOSED)
+    told = paper(Kind.UNREADABLE, ranges_bytes([(BLOCK, 9)]), 1, 1)
+    last = Forge(made, second).add(*disk_head(SPEC)).add(*reference(1, one, first.pack, 1))
+    last.add(*told).add(*rest).add(*point_end(16, first.pack, second.pack)).close()
+    whole = build(packs_of(made), OPERATOR)
+    assert whole.manifest[1] == (digest(one), State.UNREADABLE)
+    spoil_index(packs_of(made).packs[0])
+    found = build_despite_damage(packs_of(made), OPERATOR, SPEC)
+    assert found.manifest[1] == (Digest(bytes(32)), State.UNKNOWN)
+    assert found.unreadable() == [(BLOCK, 9)]
