@@ -159,7 +159,7 @@ def test_a_job_whose_process_cannot_be_started_has_failed_and_says_so(
     image.write_bytes(noise(BLOCK))
     spec = jobs.dump_spec(ingest_spec(store.path, image))
     with device.state() as opened:
-        job = opened.add_job("surprise", store.head.shipment, "a job", spec, now())
+        job = opened.add_job("ingest", store.head.shipment, "a job", spec, now())
         with monkeypatch.context() as patch:
             patch.setattr(sys, "executable", str(tmp_path / "gone"))
             with pytest.raises(ToolFailedError, match="No such file"):
