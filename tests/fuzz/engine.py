@@ -33,7 +33,9 @@ def main() -> None:
 
     with target.scene() as run:
         custom = {} if target.mutate is None else {"custom_mutator": mutate}
-        limits = [f"-max_len={target.longest}", "-rss_limit_mb=1024"]
+        # The peak that the kernel counts from is that of whoever started this process.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        limits = [f"-max_len={target.longest}", f"-rss_limit_mb={peak + 1024}"]
         arguments = [sys.argv[0], *limits, "-print_final_stats=1", "-verbosity=0", *options]
         atheris.Setup(arguments, lambda data: attempt(run, data) and None, **custom)
         _bound_memory()
