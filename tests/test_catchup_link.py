@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import struct
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
@@ -915,25 +916,29 @@ def test_who_is_at_work_goes_on_when_nobody_hears_it(
 ) -> None:
     """What it does may be of use to whoever dials next."""
     monkeypatch.setattr(link, "_BUSY_SECONDS", 0.0)
-    hung_up, tried = Event(), Event()
+    working, given_up = Event(), Event()
 
     def told() -> wire.Busy:
-        if hung_up.is_set():
-            tried.set()
+        working.set()
         return wire.Busy(0, 0)
 
     def talk(channel: Channel) -> str:
         channel.receive(wire.Hello)
         with channel.at_work(told):
-            assert tried.wait(_PATIENCE)
+            (saying,) = [one for one in threading.enumerate() if one.name.startswith("busy for")]
+            saying.join(_PATIENCE)
+            assert not saying.is_alive()
+            given_up.set()
         return "done"
 
     with ends.gated(talk) as (address, heard):
         with dial(address, ends.gate.key, ends.sender) as channel:
             channel.send(HELLO)
+            assert working.wait(_PATIENCE)
+            assert not given_up.is_set()
             reset(channel._line)  # noqa: SLF001 - a line that is cut
-        hung_up.set()
         assert heard.result(_PATIENCE) == "done"
+        assert given_up.is_set()
 
 
 def test_who_waits_for_an_answer_can_be_stopped(ends: Ends) -> None:
