@@ -1,6 +1,8 @@
 """Other programs: the only room that starts them. Their output is foreign text."""
 
 import os
+import threading
+from contextlib import suppress
 
 import sh
 
@@ -30,20 +32,35 @@ def run(tool: str, *args: str, timeout: float = 60) -> str:
         raise ToolMissingError(
             f"The program {tool} is missing; Debian package: {package}"
         ) from exc
+    late = threading.Event()
     try:
-        done = command(
+        running = command(
             *args,
             _env={**os.environ, "LC_ALL": "C"},
-            _timeout=timeout,
             _tty_out=False,
             _in=b"",
-            _return_cmd=True,
+            _bg=True,
+            _bg_exc=False,
         )
-    except sh.TimeoutException as exc:
-        raise ToolFailedError(f"{tool} did not answer within {timeout:g} s") from exc
+        # Not sh's _timeout: with it, a program that takes 10 ms is waited for for 100.
+        timer = threading.Timer(timeout, _end, (running, late))
+        timer.start()
+        try:
+            running.wait()
+        finally:
+            timer.cancel()
     except sh.ForkException as exc:
         raise ToolFailedError(f"{tool} cannot be started") from exc
     except sh.ErrorReturnCode as exc:
+        if late.is_set():
+            raise ToolFailedError(f"{tool} did not answer within {timeout:g} s") from exc
         said = exc.stderr.decode(errors="replace").strip()[:300]
         raise ToolFailedError(f"{tool} failed with exit code {exc.exit_code}: {said!r}") from exc
-    return bytes(done.stdout)[:_MOST_OUTPUT].decode(errors="replace")
+    return bytes(running.stdout)[:_MOST_OUTPUT].decode(errors="replace")
+
+
+def _end(running: sh.RunningCommand, late: threading.Event) -> None:
+    if running.is_alive():
+        late.set()
+        with suppress(ProcessLookupError):  # it has just ended by itself
+            running.kill()
