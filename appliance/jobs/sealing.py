@@ -1,6 +1,11 @@
-"""Seal: what may travel incomplete is decided, the shipment is signed, its facts are forgotten."""
+"""Seal: what may travel incomplete is decided, the shipment is signed, its facts are forgotten.
+
+A job notes what it is about to sign. Killed behind its signature and resumed, it finds that seal
+in place and ends as it would have; any other seal is a refusal.
+"""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.errors import (
@@ -8,6 +13,7 @@ from appliance.errors import (
     JobRunningError,
     OpenErrorError,
     SignerMismatchError,
+    StateError,
     UnknownNameError,
 )
 from appliance.jobs.desk import Desk
@@ -16,9 +22,10 @@ from appliance.model import DiskId
 from appliance.seal import sealing, statement
 from appliance.seal.identity import Device
 from appliance.seal.papers import read_disk_head
+from appliance.seal.statement import Seal
 from appliance.seal.store import Store, by_point
 from appliance.seal.torn import disk_of
-from appliance.state import ENDED, JobState
+from appliance.state import ENDED, JobState, Reached
 
 _DISK = re.compile(r"[0-9a-f]{8,32}")
 _JOB = re.compile(r"[0-9]{1,7}")  # fewer digits than a disk is named by
@@ -27,9 +34,12 @@ _JOB = re.compile(r"[0-9]{1,7}")  # fewer digits than a disk is named by
 def seal(spec: SealSpec, desk: Desk) -> None:
     store = Store(Path(spec.store))
     if store.sealed:  # an earlier run may have died between its signature and its forgetting
-        root = statement.read(store.path).root().hex()
-        desk.state.note_sealed(store.head.shipment, root)
-    store.refuse_sealed()
+        made = statement.read(store.path)
+        desk.state.note_sealed(store.head.shipment, made.root().hex())
+        if not _is_own(made, desk, store):
+            store.refuse_sealed()
+        sealing.finish(store, made, desk.emit)
+        return
     device = Device.of(desk.home)
     if device.public != store.head.device:
         raise SignerMismatchError(
@@ -48,8 +58,27 @@ def seal(spec: SealSpec, desk: Desk) -> None:
     facts = {}
     for one in desk.state.sources(store.head.shipment):
         facts[(one.disk, one.point)] = read_disk_head(one.facts.encode(), store.head.block_size)
-    made = sealing.seal(store, device, facts, consent, desk.emit, desk.stop)
+
+    def signing(made: Seal) -> None:
+        with suppress(StateError):  # a resumed job is then told that the shipment is sealed
+            reached = Reached(made.root().hex(), made.sequence)
+            desk.state.note_reached(_task(desk), store.head.shipment, reached)
+
+    made = sealing.seal(store, device, facts, consent, desk.emit, desk.stop, signing=signing)
     desk.state.note_sealed(store.head.shipment, made.root().hex())
+
+
+def _task(desk: Desk) -> str:
+    return f"seal in job {desk.job}"
+
+
+def _is_own(made: Seal, desk: Desk, store: Store) -> bool:
+    """Whether the seal in place is the one that this very job was about to sign for this store."""
+    noted = desk.state.reached(_task(desk), store.head.shipment)
+    about = (made.root().hex(), made.device, made.shipment, made.head)
+    head = store.head
+    own = (noted.file if noted else "", head.device, head.shipment, head.digest().hex())
+    return about == own
 
 
 def _open_jobs(spec: SealSpec, desk: Desk, store: Store) -> set[DiskId]:

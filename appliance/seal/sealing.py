@@ -4,11 +4,11 @@ Refuses what is not ready to ship. Can be run again after any interruption until
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from appliance.block import write_durably
+from appliance.block import sync_directory, write_durably
 from appliance.errors import (
     BadInputError,
     JobRunningError,
@@ -66,9 +66,11 @@ def seal(
     emit: Emit = silent,
     stop: Stop = lambda: False,
     notes: Sequence[Note] = (),
+    signing: Callable[[Seal], None] = lambda _: None,
 ) -> Seal:
     """Seal the shipment; returns what was signed. ``facts`` is what the device knows of the
-    disks, where it does; ``notes`` go into the contents pack.
+    disks, where it does; ``notes`` go into the contents pack; ``signing`` hears of the seal
+    before it is put in place.
     """
     store.refuse_sealed()
     store.head.refuse_unknown_inside()
@@ -87,9 +89,18 @@ def seal(
             contents = _write_contents_pack(store, points, facts, notes)
             digests |= _read_back(store, [contents], silent, stop)
             with device.alone():
-                made = _sign(store, device, [contents, *infos], digests, listed, points, consent)
+                made = _made(store, device, [contents, *infos], digests, listed, points, consent)
+                signing(made)
+                _sign(store, device, made)
     emit(Result("seal", _told(made)))
     return made
+
+
+def finish(store: Store, made: Seal, emit: Emit = silent) -> None:
+    """End a sealing that died behind its signature: the seal in place is durable, and told."""
+    with writing(store.path / SEAL):
+        sync_directory(store.path)
+    emit(Result("seal", _told(made)))
 
 
 @contextmanager
@@ -249,7 +260,7 @@ def _sealed_pack(info: PackInfo, found: Digests) -> SealedPack:
     )
 
 
-def _sign(
+def _made(
     store: Store,
     device: Device,
     infos: list[PackInfo],
@@ -260,7 +271,7 @@ def _sign(
 ) -> Seal:
     counter = device.counter()
     accepted = tuple(f"Disk {one.disk} travels incomplete" for one in points if not one.complete)
-    made = Seal(
+    return Seal(
         shipment=store.head.shipment,
         device=device.public,
         created=canon.now(),
@@ -275,6 +286,10 @@ def _sign(
         accepted=accepted,
         files=listed,
     )
+
+
+def _sign(store: Store, device: Device, made: Seal) -> None:
+    """Count the seal, then put it in place."""
     signed = statement.sign(made, device)
     try:
         statement.parse(signed.encode())  # what we write, we would read
@@ -283,7 +298,6 @@ def _sign(
     device.count(Counter(made.sequence, made.root().hex()))
     with writing(store.path / SEAL):
         write_durably(store.path / SEAL, signed.encode())
-    return made
 
 
 def _told(made: Seal) -> dict[str, Json]:
