@@ -8,10 +8,10 @@ from appliance.block import PAGE
 from appliance.errors import PackDamagedError, StoppedError
 from appliance.model import Codec, Digest
 from appliance.seal.cut import digest
-from appliance.seal.layout import CONTEXT_SIZE, Kind, PackState, RecordHead, ranges_bytes
-from appliance.seal.manifest import State
+from appliance.seal.layout import CONTEXT_SIZE, Entry, Kind, PackState, RecordHead, ranges_bytes
+from appliance.seal.manifest import Manifest, State
 from appliance.seal.pointmap import PointMap, build, build_despite_damage
-from appliance.seal.scan import PackInfo, examine
+from appliance.seal.scan import PackInfo, PackReader, examine
 from appliance.seal.store import PointPacks, Store, by_point
 from appliance.seal.writer import Pace
 from tests.forge import Forge, block, disk_head, pack_head, paper, point_end, reference, zeros
@@ -50,13 +50,16 @@ def spoil_index(info: PackInfo) -> None:
 
 
 def unknown(found: PointMap) -> list[int]:
-    """The unknown blocks; all others are the disk's, and every block that a pack gives is one."""
-    given = {code & 0xFFFFFFFF for one in found.winners() for code in one}
-    lost = [at for at in range(found.manifest.blocks) if at not in given]
-    for at in range(found.manifest.blocks):
-        told = digest(DATA[at * BLOCK : (at + 1) * BLOCK])
-        expected = (told, State.DATA) if at in given else (Digest(bytes(32)), State.UNKNOWN)
-        assert found.manifest[at] == expected
+    """The unknown blocks; all others are the disk's, and a pack that is not lost gives them."""
+    given: set[int] = set()
+    for info, winners in zip(found.packs.packs, found.winners(), strict=True):
+        if info.head.pack not in found.lost:
+            given |= {code & 0xFFFFFFFF for code in winners}
+    told = [found.manifest[at] for at in range(found.manifest.blocks)]
+    lost = [at for at, one in enumerate(told) if one == (Digest(bytes(32)), State.UNKNOWN)]
+    for at in set(range(found.manifest.blocks)) - set(lost):
+        assert told[at] == (digest(DATA[at * BLOCK : (at + 1) * BLOCK]), State.DATA)
+        assert at in given
     return lost
 
 
@@ -107,6 +110,71 @@ def test_a_disk_of_which_nothing_tells_is_refused(store: Store) -> None:
 def test_it_can_be_stopped(store: Store) -> None:
     with pytest.raises(StoppedError):
         build_despite_damage(packs_of(store), OPERATOR, SPEC, lambda: True)
+
+
+# --- what it costs --------------------
+
+
+@pytest.mark.parametrize("packs", [40, 80])
+def test_each_pack_is_opened_once_however_many_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packs: int
+) -> None:
+    """Every second one turns out to be damaged half way, when it was believed so far."""
+    store, _ = new_store(tmp_path)
+    told = paper(Kind.UNREADABLE, ranges_bytes([(0, 1)]), 0, 1)
+    for place in range(packs):
+        made = Forge(store, pack_head(store, session=place))
+        made.add(*disk_head(SPEC)).add(*zeros(0, 16))
+        if place % 2:
+            made.add(*told)
+            made.data[-100] ^= 1
+        made.close(PackState.CLOSED)
+    opened: list[Path] = []
+    forgotten: list[int] = []
+    honest, unknown = PackReader.entries, Manifest.set_unknown
+
+    def entries(reader: PackReader, info: PackInfo) -> list[Entry]:
+        opened.append(info.path)
+        return honest(reader, info)
+
+    def set_unknown(manifest: Manifest, index: int, count: int) -> None:
+        forgotten.append(count)
+        unknown(manifest, index, count)
+
+    monkeypatch.setattr(PackReader, "entries", entries)
+    monkeypatch.setattr(Manifest, "set_unknown", set_unknown)
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert len(found.lost) == packs // 2
+    assert sorted(opened) == sorted(one.path for one in packs_of(store).packs)
+    assert sum(forgotten) <= packs * 16
+    assert found.manifest.states()[State.UNKNOWN] == 16
+
+
+def test_what_is_unknown_is_not_forgotten_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lost session may have begun anew at block 0."""
+    for session in range(1, 30):
+        made = Forge(store, pack_head(store, session=session))
+        made.add(*disk_head(SPEC)).add(*zeros(0, 16)).close(PackState.CLOSED)
+        spoil_index(examine(store.pack(made.head.pack)))
+    last = packs_of(store).packs[-30]
+    unended = Forge(store, last.head).add(*disk_head(SPEC))
+    for at in blocks_of(last):
+        unended.add(*block(at, DATA[at * BLOCK : (at + 1) * BLOCK]))
+    unended.close(PackState.CLOSED)
+    forgotten: list[int] = []
+    honest = Manifest.set_unknown
+
+    def set_unknown(manifest: Manifest, index: int, count: int) -> None:
+        forgotten.append(count)
+        honest(manifest, index, count)
+
+    monkeypatch.setattr(Manifest, "set_unknown", set_unknown)
+    found = build_despite_damage(packs_of(store), OPERATOR, SPEC)
+    assert len(found.lost) == 29
+    assert forgotten == [16]
+    assert unknown(found) == list(range(16))
 
 
 # --- an enemy who exchanges packs --------------------

@@ -8,7 +8,7 @@ from appliance.seal.ranges import Ranges
 STEP = st.tuples(st.booleans(), st.integers(0, 60), st.integers(1, 20))
 
 
-@given(st.lists(STEP, max_size=30))
+@given(st.lists(STEP, min_size=1, max_size=30))
 def test_ranges_are_the_set_of_bytes_they_stand_for(steps: list[tuple[bool, int, int]]) -> None:
     ranges, model = Ranges(), set[int]()
     for add, start, length in steps:
@@ -22,6 +22,13 @@ def test_ranges_are_the_set_of_bytes_they_stand_for(steps: list[tuple[bool, int,
     assert [at for offset, length in found for at in range(offset, offset + length)] == sorted(
         model
     )
+    _, start, length = steps[-1]
+    cut = [
+        at
+        for first, count in ranges.within(start, start + length)
+        for at in range(first, first + count)
+    ]
+    assert cut == sorted(model & set(range(start, start + length)))
     ends = [offset + length for offset, length in found]
     assert all(end < start for end, (start, _) in zip(ends, found[1:], strict=False))
 

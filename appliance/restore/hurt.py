@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from appliance.errors import MotionGearError
 from appliance.model import PackId
-from appliance.seal.manifest import Manifest, State
-from appliance.seal.pointmap import UNKNOWN_DIGEST, PointMap
+from appliance.seal.manifest import Manifest
+from appliance.seal.pointmap import PointMap
 from appliance.seal.ranges import Ranges
 
 _BLOCK_MASK = (1 << 32) - 1
@@ -49,6 +49,5 @@ def believed(found: PointMap, hurt: Mapping[PackId, Hurt]) -> Manifest:
                     unknown.add(code & _BLOCK_MASK, (code & _BLOCK_MASK) + 1)
     manifest = found.manifest.copy()
     for first, count in unknown:
-        for index in range(first, first + count):
-            manifest.set(index, UNKNOWN_DIGEST, State.UNKNOWN)
+        manifest.set_unknown(first, count)
     return manifest

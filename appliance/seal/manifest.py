@@ -84,6 +84,13 @@ class Manifest:
         last = index + count - 1
         self.set(last, zero_digest(self.length(last)), State.ZERO)
 
+    def set_unknown(self, index: int, count: int) -> None:
+        """A run of blocks of which nothing is known."""
+        at, end = (_HEAD.size + ENTRY * one for one in (index, index + count))
+        for start in range(at, end, ENTRY * PAGE_ENTRIES):
+            stop = min(start + ENTRY * PAGE_ENTRIES, end)
+            self._data[start:stop] = bytes(stop - start)
+
     def states(self) -> dict[State, int]:
         """How many blocks are in each state."""
         found = dict.fromkeys(State, 0)

@@ -24,7 +24,7 @@ from appliance.errors import (
     StoreRefusedError,
     WrongKeyError,
 )
-from appliance.model import Digest, PackId, PointSpec, Stop, block_count
+from appliance.model import PackId, PointSpec, Stop, block_count
 from appliance.seal.cut import zero_digest
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import (
@@ -45,7 +45,6 @@ from appliance.seal.store import PointPacks
 _NUMBER_BITS = 20
 _ZERO = 1  # below the first code: pack places count from 1
 _CODE = 1 << _NUMBER_BITS
-UNKNOWN_DIGEST = Digest(bytes(32))
 _BLOCK_MEMORY = ENTRY + 8 + 32
 
 
@@ -68,6 +67,10 @@ class PointMap:
             0  # where the pack takes over; the block that the next content record must begin with
         )
         self._gap: int | None = None  # what lost packs may have told of begins here
+        # _next and _gap as they were before the pack that is being taken
+        self._before: tuple[int, int | None] = (0, None)
+        self._taking = False
+        self._told = Ranges()  # of blocks to which packs have given content
         self._seen = bytearray()  # digests of the pack's block records, by number
         self._stored: dict[PackId, tuple[int, bytearray]] = {}  # what references may name
         self._blocks = self.manifest.blocks
@@ -111,6 +114,7 @@ class PointMap:
         the one before it ended; only a new session may begin at block 0 instead.
         """
         head = self.packs.packs[self._place].head
+        self._before = self._next, self._gap
         if self._gap is not None:
             self._close_gap(self._gap, head)
         elif head.start != self._next and (head.start or head.sequence):
@@ -120,13 +124,16 @@ class PointMap:
         self._seen = bytearray()
         self._stored[head.pack] = (self._place + 1, self._seen)
         self._place += 1
+        self._taking = True
         self.end = None
 
     def lose_pack(self, why: MotionGearError) -> None:
-        """The point's next pack tells nothing: what it may have told of is unknown, up to where
-        the next pack takes over. A session may have begun anew at block 0; that this one did not,
-        only its lost pack says.
+        """The point's next pack, or the one being taken, tells nothing: what it may have told of
+        is unknown, up to where the next pack takes over. A session may have begun anew at block 0;
+        that this one did not, only its lost pack says.
         """
+        if self._taking:
+            self._take_back()
         head = self.packs.packs[self._place].head
         first = self._next if head.sequence else 0
         self._gap = first if self._gap is None else min(first, self._gap)
@@ -134,6 +141,21 @@ class PointMap:
         self.lost[head.pack] = why
         self._place += 1
         self.end = None
+
+    def _take_back(self) -> None:
+        """The pack being taken was believed half way: nobody knows what it has spoken of."""
+        self._taking = False
+        self._tell()
+        self._forget(self._start, self._next)
+        self._next, self._gap = self._before
+        self._place -= 1
+        pack = self.packs.packs[self._place].head.pack
+        del self._stored[pack]
+        self.indexes.pop(pack, None)
+
+    def _tell(self) -> None:
+        if self._start < self._next:
+            self._told.add(self._start, self._next)
 
     def _close_gap(self, first: int, head: PackHead) -> None:
         if head.sequence and head.start < first:
@@ -144,11 +166,16 @@ class PointMap:
         self._gap = None
 
     def _forget(self, first: int, end: int) -> None:
+        """Nothing is known of these blocks any more. What an earlier pack gave them still is
+        written: where it is right after all, catch-up sees that by digests and sends nothing.
+
+        The work goes with the blocks that packs have given since they were last forgotten.
+        """
         size = self.manifest.block_size
         self._bad.remove(first * size, end * size)
-        for index in range(first, end):
-            self._winners[index] = 0
-            self.manifest.set(index, UNKNOWN_DIGEST, State.UNKNOWN)
+        for start, count in self._told.within(first, end):
+            self.manifest.set_unknown(start, count)
+        self._told.remove(first, end)
 
     def _forget_torn(self) -> None:
         """Nothing refers to a block of a torn pack."""
@@ -159,6 +186,8 @@ class PointMap:
         """The pack's last checkpoint must say how far its records came."""
         if cursor != self._next:
             raise RecordOrderError(f"its records end at block {self._next}, not {cursor}")
+        self._taking = False
+        self._tell()
 
     def take(self, entry: Entry) -> None:
         """Let one content record of the pack speak; later ones win."""
@@ -184,7 +213,7 @@ class PointMap:
             raise RecordDamagedError(f"Record {entry.number} has the wrong length for its block")
         if head.kind is Kind.REFERENCE:
             if head.target in self.lost:
-                self._forget(head.index, head.index + 1)
+                self.manifest.set_unknown(head.index, 1)
                 return
             self._winners[head.index] = self._target(entry)
         else:
@@ -283,35 +312,14 @@ def build_despite_damage(
     they do; the first disk head need not be had then.
     """
     check_sequence(packs)
-    spec = told or _told_by_any(packs, key)
-    lost: dict[PackId, MotionGearError] = {}
-    while True:
-        found, known = _begun(packs, spec), len(lost)
-        _take_all(found, lost, packs, key, stop)
-        if len(lost) == known:
-            found.finish()
-            return found
-
-
-def _take_all(
-    found: PointMap,
-    lost: dict[PackId, MotionGearError],
-    packs: PointPacks,
-    key: PrivateKey,
-    stop: Stop,
-) -> None:
-    """Take all packs but those that are lost; ends with the first that is found to be, since it
-    was believed half way: the map is then to be begun anew.
-    """
+    found = _begun(packs, told or _told_by_any(packs, key))
     for info in packs.packs:
-        if (why := lost.get(info.head.pack)) is not None:
-            found.lose_pack(why)
-            continue
         try:
             _with_pack(found, packs, info, key, stop)
         except (StoreRefusedError, WrongKeyError) as exc:
-            lost[info.head.pack] = exc
-            return
+            found.lose_pack(exc)
+    found.finish()
+    return found
 
 
 def _told_by_any(packs: PointPacks, key: PrivateKey) -> PointSpec:
@@ -350,9 +358,9 @@ def _take_pack(
     found.indexes[info.head.pack] = entries_digest(entries)
     for entry in entries[1:]:
         _take_entry(found, entry, reader)
-    found.end_pack(info.checkpoint.cursor)
     if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
         raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
+    found.end_pack(info.checkpoint.cursor)
     return found
 
 

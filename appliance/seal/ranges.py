@@ -1,6 +1,7 @@
-"""Ranges: bytes of a disk that could not be read, kept disjoint and ascending. Pure.
+"""Ranges: bytes or blocks of a disk, such as those that could not be read, kept disjoint and
+ascending. Pure.
 
-Memory goes with the number of ranges, however many blocks they cover.
+Memory goes with the number of ranges, however many numbers they cover.
 """
 
 from bisect import bisect_left, bisect_right
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 
 
 class Ranges:
-    """A set of bytes as ranges; neighbours are joined."""
+    """A set of numbers as ranges; neighbours are joined."""
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -18,6 +19,12 @@ class Ranges:
         """(offset, length), ascending."""
         for start, end in zip(self._starts, self._ends, strict=True):
             yield start, end - start
+
+    def within(self, start: int, end: int) -> list[tuple[int, int]]:
+        """(offset, length) of what of the set lies from ``start`` to before ``end``, ascending."""
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        found = zip(self._starts[first:last], self._ends[first:last], strict=True)
+        return [(max(a, start), min(b, end) - max(a, start)) for a, b in found]
 
     def add(self, start: int, end: int) -> None:
         first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
