@@ -5,6 +5,7 @@ error has a name, and what is there can still be sealed.
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,13 +20,13 @@ from appliance.seal import pack as pack_module
 from appliance.seal import readback
 from appliance.seal import writer as writer_module
 from appliance.seal.cut import Cutter
-from appliance.seal.layout import PackState
+from appliance.seal.layout import Kind, PackState
 from appliance.seal.pack import ClosedPack, PackWriter
 from appliance.seal.readback import ReadBack
 from appliance.seal.sealing import Consent, seal
 from appliance.seal.store import Store
 from appliance.seal.torn import mend
-from appliance.seal.writer import Pace, StoreWriter
+from appliance.seal.writer import Pace, StoreWriter, document
 from tests.forge import GUARD, pack_head
 from tests.readout import content, maps_of, problems, sole_content
 from tests.support import (
@@ -377,3 +378,40 @@ def test_a_disk_can_be_discarded_while_others_stay(tmp_path: Path) -> None:
     (found,) = maps_of(store)
     assert found.spec.disk == other.disk
     assert content(found) == DATA
+
+
+def test_records_are_on_their_way_while_the_disk_lets_one_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    pack = written(store)
+    before = pack.written
+    goes_on, write = threading.Event(), os.pwrite
+
+    def waits(fd: int, data: memoryview, offset: int) -> int:
+        assert goes_on.wait(60)
+        return write(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", waits)
+    payload = os.urandom(5000)
+    for _ in range(3):
+        pack.append(document(Kind.NOTE, payload), payload)
+    assert pack.written == before < pack.size
+    goes_on.set()
+    pack.checkpoint(0, GUARD)
+    assert pack.written == pack.size
+
+
+def test_a_record_that_could_not_be_written_voids_all_behind_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    pack = written(store)
+    safe = pack.size
+    monkeypatch.setattr(os, "pwrite", Failing(os.pwrite, 1, errno.EIO, lasting=False))
+    payload = os.urandom(5000)
+    pack.append(document(Kind.NOTE, payload), payload)
+    pack.append(document(Kind.NOTE, payload), payload)
+    with pytest.raises(StoreWriteError):
+        pack.checkpoint(0, GUARD)
+    assert pack.path.stat().st_size == safe

@@ -4,7 +4,9 @@ on the device.
 
 import fcntl
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +79,17 @@ def tail_size(records: int) -> int:
     return PAGE + FRAME_HEAD + index_cipher_size(records) + PAGE
 
 
+# Records on their way to the disk while the next one is encrypted: a write that waits for the disk
+# then keeps nobody from compressing.
+_DEEP = 3
+
+
 class PackWriter:
     """An open pack. Its space is taken when it opens, so that it can always be closed.
 
-    Any OSError ends it: ``abandon`` then leaves what the last good checkpoint covers, and nothing
-    else.
+    Records are digested and written by a thread of its own, in order. Any OSError of theirs shows
+    in one of the next calls and ends the pack: ``abandon`` then leaves what the last good
+    checkpoint covers, and nothing else.
     """
 
     def __init__(
@@ -98,7 +106,10 @@ class PackWriter:
         self._offset = 0
         self._good_end = 0
         self._plain = aligned_buffer(0)
-        self._frame = aligned_buffer(0)
+        self._thread = ThreadPoolExecutor(1, "pack")
+        self._flying: deque[tuple[Future[None], memoryview]] = deque()
+        self._spare: list[memoryview] = []
+        self.written = 0  # bytes, of which the file system has all
         try:
             self._fd = os.open(
                 self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
@@ -108,10 +119,11 @@ class PackWriter:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             reserve(self._fd, capacity)
-            self._write(data)
+            self._write(0, data)
         except OSError as exc:
             self.abandon()
             raise write_error(exc, self._path) from exc
+        self._offset = len(data)
 
     @property
     def path(self) -> Path:
@@ -119,7 +131,7 @@ class PackWriter:
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
+        """Bytes so far, some of them still on their way."""
         return self._offset
 
     def has_room(self, size: int, records: int) -> bool:
@@ -130,8 +142,10 @@ class PackWriter:
     def append(self, head: RecordHead, payload: memoryview | bytes | None = None) -> int:
         """Write one record; returns its number. It is durable after the next checkpoint."""
         size = head.frame_size
-        self._make_buffers(size)
-        plain, frame = self._plain[: size - FRAME_HEAD - TAG], self._frame[:size]
+        if len(self._plain) < size:
+            self._plain = aligned_buffer(size)
+        buffer = self._frame_buffer(size)
+        plain, frame = self._plain[: size - FRAME_HEAD - TAG], buffer[:size]
         end = RECORD_HEAD + head.stored
         plain[:RECORD_HEAD] = head.encode()
         if payload is not None:
@@ -140,7 +154,8 @@ class PackWriter:
         number = self.records
         self._keys.seal_record(number, plain, frame)
         self._entries.append((bytes(plain[:RECORD_HEAD]), self._offset))
-        self._guarded_write(frame)
+        self._flying.append((self._thread.submit(self._write, self._offset, frame), buffer))
+        self._offset += size
         self.records += 1
         return number
 
@@ -175,6 +190,7 @@ class PackWriter:
         except OSError as exc:
             self.abandon()
             raise write_error(exc, self._path) from exc
+        self._thread.shutdown()
         os.close(self._fd)
         self._fd = -1
         return ClosedPack(self.head.pack, self._offset, self.records, self._hash.digest())
@@ -188,6 +204,7 @@ class PackWriter:
         """
         if self._fd < 0:
             return
+        self._thread.shutdown(cancel_futures=True)  # nothing may be written behind the cut
         with suppress(OSError):  # the disk is failing already; mending does the same again later
             if self._good_end:
                 os.ftruncate(self._fd, self._good_end)
@@ -198,21 +215,36 @@ class PackWriter:
         self._fd = -1
 
     def _write_checkpoint(self, cursor: int, guard: bytes) -> None:
+        self._settle()
         self._guarded_write(Checkpoint(self.records, cursor, self._hash.digest(), guard).encode())
 
-    def _guarded_write(self, data: memoryview | bytes) -> None:
+    def _settle(self, left: int = 0) -> None:
+        """Wait until at most ``left`` records are on their way."""
         try:
-            self._write(data)
+            while len(self._flying) > left:
+                done, buffer = self._flying.popleft()
+                done.result()
+                self._spare.append(buffer)
         except OSError as exc:
             self.abandon()
             raise write_error(exc, self._path) from exc
 
-    def _write(self, data: memoryview | bytes) -> None:
-        self._hash.update(data)
-        pwrite_full(self._fd, self._offset, data)
+    def _guarded_write(self, data: bytes) -> None:
+        """Write what no record is, with none on its way."""
+        try:
+            self._write(self._offset, data)
+        except OSError as exc:
+            self.abandon()
+            raise write_error(exc, self._path) from exc
         self._offset += len(data)
 
-    def _make_buffers(self, frame_size: int) -> None:
-        if len(self._frame) < frame_size:
-            self._plain = aligned_buffer(frame_size)
-            self._frame = aligned_buffer(frame_size)
+    def _write(self, offset: int, data: memoryview | bytes) -> None:
+        self._hash.update(data)
+        pwrite_full(self._fd, offset, data)
+        self.written = offset + len(data)
+
+    def _frame_buffer(self, size: int) -> memoryview:
+        """A buffer that no record on its way stands in."""
+        self._settle(_DEEP - 1)
+        buffer = self._spare.pop() if self._spare else aligned_buffer(size)
+        return buffer if len(buffer) >= size else aligned_buffer(size)

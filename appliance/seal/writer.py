@@ -269,8 +269,8 @@ class StoreWriter:
         pack = self._pack or self._open(head.frame_size)
         number = pack.append(head, payload)
         self.bytes_written += head.frame_size
-        if self._read_back is not None and self._read_back.late(pack.size):
-            self._reader.submit(self._read_back.follow, pack.size)
+        if self._read_back is not None and self._read_back.late(pack.written):
+            self._reader.submit(self._read_back.follow, pack.written)
         return number
 
     # --- packs ---
