@@ -62,16 +62,35 @@ def test_bits_that_stand_for_nothing_are_refused() -> None:
 
 def test_a_wrong_word_is_noticed() -> None:
     words = text.words(FINGERPRINT).split()
-    for wrong in ("zoo", "notaword"):
+    for wrong in (["zoo", *words[1:]], [words[1], words[0], *words[2:]]):
         with pytest.raises(BadInputError, match="do not belong together"):
-            text.parse_either(" ".join([wrong, *words[1:]]), 20, "The fingerprint")
-    with pytest.raises(BadInputError, match="do not belong together"):
-        text.parse_either(" ".join(words[:13]), 20, "The fingerprint")
+            text.parse_either(" ".join(wrong), 20, "The fingerprint")
 
 
-def test_the_words_of_another_thing_are_refused() -> None:
-    with pytest.raises(BadInputError, match="another number of words"):
-        text.parse_either(text.words(ROOT), 20, "The fingerprint")
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("abadnon", "abandon"), ("liquit", "liquid"), ("Schok", "shock")]
+)
+def test_a_mistyped_word_is_named_with_the_one_that_was_meant(typed: str, meant: str) -> None:
+    words = text.words(FINGERPRINT).split()
+    with pytest.raises(BadInputError, match=f"word 3, '{typed.lower()}', is none") as caught:
+        text.parse_either(" ".join([*words[:2], typed, *words[3:]]), 20, "The fingerprint")
+    assert meant in caught.value.todo_now
+
+
+def test_a_word_that_is_like_none_is_shown_in_part() -> None:
+    words = text.words(FINGERPRINT).split()
+    with pytest.raises(BadInputError, match="word 15, 'qqqqqqqqqqqqqqqq', is none") as caught:
+        text.parse_either(" ".join([*words[:14], "q" * 500]), 20, "The fingerprint")
+    assert caught.value.todo_now == "Type it again, as it is printed."
+
+
+def test_another_number_of_words_is_refused() -> None:
+    spoken = text.words(ROOT).split()
+    for count in (12, 23):
+        with pytest.raises(BadInputError, match=f"has 15 words, and not {count} of them"):
+            text.parse_either(" ".join(spoken[:count]), 20, "The fingerprint")
+    with pytest.raises(BadInputError, match="has 15 words, and not 24 of them"):
+        text.parse_either(" ".join(spoken), 20, "The fingerprint")
 
 
 def test_a_qr_code_is_drawn_with_blocks() -> None:

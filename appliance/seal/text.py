@@ -2,14 +2,17 @@
 
 import base64
 import re
+from difflib import get_close_matches
 from functools import cache
 
 from mnemonic import Mnemonic
 
 from appliance.errors import BadInputError
 
-_SEPARATORS = re.compile(r"[\s-]+")
-_CONFUSED = str.maketrans("018", "OIB")  # digits that base32 does not have, as they are misread
+SEPARATORS = re.compile(r"[\s-]+")
+CONFUSED = str.maketrans("018", "OIB")  # digits that base32 does not have, as they are misread
+_SHOWN = 16  # characters of a word that is none
+_FROM_LABEL = "Type it again, as it is printed."
 
 
 def grouped(data: bytes) -> str:
@@ -20,7 +23,7 @@ def grouped(data: bytes) -> str:
 
 def parse_grouped(text: str, size: int, what: str) -> bytes:
     """The bytes behind ``grouped`` text as typed by a person: any case, spaces or dashes."""
-    plain = _SEPARATORS.sub("", text).upper().translate(_CONFUSED)
+    plain = SEPARATORS.sub("", text).upper().translate(CONFUSED)
     try:
         data = base64.b32decode(plain + "=" * (-len(plain) % 8))
     except ValueError:
@@ -29,7 +32,7 @@ def parse_grouped(text: str, size: int, what: str) -> bytes:
         raise BadInputError(
             f"{what} must be {len(grouped(bytes(size)).replace('-', ''))} letters and digits "
             "in groups of four, as printed",
-            todo="Type it again from the label.",
+            todo=_FROM_LABEL,
         )
     return data
 
@@ -45,14 +48,27 @@ def words(data: bytes) -> str:
 
 
 def parse_words(text: str, size: int, what: str) -> bytes:
-    """The bytes behind ``words``; a wrong word is noticed."""
+    """The bytes behind ``words``; a wrong word is named where it is on no list, else noticed."""
+    typed, wanted = text.lower().split(), size * 3 // 4
+    known = _words().wordlist
+    for place, word in enumerate(typed, 1):
+        if word not in known:
+            near = " or ".join(get_close_matches(word[:_SHOWN], known))
+            raise BadInputError(
+                f"{what}: word {place}, {word[:_SHOWN]!r}, is none of the words that are used",
+                todo=f"Is it {near}?" if near else _FROM_LABEL,
+            )
+    if len(typed) != wanted:
+        raise BadInputError(
+            f"{what} has {wanted} words, and not {len(typed)} of them", todo=_FROM_LABEL
+        )
     try:
-        data = bytes(_words().to_entropy(text.lower().split()))
-    except (ValueError, LookupError) as exc:
-        raise BadInputError(f"{what}: these words do not belong together ({exc})") from exc
-    if len(data) != size:
-        raise BadInputError(f"{what} has another number of words")
-    return data
+        return bytes(_words().to_entropy(typed))
+    except ValueError as exc:
+        raise BadInputError(
+            f"{what}: these words do not belong together; one is another, or two changed places",
+            todo=_FROM_LABEL,
+        ) from exc
 
 
 def parse_either(text: str, size: int, what: str) -> bytes:
