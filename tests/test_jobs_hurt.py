@@ -15,6 +15,7 @@ from appliance.cloud.local import LocalTarget, LocalVolume
 from appliance.errors import (
     CheckFailedError,
     PackDamagedError,
+    PackMissingError,
     RecordDamagedError,
     RestoredHurtError,
     StoppedError,
@@ -24,7 +25,7 @@ from appliance.errors import (
 )
 from appliance.events import Event, Result, Step
 from appliance.jobs.checking import check_replicas
-from appliance.model import PackId, VolumeInfo, VolumeState
+from appliance.model import DiskId, PackId, VolumeInfo, VolumeState
 from appliance.seal.layout import CONTEXT_SIZE, WRAP, Kind, PackState
 from appliance.seal.manifest import Manifest, State
 from appliance.seal.proved import Proved
@@ -287,6 +288,164 @@ def test_an_exchanged_first_pack_does_not_name_the_disk(yard: Yard) -> None:
     assert proved.spec(DISK, 0).machine == "web01"
     assert yard.volume.spec.name.startswith("web01")
     yard.caught_up()
+
+
+# --- packs of which less is left --------------------
+
+
+def break_head(path: Path) -> None:
+    flip(path, 0)
+
+
+def break_place(path: Path) -> None:
+    """The sequence in the head: it looks whole, but its keys depend on it."""
+    flip(path, 104)
+
+
+def break_disk(path: Path) -> None:
+    flip(path, 85)
+
+
+GONE = [Path.unlink, break_head, break_place, break_disk]
+
+
+@pytest.mark.parametrize("goes", GONE)
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_pack_that_is_gone_costs_its_blocks(
+    yard: Yard, goes: Callable[[Path], None], place: int
+) -> None:
+    path = yard.packs[place]
+    blocks = range_of(path)
+    if 5 in blocks:
+        blocks = [*blocks, AGAIN]
+    goes(path)
+    with pytest.raises(StoreRefusedError):
+        yard.restore(accept=False)
+    assert f"{len(blocks)} of the 30 blocks" in yard.hurt().what
+    assert yard.unknown() == blocks
+    told = yard.caught_up()
+    assert told.blocks == len(blocks)
+
+
+@pytest.mark.parametrize("goes", GONE)
+def test_with_the_last_pack_nothing_is_proved_but_what_is_right_is_not_sent(
+    yard: Yard, goes: Callable[[Path], None]
+) -> None:
+    """It may have been of a session that read the disk anew: what the others give is written, and
+    compared by the first round.
+    """
+    blocks = range_of(path := yard.packs[-1])
+    goes(path)
+    yard.hurt()
+    assert yard.unknown() == list(range(30))
+    told = yard.caught_up()
+    assert told.blocks == 30
+    assert len(blocks) * BLOCK <= told.sent < (len(blocks) + 1) * BLOCK
+
+
+def test_several_packs_may_be_gone(yard: Yard) -> None:
+    first, second, third = yard.packs[1], yard.packs[2], yard.packs[4]
+    blocks = [*range_of(first), *range_of(second), *range_of(third), AGAIN]
+    assert 5 in blocks
+    first.unlink()
+    break_head(second)
+    break_place(third)
+    yard.hurt()
+    assert yard.unknown() == blocks
+    yard.caught_up()
+
+
+def test_all_packs_may_be_gone(yard: Yard) -> None:
+    for path in yard.packs:
+        path.unlink()
+    yard.hurt()
+    assert yard.unknown() == list(range(30))
+    assert yard.caught_up().blocks == 30
+
+
+@pytest.mark.parametrize("place", [0, 3, -1])
+@pytest.mark.parametrize("part", ["trailer", "checkpoint", "both"])
+def test_trailer_and_last_checkpoint_are_not_needed(yard: Yard, place: int, part: str) -> None:
+    """Where the index lies follows from the seal, and the index says all that they do."""
+    path = yard.packs[place]
+    info = examine(path)
+    if part in {"trailer", "both"}:
+        flip(path, info.size - PAGE + 9)
+        flip(path, info.size - PAGE + 16)
+    if part in {"checkpoint", "both"}:
+        flip(path, info.trailer.checkpoint_offset)
+        flip(path, info.trailer.checkpoint_offset + 17)
+    with pytest.raises(PackDamagedError) as refused:
+        yard.restore(accept=False)
+    assert "--accept-damage" in refused.value.todo_now
+    assert "0 of the 30 blocks" in yard.hurt().what
+    assert yard.unknown() == []
+    assert yard.caught_up().blocks == 0
+
+
+def test_a_pack_that_is_cut_short_has_lost_its_index(yard: Yard) -> None:
+    path = pack_with(yard, 10)
+    blocks = range_of(path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - PAGE)
+    yard.hurt()
+    assert yard.unknown() == blocks
+    yard.caught_up()
+
+
+def test_a_torn_pack_without_its_trailer_is_lost_whole(tmp_path: Path) -> None:
+    yard = in_two_goes(tmp_path)
+    blocks = range_of(path := yard.packs[0])
+    flip(path, path.stat().st_size - PAGE + 9)
+    yard.hurt()
+    assert yard.unknown() == blocks
+    yard.caught_up()
+
+
+def contents_of(yard: Yard) -> Path:
+    return yard.sent.store.pack(yard.sent.seal.contents)
+
+
+def test_a_contents_pack_may_lack_its_end(yard: Yard) -> None:
+    flip(contents_of(yard), contents_of(yard).stat().st_size - PAGE + 9)
+    yard.restore()
+    assert yard.volume.state is VolumeState.CHECKED
+
+
+@pytest.mark.parametrize("goes", [Path.unlink, break_head, damage_index])
+def test_without_the_contents_recover_is_named(yard: Yard, goes: Callable[[Path], None]) -> None:
+    goes(path := contents_of(yard))
+    with pytest.raises(StoreRefusedError, match=path.name) as refused:
+        yard.restore()
+    assert "motiongear recover" in refused.value.todo_now
+
+
+def test_a_missing_pack_is_named_at_the_shell(yard: Yard, keyring: Keys) -> None:
+    (path := pack_with(yard, 10)).unlink()
+    command = ("restore", "-s", yard.sent.path, "--to", yard.goal, "--key", keyring.operator)
+    told = yard.shell.typed(*command, passphrase=PASSPHRASE).refused(PackMissingError)
+    assert path.name in told.err
+    assert "--accept-damage" in told.err
+    planned = yard.shell.typed(*command, "--accept-damage", "--plan", passphrase=PASSPHRASE)
+    assert f"Damaged: {path.name} is not in the store" in planned.fine().out
+    verify = yard.shell.typed("verify", "-s", yard.sent.path)
+    assert path.name in verify.refused(PackMissingError).err
+
+
+def test_an_exchanged_head_of_another_disk_costs_that_pack(tmp_path: Path) -> None:
+    sent = sealed_disks(tmp_path, TINY, a=noise(9 * BLOCK), b=noise(9 * BLOCK))
+    evil = sent.packs("a")[1]
+    head = replace(examine(evil).head, disk=DiskId(disk_id("b")), sequence=40)
+    forge = Forge(sent.store, head).add(*disk_head(point(sent.disks["b"], disk_id("b"))))
+    forge.close(PackState.CLOSED)
+    shell = Shell(tmp_path / "gate")
+    spec = replace(restore_spec(sent, tmp_path / "volumes"), accept_damage=True)
+    with desk(shell) as (one, _), pytest.raises(RestoredHurtError, match=disk_id("a")):
+        jobs.restore(spec, one)
+    states = {
+        info.spec.name[0]: info.state for info in LocalTarget(str(tmp_path / "volumes")).volumes()
+    }
+    assert states == {"a": VolumeState.HURT, "b": VolumeState.CHECKED}
 
 
 # --- sessions --------------------

@@ -152,7 +152,8 @@ def restore(
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
     with work.state() as opened:
-        sealed = verification.inspect(found.path, pins, Accepted(opened.home))
+        book = Accepted(opened.home)
+        sealed = plans.inspect(found.path, pins, book, accept_damage=accept_damage)
         goal = jobs.target_for(target, place)
         loops = _loops(goal) if loop else None
         made = plans.make(sealed, key, goal, dict(chosen), accept_damage=accept_damage)

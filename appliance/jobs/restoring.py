@@ -20,7 +20,7 @@ from appliance.jobs.spec import RestoreSpec
 from appliance.model import DiskId, PackId, Target, Volume, VolumeInfo, VolumeState
 from appliance.rate import Throttle, parse_limit
 from appliance.restore.hurt import Hurt, believed
-from appliance.restore.plan import Plan, PlannedDisk, make
+from appliance.restore.plan import Plan, PlannedDisk, inspect, make
 from appliance.restore.replay import Replay
 from appliance.seal import verify
 from appliance.seal.accepted import Accepted
@@ -37,8 +37,8 @@ def restore(spec: RestoreSpec, desk: Desk) -> None:
     target = target_for(spec.target, spec.place)
     desk.emit(Step("plan"))
     accepted = Accepted(desk.home)
-    sealed = verify.inspect(Path(spec.store), pins, accepted)
     chosen, accept_damage = dict(spec.volumes), spec.accept_damage
+    sealed = inspect(Path(spec.store), pins, accepted, accept_damage=accept_damage)
     plan = make(sealed, desk.need_key(), target, chosen, accept_damage=accept_damage)
     desk.emit(Result("plan", plan_figures(plan)))
     _refuse_replicas(desk, plan, target)

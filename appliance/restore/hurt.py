@@ -35,13 +35,15 @@ def believed(found: PointMap, hurt: Mapping[PackId, Hurt]) -> Manifest:
     """What the volume is known to hold after a replay in which these packs were hurt."""
     unknown = Ranges()  # of blocks
     for info in found.packs.packs:
-        head, end = info.head, info.checkpoint.cursor
+        head = info.head
+        if head.pack in found.lost:
+            continue
+        end = found.cursors[head.pack]
         unproved = head.pack in hurt and not info.index
         # A session may begin anew at block 0. That this one did not, only this pack says.
         first = head.start if head.sequence or not unproved else 0
-        if head.pack in found.lost or first == end:
-            continue
-        (unknown.add if unproved else unknown.remove)(first, end)
+        if first < end:
+            (unknown.add if unproved else unknown.remove)(first, end)
     for info, winners in zip(found.packs.packs, found.winners(), strict=True):
         if (one := hurt.get(info.head.pack)) is not None:
             for code in winners:

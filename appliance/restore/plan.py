@@ -5,22 +5,27 @@ but for the contents and the indexes of the disks that are wanted.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.errors import (
     IncompleteDiskError,
     MotionGearError,
     PackDamagedError,
+    PackMissingError,
     RecordDamagedError,
     RecordOrderError,
+    StoreRefusedError,
     UnknownNameError,
     VolumeForeignError,
 )
 from appliance.model import DiskId, PointSpec, Target, VolumeSpec
+from appliance.seal import verify
+from appliance.seal.accepted import Accepted
 from appliance.seal.keys import PrivateKey
 from appliance.seal.manifest import State
 from appliance.seal.opening import StoredDisk, disks_of, open_each
 from appliance.seal.pointmap import PointMap
-from appliance.seal.verify import Findings, Sealed
+from appliance.seal.verify import Findings, Pins, Sealed
 
 ACCEPT = (
     "Or restore all but what is damaged, with --accept-damage: catch-up then sends it from the "
@@ -101,7 +106,19 @@ def _refuse_double(names: Sequence[str]) -> None:
 
 def may_be_accepted(problem: MotionGearError) -> bool:
     """Whether it is damage of a pack, which costs only what that pack tells."""
-    return isinstance(problem, PackDamagedError | RecordDamagedError | RecordOrderError)
+    accepted = PackDamagedError | PackMissingError | RecordDamagedError | RecordOrderError
+    return isinstance(problem, accepted)
+
+
+def inspect(path: Path, pins: Pins, accepted: Accepted, *, accept_damage: bool) -> Sealed:
+    """``verify.inspect``; where accepting the damage would help, the refusal says so."""
+    try:
+        return verify.inspect(path, pins, accepted, despite_damage=accept_damage)
+    except StoreRefusedError as exc:
+        if accept_damage or not may_be_accepted(exc):
+            raise
+        todo = f"{exc.todo_now} {ACCEPT}"
+        raise type(exc)(exc.what, safe=exc.safe_now, todo=todo) from exc
 
 
 def _advice(findings: Findings, *, others: bool) -> str:

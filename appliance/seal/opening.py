@@ -4,7 +4,7 @@ One disk after the other, so that memory is that of one disk, and a disk that ca
 keeps nobody from the others.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ from appliance.errors import (
     MotionGearError,
     PackDamagedError,
     PackMissingError,
+    RecordDamagedError,
     SealDamagedError,
     StoppedError,
+    StoreRefusedError,
     WrongKeyError,
 )
 from appliance.events import Emit, Step, silent
@@ -25,6 +27,7 @@ from appliance.rate import Due, Interval
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry, Kind
 from appliance.seal.papers import Contents, DiskContents, read_contents, read_note
+from appliance.seal.placed import placed
 from appliance.seal.pointmap import (
     PointMap,
     build,
@@ -35,6 +38,11 @@ from appliance.seal.readback import Tally, each, readers_for, threads_for
 from appliance.seal.scan import PackInfo, PackReader
 from appliance.seal.store import PointPacks, by_point
 from appliance.seal.verify import Findings, Sealed
+
+_RECOVER = (
+    "Copy the pack again from the device; else let `motiongear recover` write what the other "
+    "packs hold as images: it needs the key and no contents."
+)
 
 
 class Notes(Protocol):
@@ -125,7 +133,9 @@ def _agrees(listed: DiskContents, found: PointMap) -> bool:
 
 
 def read_sealed_contents(sealed: Sealed, key: PrivateKey) -> Contents:
-    """The contents pack, opened, its bytes compared with the seal."""
+    """The contents pack, opened, its bytes compared with the seal; of a damaged store its first
+    record alone, whose digest stands in the index that the seal vouches for.
+    """
     sealed.store.head.refuse_unknown_inside()
     info = sealed.contents_info
     with PackReader(info.path, key) as reader:
@@ -133,15 +143,23 @@ def read_sealed_contents(sealed: Sealed, key: PrivateKey) -> Contents:
         kinds = [one.head.kind for one in entries]
         if kinds[:1] != [Kind.CONTENTS] or set(kinds[1:]) - {Kind.NOTE}:
             raise SealDamagedError("The contents pack holds something else")
-        with closing(reader.sweep(info, entries, _refuse)) as swept:
-            payload = bytes(next(swept).payload)
-            for one in swept:
-                read_note(bytes(one.payload))  # of no type that is known here
-        _compare_swept(reader, info, sealed)
+        if sealed.despite_damage and info.index:
+            payload = bytes(reader.record(entries[0]).payload)
+        else:
+            payload = _swept_contents(reader, info, entries)
+            _compare_swept(reader, info, sealed)
     contents = read_contents(payload)
     if contents.shipment != sealed.seal.shipment:
         raise SealDamagedError("The contents pack speaks of another shipment")
     return contents
+
+
+def _swept_contents(reader: PackReader, info: PackInfo, entries: Sequence[Entry]) -> bytes:
+    with closing(reader.sweep(info, entries, _refuse)) as swept:
+        payload = bytes(next(swept).payload)
+        for one in swept:
+            read_note(bytes(one.payload))  # of no type that is known here
+    return payload
 
 
 def _refuse(entry: Entry, problem: MotionGearError) -> None:
@@ -158,8 +176,10 @@ def _compare_swept(reader: PackReader, info: PackInfo, sealed: Sealed) -> None:
 
 def disks_of(sealed: Sealed, key: PrivateKey) -> list[StoredDisk]:
     """Every disk of the store, as the contents pack lists it; refuses contents that list others
-    than are there.
+    than are there. Of a damaged store the contents alone say what is there.
     """
+    if sealed.despite_damage:
+        return _disks_despite_damage(sealed, key)
     contents = {(one.disk, one.point): one for one in read_sealed_contents(sealed, key).disks}
     points = {(one.disk, one.point): one for one in _points(sealed)}
     if contents.keys() != points.keys():
@@ -168,6 +188,27 @@ def disks_of(sealed: Sealed, key: PrivateKey) -> list[StoredDisk]:
             f"Disk {odd[0]} is listed in the contents and not there, or the reverse"
         )
     return [StoredDisk(points[place], listed) for place, listed in contents.items()]
+
+
+def _disks_despite_damage(sealed: Sealed, key: PrivateKey) -> list[StoredDisk]:
+    try:
+        contents = read_sealed_contents(sealed, key)
+    except MotionGearError as exc:
+        if isinstance(exc, PackMissingError | PackDamagedError | RecordDamagedError):
+            raise type(exc)(f"{exc.what}: it is the contents pack", todo=_RECOVER) from exc
+        raise
+    named = [pack for one in contents.disks for pack in one.packs]
+    if sorted([*named, sealed.seal.contents]) != sorted(one.pack for one in sealed.seal.packs):
+        raise IncompleteDiskError("The contents list other packs than the seal")
+    infos, lost = {}, dict(sealed.lost)
+    for pack in named:
+        if pack not in lost:
+            try:
+                with PackReader(sealed.infos[pack].path, key):  # its keys depend on its head
+                    infos[pack] = sealed.infos[pack]
+            except (StoreRefusedError, WrongKeyError) as exc:
+                lost[pack] = exc
+    return [StoredDisk(placed(one, infos, lost, sealed.store), one) for one in contents.disks]
 
 
 def _points(sealed: Sealed) -> tuple[PointPacks, ...]:

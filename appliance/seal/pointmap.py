@@ -61,6 +61,7 @@ class PointMap:
         self.end: PointEnd | None = None
         self.indexes: dict[PackId, bytes] = {}  # what each pack's index said, as a digest
         self.lost: dict[PackId, MotionGearError] = {}  # packs that tell nothing, and why
+        self.cursors: dict[PackId, int] = {}  # the block behind each pack's records
         self._bad = Ranges()
         self._place = 0
         self._start = self._next = (
@@ -182,10 +183,11 @@ class PointMap:
         if self._place and (before := self.packs.packs[self._place - 1]).torn:
             self._stored.pop(before.head.pack, None)
 
-    def end_pack(self, cursor: int) -> None:
-        """The pack's last checkpoint must say how far its records came."""
-        if cursor != self._next:
+    def end_pack(self, cursor: int | None) -> None:
+        """The pack's last checkpoint, where there is one, must say how far its records came."""
+        if cursor not in {None, self._next}:
             raise RecordOrderError(f"its records end at block {self._next}, not {cursor}")
+        self.cursors[self.packs.packs[self._place - 1].head.pack] = self._next
         self._taking = False
         self._tell()
 
@@ -315,6 +317,8 @@ def build_despite_damage(
     found = _begun(packs, told or _told_by_any(packs, key))
     for info in packs.packs:
         try:
+            if info.lost is not None:
+                raise info.lost
             _with_pack(found, packs, info, key, stop)
         except (StoreRefusedError, WrongKeyError) as exc:
             found.lose_pack(exc)
@@ -360,7 +364,7 @@ def _take_pack(
         _take_entry(found, entry, reader)
     if (found.end is not None) != (info.trailer.state is PackState.POINT_END):
         raise RecordDamagedError("its trailer and its records disagree on whether the point ends")
-    found.end_pack(info.checkpoint.cursor)
+    found.end_pack(None if info.by_seal else info.checkpoint.cursor)
     return found
 
 

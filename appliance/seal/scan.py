@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -65,7 +66,9 @@ _MOST_HEAD = align(CONTEXT_SIZE + 32 + MAX_RECIPIENTS * WRAP)
 @dataclass(frozen=True, slots=True)
 class PackInfo:
     """A closed pack as anybody can see it. ``index`` is the digest of its index frame where a seal
-    vouches for it, else empty.
+    vouches for it, else empty. ``by_seal``: trailer and checkpoint cannot be read, and say what
+    follows from the seal, which is nothing of the block they end at. ``lost``: why no record of
+    it can be had.
     """
 
     path: Path
@@ -74,6 +77,8 @@ class PackInfo:
     trailer: Trailer
     checkpoint: Checkpoint
     index: bytes = b""
+    by_seal: bool = False
+    lost: MotionGearError | None = None
 
     @property
     def torn(self) -> bool:
@@ -112,22 +117,47 @@ def read_head(fd: int) -> tuple[PackHead, bytes, list[bytes]]:
 
 def examine(path: Path) -> PackInfo:
     """Head, trailer and last checkpoint of a closed pack; no key, no content."""
+    with _examining(path) as fd:
+        size = _regular_size(fd)
+        head, _, _ = read_head(fd)
+        if size % PAGE or size < head.size + 2 * PAGE:
+            raise PackDamagedError("it is cut short")
+        page = aligned_buffer(PAGE)
+        pread_full(fd, size - PAGE, page)
+        trailer = parse_trailer(page, head, size)
+        pread_full(fd, trailer.checkpoint_offset, page)
+        if parse_frame(page)[0] != CHECKPOINT:
+            raise PackDamagedError("its trailer names a checkpoint that is none")
+        checkpoint = parse_checkpoint(page)
+        if checkpoint.records != trailer.records:
+            raise PackDamagedError("its trailer and checkpoint disagree")
+        return PackInfo(path, size, head, trailer, checkpoint)
+
+
+def examine_damaged(
+    path: Path, size: int, records: int, index: bytes, why: MotionGearError
+) -> PackInfo:
+    """A pack that ``examine`` refuses for ``why``, as far as its head and what the seal says of it
+    go: where its index lies follows from ``size`` and ``records`` (section 5). It is lost without
+    an index, or with another size. Refuses one whose head is damaged.
+    """
+    with _examining(path) as fd:
+        there = _regular_size(fd)
+        head, _, _ = read_head(fd)
+    at = size - PAGE - FRAME_HEAD - index_cipher_size(records)
+    whole = index and there == size and at - PAGE >= head.size and at % PAGE == 0
+    state = PackState.CLOSED if index else PackState.TORN
+    trailer = Trailer(records, state, at - PAGE, at, bytes(32))
+    checkpoint = Checkpoint(records, head.start, bytes(32), bytes(32))
+    lost = None if whole else why
+    return PackInfo(path, size, head, trailer, checkpoint, index, by_seal=True, lost=lost)
+
+
+@contextmanager
+def _examining(path: Path) -> Iterator[int]:
     try:
         with opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW) as fd:
-            size = _regular_size(fd)
-            head, _, _ = read_head(fd)
-            if size % PAGE or size < head.size + 2 * PAGE:
-                raise PackDamagedError("it is cut short")
-            page = aligned_buffer(PAGE)
-            pread_full(fd, size - PAGE, page)
-            trailer = parse_trailer(page, head, size)
-            pread_full(fd, trailer.checkpoint_offset, page)
-            if parse_frame(page)[0] != CHECKPOINT:
-                raise PackDamagedError("its trailer names a checkpoint that is none")
-            checkpoint = parse_checkpoint(page)
-            if checkpoint.records != trailer.records:
-                raise PackDamagedError("its trailer and checkpoint disagree")
-            return PackInfo(path, size, head, trailer, checkpoint)
+            yield fd
     except FileNotFoundError as exc:
         raise PackMissingError(f"{path.name} is not in the store") from exc
     except OSError as exc:

@@ -26,7 +26,7 @@ from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.keys import FINGERPRINT_SIZE
 from appliance.seal.readback import Tally, digest_pack, each, readers_for
-from appliance.seal.scan import PackInfo, examine
+from appliance.seal.scan import PackInfo, examine, examine_damaged
 from appliance.seal.statement import Seal, SealedPack
 from appliance.seal.store import Store, by_point
 
@@ -67,21 +67,33 @@ class Pins:
 class Sealed:
     """A store whose seal, listing, heads and trailers agree. Its packs' content was not read
     yet.
+
+    Where that is so ``despite_damage``, ``lost`` are packs that are missing or have no head, and
+    why; only a key shows which of the other heads may be believed.
     """
 
     store: Store
     seal: Seal
     trust: Trust
     infos: dict[PackId, PackInfo]
+    despite_damage: bool = False
+    lost: dict[PackId, MotionGearError] = field(default_factory=dict)
 
     @property
     def contents_info(self) -> PackInfo:
-        return self.infos[self.seal.contents]
+        if (why := self.lost.get(self.seal.contents)) is not None:
+            raise why
+        info = self.infos[self.seal.contents]
+        if info.lost is not None:
+            raise info.lost
+        return info
 
 
-def inspect(path: Path, pins: Pins, accepted: Accepted | None = None) -> Sealed:
+def inspect(
+    path: Path, pins: Pins, accepted: Accepted | None = None, *, despite_damage: bool = False
+) -> Sealed:
     """Check everything about a sealed store but the content of its packs. Quick; refuses by
-    name.
+    name. ``despite_damage`` refuses no pack of the seal, whatever has become of it.
     """
     device, root, recipients = pins.parsed()
     store = Store(path)
@@ -95,19 +107,32 @@ def inspect(path: Path, pins: Pins, accepted: Accepted | None = None) -> Sealed:
     if accepted is not None:  # whoever knows the root or not: the signature is the device's
         accepted.refuse_older(seal)
     _beside(store, seal)
+    if despite_damage:
+        return _despite_damage(store, seal, trust)
     return Sealed(store, seal, trust, _listing(store, seal))
 
 
 def _pinned(seal: Seal, device: bytes, root: bytes) -> Trust:
     if device and text.grouped(device) != seal.device_fingerprint:
         raise SignerMismatchError(
-            f"The store was sealed by {seal.device_fingerprint}, not by the device expected"
+            f"The store was sealed by {seal.device_fingerprint}, not by the device expected",
+            todo=_mistyped(text.grouped(device), seal.device_fingerprint),
         )
     if root and root != seal.root():
+        found = text.grouped(seal.root())
         raise RootMismatchError(
-            f"The seal root is {text.grouped(seal.root())}, not the one expected"
+            f"The seal root is {found}, not the one expected",
+            todo=_mistyped(text.grouped(root), found),
         )
     return Trust.AUTHENTIC if device and root else Trust.CONSISTENT
+
+
+def _mistyped(given: str, found: str) -> str | None:
+    """What to do where two texts differ in a few letters only: nobody can make a key or a seal
+    that comes so near to another.
+    """
+    wrong = sum(one != other for one, other in zip(given, found, strict=True))
+    return f"It was mistyped (letters that differ: {wrong}). Type it anew." if wrong <= 4 else None
 
 
 def _agree(store: Store, seal: Seal) -> None:
@@ -134,16 +159,51 @@ def _beside(store: Store, seal: Seal) -> None:
     files.refuse_others(store.path, seal.files)
 
 
+def _present(store: Store, seal: Seal) -> set[str]:
+    """What lies in packs/; refuses what the seal does not list."""
+    present = set(store.names())
+    if extra := sorted(present - {store.pack(one.pack).name for one in seal.packs}):
+        raise PackUnlistedError(f"{extra[0]} lies in the store, but the seal does not list it")
+    return present
+
+
+def _despite_damage(store: Store, seal: Seal, trust: Trust) -> Sealed:
+    infos: dict[PackId, PackInfo] = {}
+    lost: dict[PackId, MotionGearError] = {}
+    _present(store, seal)
+    for one in seal.packs:
+        try:
+            infos[one.pack] = _damaged_pack(store, one)
+        except StoreRefusedError as exc:
+            lost[one.pack] = exc
+    if seal.contents not in infos.keys() | lost.keys():
+        raise _own_contents()
+    return Sealed(store, seal, trust, infos, despite_damage=True, lost=lost)
+
+
+def _damaged_pack(store: Store, listed: SealedPack) -> PackInfo:
+    """The pack as far as it can be believed; refuses one without a head."""
+    try:
+        return _sealed_pack(store, listed)
+    except StoreRefusedError as why:
+        path, index = store.pack(listed.pack), bytes.fromhex(listed.index)
+        info = examine_damaged(path, listed.size, listed.records, index, why)
+        store.refuse_foreign(info)
+        return info
+
+
+def _own_contents() -> SealDamagedError:
+    return SealDamagedError("The seal does not list its own contents pack")
+
+
 def _listing(store: Store, seal: Seal) -> dict[PackId, PackInfo]:
     listed = {store.pack(one.pack).name: one for one in seal.packs}
-    present = list(store.names())
-    if missing := sorted(set(listed) - set(present)):
+    present = _present(store, seal)
+    if missing := sorted(set(listed) - present):
         raise PackMissingError(f"{len(missing)} of {len(listed)} packs are missing: {missing[0]}")
-    if extra := sorted(set(present) - set(listed)):
-        raise PackUnlistedError(f"{extra[0]} lies in the store, but the seal does not list it")
     infos = {one.pack: _sealed_pack(store, one) for one in seal.packs}
     if seal.contents not in infos:
-        raise SealDamagedError("The seal does not list its own contents pack")
+        raise _own_contents()
     orders = [one.head.order for one in infos.values()]
     if (
         orders != sorted(orders)
