@@ -31,6 +31,7 @@ from appliance.seal.store import Store
 @ask.as_json
 def verify(
     store: Path,
+    label: str,
     device: str,
     root: str,
     recipients: tuple[str, ...],
@@ -42,17 +43,17 @@ def verify(
 ) -> None:
     """Check the seal and read every pack; with --key open every record too.
 
-    Without --device and --seal the store can only be found consistent (exit code 3): whole, sealed
-    by somebody.
+    Without --label, or --device and --seal, the store can only be found consistent (exit code 3):
+    whole, sealed by somebody.
     """
     found = Store(store.absolute())
-    ask.checked_pins(device, root, recipients)
+    pins = ask.checked_pins(found, label, device, root, recipients)
     key = ask.unlock(key_file, passphrase_fd)
     spec = jobs.VerifySpec(
         store=str(found.path),
-        device=device,
-        root=root,
-        recipients=recipients,
+        device=pins.device,
+        root=pins.root,
+        recipients=pins.recipients,
         keyed=key is not None,
         checkpoint_bytes=checkpoint_bytes,
         checkpoint_seconds=checkpoint_seconds,
@@ -130,6 +131,7 @@ def restore(
     plan_only: bool,
     loop: bool,
     accept_damage: bool,
+    label: str,
     device: str,
     root: str,
     recipients: tuple[str, ...],
@@ -148,6 +150,7 @@ def restore(
         parse_limit(one)
     pins = ask.checked_pins(device, root, recipients)
     chosen = _chosen(volumes)
+    pins = ask.checked_pins(found, label, device, root, recipients)
     found = Store(store.absolute())
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
@@ -168,9 +171,9 @@ def restore(
             target=target,
             place=str(Path(place).absolute()),
             volumes=chosen,
-            device=device,
-            root=root,
-            recipients=recipients,
+            device=pins.device,
+            root=pins.root,
+            recipients=pins.recipients,
             limits=limits,
             accept_damage=accept_damage,
             checkpoint_bytes=checkpoint_bytes,

@@ -4,6 +4,7 @@ descriptor, never in argv.
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,14 +13,16 @@ import click
 
 from appliance.block import keep_in_memory
 from appliance.cli import completion
-from appliance.errors import BadInputError
+from appliance.errors import BadInputError, RootMismatchError, SignerMismatchError
 from appliance.jobs.spec import CHECKPOINT_SECONDS
-from appliance.seal import keys
+from appliance.seal import keys, text
 from appliance.seal.keys import PrivateKey
+from appliance.seal.label import Label
+from appliance.seal.store import Store
 from appliance.seal.verify import Pins
 
 F = TypeVar("F", bound=Callable[..., object])
-_MOST_SECRET = 1024
+_LONGEST_LINE = 1024
 
 
 class _Text(click.types.StringParamType):
@@ -135,10 +138,16 @@ def pins(function: F) -> F:
             help="Fingerprint of a recipient; all must be named.",
         ),
         click.option(
+            "--label",
+            default="",
+            help="Both, as a scanner reads them from the copy of the label that was sent by "
+            "another path; - waits for the scanner.",
+        ),
+        click.option(
             "--seal",
             "root",
             default="",
-            help="The seal root, as sent by another path than the device.",
+            help="The seal root, as sent by another path than the device: text or 24 words.",
         ),
         click.option(
             "--device", default="", help="The device's fingerprint, as sent by another path."
@@ -148,11 +157,41 @@ def pins(function: F) -> F:
     return function
 
 
-def checked_pins(device: str, root: str, recipients: tuple[str, ...]) -> Pins:
-    """Pins whose texts make sense."""
+def checked_pins(
+    store: Store, label: str, device: str, root: str, recipients: tuple[str, ...]
+) -> Pins:
+    """Pins whose texts make sense, and which agree with the label where there is one."""
     found = Pins(device, root, recipients)
-    found.parsed()
-    return found
+    known_device, known_root, _ = found.parsed()
+    if not label:
+        return found
+    scanned = Label.parse(_scanned() if label == "-" else label)
+    if known_device not in {b"", scanned.device}:
+        raise SignerMismatchError("The label names another device than --device")
+    if known_root not in {b"", scanned.root}:
+        raise RootMismatchError("The label names another seal root than --seal")
+    if not scanned.is_of(store.head.shipment):
+        raise RootMismatchError(
+            f"The label is that of shipment {scanned.shipment}..., the store that of "
+            f"{store.head.shipment[:8]}...",
+            todo="Scan the label of this shipment; if it is that, treat the store as exchanged.",
+        )
+    if not (known_device and known_root):
+        click.echo(_BY_ANOTHER_PATH, err=True)
+    return Pins(text.grouped(scanned.device), text.grouped(scanned.root), recipients)
+
+
+_BY_ANOTHER_PATH = (
+    "A label that came with the device proves nothing: whoever exchanges the one exchanges the "
+    "other. Scan the copy that was sent by another path."
+)
+
+
+def _scanned() -> str:
+    """A line as a scanner types it that acts as a keyboard."""
+    if sys.stdin.isatty():
+        click.echo("Scan the label: ", err=True, nl=False)
+    return _text_line(0, "The label")
 
 
 def secret(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
@@ -162,25 +201,32 @@ def secret(fd: int | None, prompt: str, *, confirm: bool = False) -> str:
     keep_in_memory()
     if fd is None:
         typed = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
-        line = str(typed).encode(errors="surrogateescape")
+        found = _decoded(str(typed).encode(errors="surrogateescape"), prompt)
     else:
-        line = _first_line(fd)
-    if len(line) > _MOST_SECRET:  # to be cut would make it another
-        raise BadInputError(f"{prompt}: the line is longer than {_MOST_SECRET} bytes")
-    try:
-        found = line.decode()
-    except UnicodeDecodeError as exc:
-        raise BadInputError(f"{prompt}: it is not UTF-8 text") from exc
+        found = _text_line(fd, prompt)
     if not found:
         raise BadInputError(f"{prompt}: it is empty")
     return found
 
 
+def _text_line(fd: int, what: str) -> str:
+    return _decoded(_first_line(fd), what)
+
+
+def _decoded(line: bytes, what: str) -> str:
+    if len(line) > _LONGEST_LINE:  # to be cut would make it another
+        raise BadInputError(f"{what}: the line is longer than {_LONGEST_LINE} bytes")
+    try:
+        return line.decode()
+    except UnicodeDecodeError as exc:
+        raise BadInputError(f"{what}: it is not UTF-8 text") from exc
+
+
 def _first_line(fd: int) -> bytes:
     data = b""
     try:
-        while b"\n" not in data and len(data) <= _MOST_SECRET:
-            got = os.read(fd, _MOST_SECRET)
+        while b"\n" not in data and len(data) <= _LONGEST_LINE:
+            got = os.read(fd, _LONGEST_LINE)
             if not got:
                 break
             data += got
