@@ -24,9 +24,15 @@ PAGE = 4096
 BLKGETSIZE64 = 0x80081272  # linux/fs.h
 BLKSSZGET = 0x1268
 BLKPBSZGET = 0x127B
+FITRIM = 0xC0185879
 FS_IOC_FIEMAP = 0xC020660B  # linux/fiemap.h
 _FIEMAP = struct.Struct("=QQLLLL")
 _FIEMAP_EXTENT = struct.Struct("=QQQQQLLLL")
+_FIEMAP_FLAG_SYNC = 1
+# Of bytes without a place of their own: not known yet, encoded, not aligned, inline, not written.
+_FIEMAP_ELSEWHERE = 0x0E | 0x80 | 0x0F00
+_FITRIM = struct.Struct("=QQQ")
+_FALLOC_PUNCH_HOLE = 1 | 2  # and the size stays; linux/falloc.h
 MEMINFO = Path("/proc/meminfo")
 _MCL_CURRENT_FUTURE_ONFAULT = 1 | 2 | 4
 _PR_SET_DUMPABLE = 4
@@ -267,15 +273,67 @@ def physical_order(path: Path) -> tuple[int, int]:
     """
     with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
         inode = os.fstat(fd).st_ino
-        ask = _FIEMAP.pack(0, (1 << 64) - 1, 0, 0, 1, 0) + bytes(_FIEMAP_EXTENT.size)
         try:
-            answer = fcntl.ioctl(fd, FS_IOC_FIEMAP, ask)
+            found = _extent(fd, 0, (1 << 64) - 1, 0)
         except OSError:
             return (0, inode)
-        mapped = _FIEMAP.unpack_from(answer)[3]
-        if not mapped:
-            return (0, inode)
-        return (_FIEMAP_EXTENT.unpack_from(answer, _FIEMAP.size)[1], inode)
+        return (found[1], inode) if found else (0, inode)
+
+
+def physical_place(fd: int, offset: int) -> int | None:
+    """Where on its disk the page at ``offset`` of the file lies, in bytes; None where it has no
+    place of its own there. OSError where the file system does not tell.
+    """
+    found = _extent(fd, offset, PAGE, _FIEMAP_FLAG_SYNC)
+    if found is None:
+        return None
+    logical, physical, length, _, _, flags, *_ = found
+    inside = logical <= offset and offset + PAGE <= logical + length
+    return physical + offset - logical if inside and not flags & _FIEMAP_ELSEWHERE else None
+
+
+def _extent(fd: int, offset: int, size: int, flags: int) -> tuple[int, ...] | None:
+    """The first extent of the file in that range (FIEMAP), if there is any."""
+    ask = _FIEMAP.pack(offset, size, flags, 0, 1, 0) + bytes(_FIEMAP_EXTENT.size)
+    answer = fcntl.ioctl(fd, FS_IOC_FIEMAP, ask)
+    mapped = _FIEMAP.unpack_from(answer)[3]
+    return _FIEMAP_EXTENT.unpack_from(answer, _FIEMAP.size) if mapped else None
+
+
+def device_node(number: int) -> Path | None:
+    """The node of the block device that has this number (st_dev, st_rdev), if there is one."""
+    about = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/uevent")
+    with suppress(OSError):
+        if found := re.search(r"^DEVNAME=(.+)$", about.read_text(), re.MULTILINE):
+            node = Path("/dev", found[1])
+            at = node.stat()
+            return node if stat.S_ISBLK(at.st_mode) and at.st_rdev == number else None
+    return None
+
+
+def mount_of(fd: int) -> str:
+    """By which mount ``fd`` was opened: a bind mount is another one too."""
+    about = Path(f"/proc/self/fdinfo/{fd}").read_text()
+    return about.partition("mnt_id:")[2].split()[0]
+
+
+def punch(fd: int, size: int) -> None:
+    """Give the first ``size`` bytes of the file back to its file system; they read as zeros from
+    now on. OSError where it cannot do that.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    at, length = ctypes.c_int64(0), ctypes.c_int64(size)
+    if libc.fallocate64(fd, _FALLOC_PUNCH_HOLE, at, length):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def trim(fd: int) -> int:
+    """Tell the disk below the file system that ``fd`` lies in which of its blocks are free; the
+    bytes that it was told. OSError where either does not know how, or this user may not.
+    """
+    answer = fcntl.ioctl(fd, FITRIM, _FITRIM.pack(0, (1 << 64) - 1, 0))
+    return int(_FITRIM.unpack(answer)[1])
 
 
 def is_rotational(path: Path) -> bool:

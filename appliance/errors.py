@@ -132,6 +132,22 @@ class IncompleteDiskError(StoreRefusedError):
     todo = "Ingest this disk to its end, or leave it out."
 
 
+class ErasedInPartError(StoreRefusedError):
+    """An erase has begun here, and has not come to its end."""
+
+    name = "erased-in-part"
+    code = 38
+    safe = "What was erased is gone for good; what is left was not touched now."
+    todo = "Let the erase come to its end: resume its job, or erase the place again."
+
+
+class CertificateRefusedError(StoreRefusedError):
+    name = "certificate-refused"
+    code = 39
+    safe = "Nothing was changed: it was only read."
+    todo = "Ask whoever erased it for the certificate as it was made; do not go by this one."
+
+
 class WrongKeyError(MotionGearError):
     name = "wrong-key"
     code = 40
@@ -355,6 +371,22 @@ class JobDiedError(MotionGearError):
     code = 77
     safe = "Everything up to the last checkpoint is stored."
     todo = "Resume the job."
+
+
+class NotDeliveredError(MotionGearError):
+    """Nobody is known to have what is to be erased."""
+
+    name = "not-delivered"
+    code = 78
+    safe = "Nothing was erased."
+    todo = "Let the receiver confirm it first (custody), or say twice that it may be lost."
+
+
+class NotConfirmedError(MotionGearError):
+    name = "not-confirmed"
+    code = 79
+    safe = "Nothing was erased."
+    todo = "Type the text that is asked for, exactly as it is shown."
 
 
 # --- the line between sender and gate --------------------

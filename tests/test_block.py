@@ -342,6 +342,87 @@ def test_where_nobody_knows_the_order_the_inode_decides(bench: Bench) -> None:
     assert block.physical_order(place / "file") == (0, (place / "file").stat().st_ino)
 
 
+def test_a_page_lies_where_the_disk_has_it(bench: Bench) -> None:
+    device = bench.loop(bench.image(16 * MIB))
+    tool("mkfs.ext4", "-q", device)
+    place = bench.mount(device, bench.place / "mnt")
+    data = os.urandom(MIB)
+    (place / "file").write_bytes(data)
+    os.truncate(place / "file", 2 * MIB)
+    node = block.device_node((place / "file").stat().st_dev)
+    assert node == device
+    buffer = aligned_buffer(PAGE)
+    with opened(place / "file", os.O_RDONLY) as fd, opened_past_cache(device) as disk:
+        for offset in (0, PAGE, MIB - PAGE):
+            at = block.physical_place(fd, offset)
+            assert at is not None
+            block.pread_full(disk, at, buffer)
+            assert bytes(buffer) == data[offset : offset + PAGE]
+        assert block.physical_place(fd, MIB) is None  # a hole
+
+
+def test_bytes_kept_beside_the_inode_have_no_place_of_their_own(bench: Bench) -> None:
+    device = bench.loop(bench.image(16 * MIB))
+    tool("mkfs.ext4", "-q", "-O", "inline_data", device)
+    place = bench.mount(device, bench.place / "mnt")
+    (place / "file").write_bytes(b"few")
+    with opened(place / "file", os.O_RDONLY) as fd:
+        assert block.physical_place(fd, 0) is None
+
+
+def test_a_file_system_without_a_disk_has_no_node(bench: Bench) -> None:
+    place = bench.tmpfs(bench.place / "memory")
+    (place / "file").write_bytes(bytes(PAGE))
+    assert block.device_node((place / "file").stat().st_dev) is None
+    with opened(place / "file", os.O_RDONLY) as fd, pytest.raises(OSError, match="not supported"):
+        block.physical_place(fd, 0)
+
+
+def test_a_node_that_is_another_by_now_is_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = bench.loop(bench.image(MIB)).stat().st_rdev
+    monkeypatch.setattr(Path, "read_text", lambda _: "MAJOR=1\nDEVNAME=null\n")
+    assert block.device_node(number) is None
+    monkeypatch.setattr(Path, "read_text", lambda _: "MAJOR=1\n")
+    assert block.device_node(number) is None
+
+
+def test_space_is_given_back_and_the_disk_is_told(bench: Bench) -> None:
+    image = bench.image(32 * MIB)
+    device = bench.loop(image)
+    tool("mkfs.ext4", "-q", device)
+    place = bench.mount(device, bench.place / "mnt")
+    (place / "file").write_bytes(os.urandom(8 * MIB))
+    with opened(place / "file", os.O_RDWR) as fd:
+        os.fsync(fd)
+        before = image.stat().st_blocks
+        block.punch(fd, 8 * MIB)
+        block.sync_file_system(fd)
+        assert os.fstat(fd).st_size == 8 * MIB
+        assert not any((place / "file").read_bytes())
+        assert block.trim(fd) >= 8 * MIB
+    assert image.stat().st_blocks <= before - (8 * MIB // 512)
+
+
+def test_what_a_file_system_cannot_do_is_said(bench: Bench) -> None:
+    place = bench.tmpfs(bench.place / "memory")
+    with opened(place, os.O_RDONLY) as fd, pytest.raises(OSError, match="Inappropriate ioctl"):
+        block.trim(fd)
+    with opened(place, os.O_RDONLY) as fd, pytest.raises(OSError, match="Bad file descriptor"):
+        block.punch(fd, PAGE)
+
+
+def test_a_bind_mount_is_another_mount(bench: Bench) -> None:
+    (bench.place / "there").mkdir()
+    here = bench.mount(bench.place / "there", bench.place / "here", "--bind")
+    found = []
+    for one in (bench.place, bench.place / "there", here):
+        with opened(one, os.O_RDONLY) as fd:
+            found.append(block.mount_of(fd))
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_disk_says_whether_it_seeks(bench: Bench) -> None:
     image = bench.image(32 * MIB)
     tool("sfdisk", image, stdin="label: dos\nstart=2048\n")
