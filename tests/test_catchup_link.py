@@ -823,6 +823,19 @@ class Chatter(Flood):
         return self._said[(self.messages - 1) % len(self._said)]
 
 
+class Late(Chatter):
+    """A line on which these things have come once so many seconds have passed."""
+
+    def __init__(self, clock: Clock, at: float, *said: bytes) -> None:
+        super().__init__(clock, *said)
+        self._at = at
+
+    def recv(self, size: int) -> bytes:
+        if self._clock.now < self._at:
+            raise ssl.SSLWantReadError
+        return super().recv(size)
+
+
 def aside(kind: int, size: int = 3) -> bytes:
     return HEAD.pack(size, kind, bytes(3)) + bytes(size)
 
@@ -875,8 +888,42 @@ def test_what_the_other_end_may_skip_is_not_said_to_it(
         channel.receive(wire.Whole)
 
 
-@pytest.mark.parametrize(("kind", "answers"), [(96, True), (97, True), (40, False)])
-def test_before_the_welcome_nothing_is_skipped(kind: int, *, answers: bool) -> None:
+@pytest.mark.parametrize("busy", [(), (wire.encode(wire.Busy(0, 0)),)])
+def test_who_has_rested_for_long_still_hears_what_has_come_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, busy: tuple[bytes, ...]
+) -> None:
+    """A job that pauses does not come back from its stop flag."""
+    clock, rested = Clock(), list[float]()
+    monkeypatch.setattr(link, "time", clock)
+
+    def rest() -> bool:
+        if not rested:
+            clock.now += 3600
+            rested.append(clock.now)
+        return False
+
+    line = Late(clock, 3600, *busy, wire.encode(wire.DiskIs(7, bytes(32))))
+    channel = Channel(cast("ssl.SSLSocket", line), "the gate", rest, answers=True)
+    channel.greeted()
+    assert channel.receive(wire.DiskIs).point == 7
+    assert rested
+
+
+def test_a_gate_may_say_that_it_is_at_work_before_it_welcomes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As long as that takes."""
+    clock = Clock()
+    monkeypatch.setattr(link, "time", clock)
+    said = [wire.encode(wire.Busy(0, 0))] * 9
+    line = cast("ssl.SSLSocket", Chatter(clock, *said, wire.encode(WELCOME)))
+    channel = Channel(line, "the gate", answers=True)
+    channel.wait_at_most(5.0)
+    assert channel.receive(wire.Welcome) == WELCOME
+
+
+@pytest.mark.parametrize(("kind", "answers"), [(95, True), (97, True), (40, False), (96, False)])
+def test_before_the_welcome_nothing_else_is_skipped(kind: int, *, answers: bool) -> None:
     line = cast("ssl.SSLSocket", Chatter(Clock(), aside(kind, 0)))
     channel = Channel(line, "the other end", answers=answers)
     with pytest.raises(WireViolationError):

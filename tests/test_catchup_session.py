@@ -14,14 +14,30 @@ from appliance.catchup import link, rounds, session, wire
 from appliance.catchup.link import Address, Channel, dial
 from appliance.catchup.pairing import as_replica
 from appliance.catchup.replica import Replica
+from appliance.catchup.replicas import Replicas
 from appliance.catchup.rounds import Part
 from appliance.catchup.session import Session
 from appliance.catchup.wire import Form, Patch
 from appliance.cloud.local import LocalTarget
-from appliance.errors import LinkCutError, SourceChangedError, WireViolationError
-from appliance.model import SnapshotInfo, SnapshotSpec
-from tests.line import Machine, TwoEnds, noise, part, two_ends
-from tests.support import BLOCK, MemoryDisk
+from appliance.errors import (
+    LinkCutError,
+    SourceChangedError,
+    StoreRefusedError,
+    TargetFullError,
+    WireViolationError,
+)
+from appliance.model import (
+    DiskId,
+    PointSpec,
+    SnapshotInfo,
+    SnapshotSpec,
+    VolumeInfo,
+    VolumeSpec,
+    VolumeState,
+)
+from appliance.seal.proved import Proved
+from tests.line import Machine, TwoEnds, manifest_of, noise, part, two_ends
+from tests.support import BLOCK, MemoryDisk, facts
 from tests.technician import until
 from tests.test_catchup_replica import SIZE, begun, block_of, patch
 
@@ -186,3 +202,65 @@ def test_who_copies_volumes_for_a_point_says_that_it_is_at_work(
     monkeypatch.setattr(rounds, "_told_of", lambda _: heard.append)
     assert machine.round(part(MemoryDisk(data), about), form=Form.QUIESCED).kept
     assert len(taken) == 1
+
+
+def test_a_gate_whose_volumes_are_listed_slowly_says_so_before_it_welcomes(
+    ends: TwoEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, heard = noise(2 * BLOCK), list[wire.Busy]()
+    about, machine, volumes = ends.restored(data), ends.invite(), LocalTarget.volumes
+    address, identity = Address("127.0.0.1", ends.port), rounds.identity_of(machine.home)
+
+    def slow(self: LocalTarget) -> Sequence[VolumeInfo]:
+        until(lambda: bool(heard))
+        return volumes(self)
+
+    monkeypatch.setattr(LocalTarget, "volumes", slow)
+    monkeypatch.setattr(link, "_BUSY_SECONDS", 0.01)
+    with dial(address, machine.gate.key, identity) as channel:
+        channel.busy = heard.append
+        channel.send(wire.Hello(1, 1, "a test"))
+        assert channel.receive(wire.Welcome).replicas == ((0, about),)
+    assert heard[0] == wire.Busy(0, 0)
+
+
+# --- whose replicas a sender is told of --------------------
+
+
+def test_of_many_machines_a_sender_is_told_of_its_own(
+    ends: TwoEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,000 restored volumes are other machines', 300 nobody's that is known here."""
+    about, machine, volumes = ends.restored(noise(2 * BLOCK)), ends.invite(), LocalTarget.volumes
+    origin, first = "55" * 32, DiskId(f"{1000:032x}")
+    proved = Proved(ends.gate_home, origin)
+    proved.keep(PointSpec(first, 0, "db1000", facts(BLOCK)), manifest_of(bytes(BLOCK), first))
+    (head,) = (ends.gate_home / "manifests" / origin).glob("*.json")
+    others = [volume(number, origin) for number in range(1000, 2000)]
+    for number, one in enumerate(others, 1000):
+        text = head.read_text().replace(first, one.spec.disk).replace("db1000", f"db{number}")
+        head.with_name(f"{one.spec.disk}-0.json").write_text(text)
+        head.with_name(f"{one.spec.disk}-0.manifest").touch()
+    others += [volume(number, "66" * 32) for number in range(2000, 2300)]
+    monkeypatch.setattr(LocalTarget, "volumes", lambda self: [*volumes(self), *others])
+    assert welcomed(machine).replicas == ((0, about),)
+    replicas = Replicas(ends.gate_home, ends.target)
+    assert replicas.of("nobody") == []
+    with pytest.raises(StoreRefusedError):  # it is looked at: its manifest is only a name here
+        replicas.of("db1999")
+
+
+def volume(number: int, origin: str) -> VolumeInfo:
+    spec = VolumeSpec(f"v{number}", BLOCK, BLOCK, DiskId(f"{number:032x}"), 0, origin)
+    return VolumeInfo(spec, VolumeState.CHECKED, "nowhere", f"{number:032x}")
+
+
+def test_a_machine_with_more_replicas_than_can_be_told_hears_why(
+    ends: TwoEnds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MOST_REPLICAS", 2)
+    for disk in ("11", "22", "33"):
+        ends.restored(noise(BLOCK), disk * 16)
+    machine = ends.invite()
+    with pytest.raises(TargetFullError, match="web01 would have 3 replicas here; a machine may"):
+        welcomed(machine)

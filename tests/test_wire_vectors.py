@@ -17,12 +17,22 @@ from appliance.catchup.enrol import Code
 from appliance.catchup.identity import key_of
 from appliance.catchup.replica import MANIFEST, Replica, Staged
 from appliance.catchup.wire import HEAD, MESSAGES, Message
-from appliance.errors import MotionGearError
+from appliance.errors import MotionGearError, WireViolationError
 from appliance.model import Digest, DiskId
 from appliance.seal import text
 from appliance.seal.keys import fingerprint
 from appliance.seal.manifest import Manifest, State
-from tests.wire_vectors import BLOCK_SIZE, WIRE, damaged, frames, later, name_of, plain, told
+from tests.wire_vectors import (
+    BLOCK_SIZE,
+    WIRE,
+    damaged,
+    frames,
+    later,
+    name_of,
+    plain,
+    primitives,
+    told,
+)
 
 Runs = list[tuple[str, int]]
 
@@ -58,6 +68,13 @@ class OfPatch(TypedDict):
     payload: Runs | None
 
 
+class RefusedPatch(TypedDict):
+    about: str
+    before: Runs
+    frame: str
+    whole: str | None
+
+
 class OfManifest(TypedDict):
     block_size: int
     disk: str
@@ -73,6 +90,7 @@ LATER = cast("list[Later]", json.loads((WIRE / "later.json").read_bytes()))
 DAMAGED = cast("list[Damaged]", json.loads((WIRE / "damaged.json").read_bytes()))
 PRIMITIVES = json.loads((WIRE / "primitives.json").read_bytes())
 PATCHES = cast("list[OfPatch]", PRIMITIVES["patches"])
+REFUSED_PATCHES = cast("list[RefusedPatch]", PRIMITIVES["refused_patches"])
 MANIFESTS = cast("list[OfManifest]", PRIMITIVES["manifests"])
 KIND = {name_of(kind): kind for kind in MESSAGES.values()}
 
@@ -121,12 +139,16 @@ def test_a_damaged_frame_is_refused_as_promised(vector: Damaged) -> None:
 
 def test_the_vectors_are_those_that_would_be_made_now() -> None:
     """But for the certificate, whose serial number is random."""
-    assert [(one["about"], one["name"]) for one in GOOD] == [
-        (about, name_of(type(one))) for about, one in frames()
+    kept = [(one["about"], one["name"], one["frame"]) for one in GOOD]
+    made = [(about, name_of(type(one)), wire.encode(one).hex()) for about, one in frames()]
+    assert [one[:2] for one in kept] == [one[:2] for one in made]
+    assert {about for (about, _, one), (_, _, other) in zip(kept, made, strict=True)
+        if one != other} <= {"Enrolment"}  # fmt: skip
+    assert [(one["about"], one["belongs"], one["frame"]) for one in DAMAGED] == [
+        (about, name, frame.hex()) for about, name, frame in damaged()
     ]
-    assert [(one["about"], one["belongs"]) for one in DAMAGED] == [
-        (about, name) for about, name, _ in damaged()
-    ]
+    now = primitives()
+    assert {**PRIMITIVES, "certificate": now["certificate"]} == now
     assert [(one["about"], one["frame"]) for one in LATER] == [
         (about, frame.hex()) for about, _, frame in later()
     ]
@@ -207,6 +229,22 @@ def test_a_patch_makes_the_block_after_of_the_block_before(
     (ack,) = replica.write([staged])
     assert wire.encode(ack).hex() == vector["ack"]
     assert bytes(held.data[BLOCK_SIZE:]) == bytes_of(vector["after"])
+
+
+@pytest.mark.parametrize("vector", REFUSED_PATCHES, ids=lambda one: one["about"])
+def test_a_patch_that_does_not_fit_is_refused_and_writes_nothing(
+    volume: tuple[Held, Replica], vector: RefusedPatch
+) -> None:
+    patch = taken(bytes.fromhex(vector["frame"]), wire.Patch)
+    assert isinstance(patch, wire.Patch)
+    held, replica = volume
+    if vector["whole"] is None:
+        with pytest.raises(WireViolationError):
+            replica.stage(patch)
+    else:
+        assert replica.stage(patch) is None
+        assert wire.encode(wire.Whole(patch.index)).hex() == vector["whole"]
+    assert bytes(held.data[BLOCK_SIZE:]) == bytes_of(vector["before"])
 
 
 def test_the_vectors_of_the_line_stay_small() -> None:

@@ -29,6 +29,7 @@ KEY = Ed25519PrivateKey.from_private_bytes(digest(b"motiongear vectors gate"))
 TOKEN = bytes(range(16))
 DISK, OTHER = DiskId("a1" * 16), DiskId("b2" * 16)
 ROOT = bytes(range(32))
+FEATURES = ("parity", "f\u00fcr sp\u00e4ter")
 
 Runs = Sequence[tuple[bytes, int]]
 
@@ -50,6 +51,7 @@ KEPT: Runs = (
     (b"new ", 125), (b"old ", 250), (b"new ", (PIECE - 1500) // 4),
     *BEFORE[1:],
 )  # fmt: skip
+ONES: Runs = ((b"1", 3 * PIECE + 300),)
 INDEX = 1
 SIZE = BLOCK_SIZE + len(plain(BEFORE))
 
@@ -94,7 +96,7 @@ def frames() -> list[tuple[str, Message]]:
     return [
         ("A sender's greeting", wire.Hello(1, 1, "a sender")),
         ("One that speaks later versions, too", wire.Hello(1, 0xFFFF, "")),
-        ("One that offers features", wire.Hello(1, 1, "x", ("parity", "f\u00fcr sp\u00e4ter"))),
+        ("One that offers features", wire.Hello(1, 1, "a sender", FEATURES)),
         ("Enrolment", wire.Enrol(TOKEN, certificate.public_bytes(Encoding.DER))),
         ("A fuzzy point of a disk", wire.Point(TOKEN, Form.FUZZY, 1_790_000_000, (DISK,))),
         ("A quiesced one of two", wire.Point(TOKEN, Form.QUIESCED, 1 << 53, (DISK, OTHER))),
@@ -186,6 +188,12 @@ def later() -> list[tuple[str, Message | None, bytes]]:
             wire.Welcome(1, "web01", ((7, NEW),), ("y",)), b"\0" * 9
         ),
         "A refusal with more behind its words": longer(refused, b"\xff\xff"),
+        "A refusal that may be said again when nobody knows yet": (
+            refused,
+            wire.encode(refused)[: HEAD.size + 2]
+            + b"\x03"
+            + wire.encode(refused)[HEAD.size + 3 :],
+        ),
         "The sender's first kind to skip": aside(32, b""),
         "The sender's last": aside(63, b"anything"),
         "The gate's first that is unknown": aside(97, b"\xff" * 3),
@@ -328,7 +336,6 @@ def damaged() -> list[tuple[str, str, bytes]]:
         "More is done than there is": put(busy, 0, u(8, 1)),
         "More is to do than 2^53 bytes": put(busy, 8, u(8, (1 << 53) + 1)),
         "A gate at work with a byte behind": longer(busy),
-        "A refusal that says neither never nor later": put(refused, 2, u(1, 3)),
         "A refusal whose name is longer than 64 bytes": put(refused, 3, u(2, 65)),
         "A refusal cut short": cut(refused),
     }
@@ -390,6 +397,64 @@ def _of_patch(about: str, patch: wire.Patch, after: Runs, state: State) -> Json:
     }
 
 
+def refused_patches() -> list[tuple[str, wire.Patch, wire.Message | None]]:
+    """What is wrong, a patch of BEFORE that is a good frame, and what it is answered; none:
+    REFUSED.
+    """
+    good = patch_of(Codec.ZSTD)
+    packed = bytes(good.data)
+    sent = plain((AFTER[0], AFTER[3]))
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(sent)
+    checked = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(sent))
+    checked[-1] ^= 1
+    skippable = b"\x50\x2a\x4d\x18\1\0\0\0x"
+    named = zstandard.train_dictionary(512, [bytes([one]) * 99 for one in range(64)], dict_id=7)
+    with_one = zstandard.ZstdCompressor(dict_data=named).compress(sent)
+    other = Digest(bytes([1]) * 32)
+    moved = replace(good, digest=other)
+    payloads = {
+        "No content size": unsized,
+        "A skippable frame before": skippable + packed,
+        "A skippable frame behind": packed + skippable,
+        "Two frames": packed + packed,
+        "A frame cut short": packed[:-1],
+        "A wrong checksum": bytes(checked),
+        "A dictionary": with_one,
+        "No frame": b"no frame",
+        "Another length than announced": zstandard.compress(sent[:-1]),
+    }
+    made: list[tuple[str, wire.Patch, wire.Message | None]] = [
+        (about, replace(good, data=data), None) for about, data in payloads.items()
+    ]
+    unlike = replace(good, codes=b"\1\1\1\1", plain=SIZE - BLOCK_SIZE, digest=other,
+        data=zstandard.compress(plain(AFTER)))  # fmt: skip
+    return [
+        ("A window of 32 MiB", windowed_patch(25), None),
+        *made,
+        ("Fewer pieces than the block has", replace(good, codes=b"\1\0\2"), None),
+        ("More bytes than the pieces that are marked", replace(good, codes=b"\1\0\2\0"), None),
+        ("Unreadable bytes behind the block", replace(hurt_patch(), bad=(
+            Extent(3 * PIECE + 399, 2),
+        )), None),
+        ("A whole block that is another than its digest says", unlike, None),
+        ("A part of one that is: the volume may be at fault", moved, wire.Whole(INDEX)),
+    ]  # fmt: skip
+
+
+def windowed_patch(window_log: int) -> wire.Patch:
+    """BEFORE becomes ONES, by an RFC 8878 frame of that window; its blocks are runs of a byte."""
+    size, most = SIZE - BLOCK_SIZE, 1 << 17
+    lengths = [min(most, size - at) for at in range(0, size, most)]
+    blocks = [
+        (length << 3 | 1 << 1 | (place == len(lengths) - 1)).to_bytes(3, "little") + b"1"
+        for place, length in enumerate(lengths)
+    ]
+    head = bytes([0x80, (window_log - 10) << 3]) + size.to_bytes(4, "little")
+    data = zstandard.FRAME_HEADER + head + b"".join(blocks)
+    codes = b"\1" * len(_digests(plain(BEFORE)))
+    return wire.Patch(INDEX, Codec.ZSTD, size, digest(plain(ONES)), codes, (), data)
+
+
 def _head_of(patch: wire.Patch) -> str:
     frame = wire.encode(patch)
     return frame[: len(frame) - len(patch.data)].hex()
@@ -412,6 +477,16 @@ def primitives() -> dict[str, Json]:
             _of_patch("Uncompressed", patch_of(Codec.RAW), AFTER, State.DATA),
             _of_patch("Compressed", patch_of(Codec.ZSTD), AFTER, State.DATA),
             _of_patch("With unreadable bytes", hurt_patch(), KEPT, State.UNREADABLE),
+            _of_patch("With the largest window", windowed_patch(24), ONES, State.DATA),
+        ],
+        "refused_patches": [
+            {
+                "about": about,
+                "before": _runs(BEFORE),
+                "frame": wire.encode(patch).hex(),
+                "whole": wire.encode(answer).hex() if answer else None,
+            }
+            for about, patch, answer in refused_patches()
         ],
     }
 

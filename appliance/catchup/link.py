@@ -231,7 +231,7 @@ class Channel:
         self.block_size = MAX_BLOCK_SIZE
         self.busy: Callable[[Busy], object] = lambda _: None
         self.sent = self.received = 0
-        self._asides = range(0)
+        self._asides = range(wire.Busy.kind, wire.Busy.kind + 1) if answers else range(0)
         self._heard = 0.0
         self._inbox: deque[Message] = deque()
         self._head = bytearray()
@@ -322,11 +322,11 @@ class Channel:
         """The next message of those that ``accepts`` allows; waits for it."""
         self._heard = time.monotonic()
         while (found := self.poll()) is None:
-            self._refuse_stopped()
             silent = time.monotonic() - self._heard
             if self._wait_seconds is not None and silent > self._wait_seconds:
                 raise LinkCutError(f"{self.peer} has not answered for {self._wait_seconds:.0f} s")
             self._wait(reading=True, writing=False)
+            self._refuse_stopped()  # which may rest for long: what has come meanwhile counts
         return found
 
     def wait_at_most(self, seconds: float | None) -> None:

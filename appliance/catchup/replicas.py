@@ -78,6 +78,16 @@ class Held:
         return wire.Replica.of(self.about.spec.facts, self.disk, origin, self.about.block_size)
 
 
+def refuse_untold(machine: str, count: int) -> None:
+    """Refuse more replicas of a machine than a sender can be told of."""
+    if count > wire.MOST_REPLICAS:
+        raise TargetFullError(
+            f"{machine} would have {count} replicas here; a machine may have {wire.MOST_REPLICAS}",
+            safe="The replicas are as they were.",
+            todo="Remove the volumes of disks that are gone.",
+        )
+
+
 class Replicas:
     """All replicas on one target."""
 
@@ -175,7 +185,8 @@ class Replicas:
         spec = PointSpec(new.disk, 0, machine, facts)
         refuse_larger_than_memory(spec, new.block_size)
         self._refuse_full(new.size, new.block_size)
-        self._refuse_many(machine, new.disk)
+        others = sum(one.disk != new.disk for one in self.of(machine))
+        refuse_untold(machine, others + 1)
         info = self._ensured(VolumeSpec(safe_name(spec), new.size, 0, new.disk, 0, ""))
         with self._beginning(info) as place:
             if place is not None:
@@ -184,15 +195,6 @@ class Replicas:
         if found.about.spec.machine != machine:
             raise ReplicaUnknownError(f"Disk {new.disk} is not one of {machine}'s")
         return found
-
-    def _refuse_many(self, machine: str, disk: DiskId) -> None:
-        """More could not be told to a sender."""
-        if sum(one.disk != disk for one in self.of(machine)) >= wire.MOST_REPLICAS:
-            raise TargetFullError(
-                f"{machine} has {wire.MOST_REPLICAS} replicas here, as many as a machine may have",
-                safe="The replicas are as they were.",
-                todo="Remove those of disks that are gone.",
-            )
 
     def _ensured(self, wanted: VolumeSpec) -> VolumeInfo:
         """The volume for a disk that comes by the line alone: made now, or found again by its tag,

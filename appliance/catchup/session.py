@@ -16,7 +16,7 @@ from appliance.catchup.identity import key_of
 from appliance.catchup.link import ALPN, GREETING_SECONDS, Channel, refusal_of
 from appliance.catchup.pairing import refuse_another
 from appliance.catchup.replica import BATCH_BLOCKS, BATCH_BYTES, Replica, Staged
-from appliance.catchup.replicas import Held
+from appliance.catchup.replicas import Held, refuse_untold
 from appliance.catchup.wire import Form
 from appliance.errors import (
     LinkCutError,
@@ -84,8 +84,10 @@ class Session:
             return
         self._key = key_of(certificate)
         known = self._known()
-        held = self._desk.replicas.of(known.machine)
-        listed = tuple((one.point(), one.told()) for one in held)
+        with self._channel.at_work():  # a target may list its volumes slowly
+            held = self._desk.replicas.of(known.machine)
+            refuse_untold(known.machine, len(held))
+            listed = tuple((one.point(), one.told()) for one in held)
         self._welcome(wire.Welcome(wire.VERSION, known.machine, listed, chosen))
         self._channel.wait_at_most(None)
         self._desk.emit(Step("line", f"{known.machine} from {self._channel.peer}"))

@@ -69,6 +69,13 @@ class Again(IntEnum):
     LATER = 1
     AFTER_OPERATOR = 2
 
+    @classmethod
+    def read(cls, value: int) -> Self:
+        """What a later version says otherwise is the operator's to look at: neither is it lost
+        for good, nor does saying it again and again help.
+        """
+        return cls(min(value, cls.AFTER_OPERATOR))
+
 
 class Message(Protocol):
     """One frame's meaning. ``most`` is the greatest length of its payload."""
@@ -617,7 +624,7 @@ class Refused:
 
     @classmethod
     def read(cls, fields: Fields) -> Self:
-        code, again = fields.number(2), Again(fields.number(1, 0, max(Again)))
+        code, again = fields.number(2), Again.read(fields.number(1))
         found = cls(code, fields.text(64), fields.text(4096), fields.text(2048), again)
         fields.rest()
         return found
