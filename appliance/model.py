@@ -181,14 +181,13 @@ class Frozen(Protocol):
         """Disks with no file system mounted: that nothing writes to them, the operator says."""
 
     @property
-    def quiesced(self) -> bool:
-        """Whether all that is on the disks was brought to rest; else the point is crash-
-        consistent at best.
-        """
-
-    @property
     def seconds(self) -> float:
         """How long it has been held; once it is over, how long it was."""
+
+    def confirm(self) -> None:
+        """Raises FreezeLostError when it is known that it did not hold so far: what is read
+        from now on is no point. Once it is over, nothing. From any thread.
+        """
 
 
 @runtime_checkable

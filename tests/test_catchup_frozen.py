@@ -106,7 +106,7 @@ def test_what_is_frozen_arrives_byte_for_byte_while_the_server_goes_on_after(
         assert not machine.round(*disks).kept  # read while it was written to
         with ExitStack() as still:
             frozen = still.enter_context(source.freeze(server.nodes, 60))
-            assert frozen.quiesced
+            assert (frozen.loose, frozen.idle) == ((), ())
             before = [one.turns for one in server.writers]
 
             def settled() -> None:

@@ -126,7 +126,7 @@ def test_all_disks_are_frozen_at_once_and_writers_wait(bench: Bench) -> None:
             for writer in writers:
                 eventually(writer.waits, "the writer waits")
             assert set(frozen.mounts) == {str(first), str(second)}
-            assert (frozen.quiesced, frozen.loose, frozen.idle) == (True, (), ())
+            assert (frozen.loose, frozen.idle) == ((), ())
             with LIVE.open(str(one)) as disk:
                 before, after = aligned_buffer(SIZES["ext4"]), aligned_buffer(SIZES["ext4"])
                 disk.readinto(0, before)
@@ -266,7 +266,7 @@ def test_without_its_watchdog_the_point_still_ends_well(bench: Bench) -> None:
             os.kill(the_watchdog(os.getpid()), signal.SIGKILL)
             assert is_frozen(where)
         assert not is_frozen(where)
-    assert frozen.quiesced
+    assert (frozen.loose, frozen.idle) == ((), ())
 
 
 def test_without_a_watchdog_nothing_is_frozen(
@@ -296,7 +296,7 @@ def test_where_we_keep_our_state_is_never_frozen(bench: Bench) -> None:
         pass
     assert "MOTIONGEAR_HOME to a directory on /run" in found.value.todo_now
     with live.freeze([str(other)], LONG) as frozen:
-        assert frozen.quiesced
+        assert (frozen.loose, frozen.idle) == ((), ())
 
 
 def test_nor_is_what_our_output_goes_into(bench: Bench) -> None:
@@ -343,7 +343,6 @@ def test_what_cannot_be_frozen_is_told(bench: Bench, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(freezing, "fcntl", Vfat)
     with LIVE.freeze([str(one), str(two)], LONG) as frozen:
         assert (frozen.mounts, frozen.loose) == ((str(first),), (str(second),))
-        assert not frozen.quiesced
     assert not is_frozen(first)
 
 
@@ -363,7 +362,6 @@ def test_what_is_mounted_in_a_container_only_is_out_of_reach(bench: Bench) -> No
         assert inside.stdout.readline() == b"ready\n"
         with LIVE.freeze([str(device)], LONG) as frozen:
             assert frozen.loose == (f"{where} (in the container of {inside.pid})",)
-            assert not frozen.quiesced
 
 
 def test_a_file_system_that_is_covered_everywhere_is_out_of_reach(bench: Bench) -> None:
@@ -377,14 +375,14 @@ def test_what_is_read_only_needs_no_freeze(bench: Bench) -> None:
     device, _ = mounted(bench, "ext4", "one", "-o", "ro")
     with LIVE.freeze([str(device)], LONG) as frozen:
         assert (frozen.mounts, frozen.loose, frozen.idle) == ((), (), ())
-        assert frozen.quiesced
+        assert (frozen.loose, frozen.idle) == ((), ())
 
 
 def test_a_disk_that_nothing_is_mounted_from_is_named(bench: Bench) -> None:
     device = str(bench.loop(bench.image(MIB)))
     with LIVE.freeze([device], LONG) as frozen:
         assert frozen.idle == (device,)
-        assert not frozen.quiesced
+        assert frozen.loose or frozen.idle
 
 
 def test_what_somebody_else_froze_stays_theirs(bench: Bench) -> None:
@@ -492,7 +490,7 @@ def test_what_a_freeze_itself_writes_does_not_spoil_it(bench: Bench) -> None:
             with LIVE.freeze([str(device) for device, _ in places], LONG) as frozen:
                 for _, where in places:
                     assert is_frozen(where)
-            assert frozen.quiesced
+            assert (frozen.loose, frozen.idle) == ((), ())
 
 
 def test_an_error_in_the_round_is_told_before_a_write(bench: Bench) -> None:
@@ -518,3 +516,69 @@ def test_what_a_disk_under_another_still_had_in_memory_is_no_write_to_it(bench: 
     with LIVE.freeze([str(device)], LONG) as frozen:
         assert frozen.mounts == (str(where),)
         tool("dd", f"if={device}", "of=/dev/null", "iflag=direct", "bs=1M", "status=none")
+
+
+# --- a freeze that is lost is known at once --------------------
+
+
+def test_a_freeze_that_took_too_long_is_known_before_its_end(bench: Bench) -> None:
+    device, where = mounted(bench, "ext4", "one")
+    told: list[FreezeLostError] = []
+
+    def known() -> bool:
+        try:
+            frozen.confirm()
+        except FreezeLostError as exc:
+            told.append(exc)
+        return bool(told)
+
+    with (
+        thawed_in_the_end(where),
+        suppress(FreezeLostError),
+        LIVE.freeze([str(device)], 0.1) as frozen,
+    ):
+        eventually(known, "the watchdog says that it has thawed")
+        with pytest.raises(FreezeLostError, match="was not frozen any more"):
+            frozen.confirm()
+    assert told
+
+
+def test_so_is_one_whose_watchdog_was_asked_to_end(bench: Bench) -> None:
+    device, where = mounted(bench, "ext4", "one")
+    with (
+        thawed_in_the_end(where),
+        suppress(FreezeLostError),
+        LIVE.freeze([str(device)], LONG) as frozen,
+    ):
+        frozen.confirm()
+        dog = the_watchdog(os.getpid())
+        os.kill(dog, signal.SIGTERM)
+        eventually(lambda: is_gone(dog), "the watchdog goes")
+        with pytest.raises(FreezeLostError, match="was not frozen any more"):
+            frozen.confirm()
+
+
+def test_a_freeze_whose_watchdog_was_killed_still_holds(bench: Bench) -> None:
+    device, where = mounted(bench, "ext4", "one")
+    with thawed_in_the_end(where):
+        with LIVE.freeze([str(device)], LONG) as frozen:
+            dog = the_watchdog(os.getpid())
+            os.kill(dog, signal.SIGKILL)
+            eventually(lambda: is_gone(dog), "the watchdog goes")
+            frozen.confirm()
+        (where / "afterwards").write_bytes(os.urandom(MIB))
+        os.sync()
+        frozen.confirm()  # what is written once it is over is nobody's loss
+
+
+def test_a_write_past_the_file_system_is_known_before_the_end(bench: Bench) -> None:
+    device, where = mounted(bench, "ext4", "one")
+    with (
+        thawed_in_the_end(where),
+        suppress(FreezeLostError),
+        LIVE.freeze([str(device)], LONG) as frozen,
+    ):
+        frozen.confirm()
+        write_past(device, SIZES["ext4"] // 2)
+        with pytest.raises(FreezeLostError, match=f"^{device} was written to"):
+            frozen.confirm()

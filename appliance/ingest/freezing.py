@@ -43,23 +43,40 @@ class _FileSystem:
 class Freeze:
     """model.Frozen, as it comes about."""
 
-    def __init__(self, idle: tuple[str, ...]) -> None:
+    def __init__(self, disks: Mapping[str, int], idle: tuple[str, ...]) -> None:
         self.idle = idle
+        self._disks = disks
+        self._dog: Watchdog | None = None
+        self._before: Mapping[int, counters.Counted] = {}
         self.mounts: tuple[str, ...] = ()
         self.loose: tuple[str, ...] = ()
         self._began = time.monotonic()
         self._ended: float | None = None
 
     @property
-    def quiesced(self) -> bool:
-        return not self.loose and not self.idle
-
-    @property
     def seconds(self) -> float:
         return (self._ended or time.monotonic()) - self._began
 
-    def begin(self, mounts: tuple[str, ...]) -> None:
-        self.mounts = mounts
+    def begin(self, mounts: tuple[str, ...], dog: Watchdog) -> None:
+        self.mounts, self._dog = mounts, dog
+        self._before = counters.written(self._disks.values())  # what a freeze writes is over now
+
+    def confirm(self) -> None:
+        """As model.Frozen says; whoever has thawed and not yet written is found at the end."""
+        if self._ended is not None:
+            return
+        moved = self.moved()
+        if self._dog is not None and self._dog.thawed:
+            raise FreezeLostError(f"After {self.seconds:.0f} s it was not frozen any more")
+        if moved:
+            raise _written_to(moved)
+
+    def moved(self) -> list[str]:
+        """The disks that were written to since: past their file systems, by one that could not be
+        frozen, or by one that was thawed and frozen again.
+        """
+        now, before = counters.written(self._disks.values()), self._before
+        return [name for name, number in self._disks.items() if now[number] != before[number]]
 
     def end(self) -> None:
         self._ended = time.monotonic()
@@ -79,7 +96,7 @@ def frozen(
         mounted = _standing_on(numbers, guard.mounts())
         _refuse_own([one for one in mounted if not one.read_only], own)
         used = {number for one in mounted for number in guard.standing(one)}
-        point = Freeze(tuple(name for name, number in disks.items() if number not in used))
+        point = Freeze(disks, tuple(name for name, number in disks.items() if number not in used))
         point.loose = _elsewhere(numbers, {one.number for one in mounted})
         found = []
         for each in _superblocks(mounted):
@@ -108,11 +125,10 @@ def _held(
                 done.append(one)
             else:
                 point.loose += (one.where,)
-        point.begin(tuple(one.where for one in done))
         _write_back(disks)
-        before = counters.written(disks.values())  # what a freeze writes is over by now
+        point.begin(tuple(one.where for one in done), dog)
         yield
-        moved = _moved(disks, before)
+        moved = point.moved()
     finally:
         lost = thaw([one.fd for one in done])
         point.end()
@@ -122,11 +138,15 @@ def _held(
         names = ", ".join(one.where for one in done if one.fd in lost)
         raise FreezeLostError(f"After {point.seconds:.0f} s {names} was not frozen any more")
     if moved:
-        raise FreezeLostError(
-            f"{', '.join(moved)} was written to while it was to stand still",
-            todo="Stop what writes there past what can be frozen (a database on a raw partition, "
-            "a virtual machine on a logical volume, a container), then run it again.",
-        )
+        raise _written_to(moved)
+
+
+def _written_to(moved: Sequence[str]) -> FreezeLostError:
+    return FreezeLostError(
+        f"{', '.join(moved)} was written to while it was to stand still",
+        todo="Stop what writes there past what can be frozen (a database on a raw partition, "
+        "a virtual machine on a logical volume, a container), then run it again.",
+    )
 
 
 def _write_back(disks: Mapping[str, int]) -> None:
@@ -136,14 +156,6 @@ def _write_back(disks: Mapping[str, int]) -> None:
     for name in disks:
         with suppress(OSError), opened(name, os.O_RDONLY) as fd:
             os.fsync(fd)
-
-
-def _moved(disks: Mapping[str, int], before: Mapping[int, counters.Counted]) -> list[str]:
-    """The disks that were written to since: past their file systems, by one that could not be
-    frozen, or by one that was thawed and frozen again.
-    """
-    now = counters.written(disks.values())
-    return [name for name, number in disks.items() if now[number] != before[number]]
 
 
 def _froze(one: _FileSystem) -> bool:

@@ -2,8 +2,8 @@
 
 A program of its own (``python -m appliance.ingest.watchdog SECONDS DESCRIPTOR...``), started
 before the first file system is frozen. It has the descriptors of all of them, its memory locked,
-and writes nothing. It thaws them when the process that started it is gone, after SECONDS, and when
-it is asked to end.
+and writes no file. It thaws them when the process that started it is gone, after SECONDS, and when
+it is asked to end, and says so.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -19,7 +20,7 @@ from appliance.block import fd_ready, keep_in_memory
 from appliance.errors import FreezeRefusedError
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878  # linux/fs.h
-_READY, _GO, _DISMISSED = b"r", b"g", b"d"
+_READY, _GO, _DISMISSED, _THAWING = b"r", b"g", b"d", b"t"
 _AGAIN_SECONDS = 1.0
 
 
@@ -28,8 +29,17 @@ class Watchdog:
     end.
     """
 
-    def __init__(self, orders: int) -> None:
-        self._orders = orders
+    def __init__(self, orders: int, told: int) -> None:
+        self._orders, self._told = orders, told
+        self._thawed, self._alone = False, threading.Lock()
+
+    @property
+    def thawed(self) -> bool:
+        """Whether it has said that it thaws. One that was killed neither says so nor does it."""
+        with self._alone:
+            if not self._thawed and fd_ready(self._told, 0):
+                self._thawed = os.read(self._told, 1) == _THAWING
+            return self._thawed
 
     def go(self) -> None:
         """From now on the seconds count."""
@@ -62,7 +72,7 @@ def watched(fds: Sequence[int], seconds: float) -> Iterator[Watchdog]:
         assert child.stdout is not None
         if child.stdout.read(1) != _READY:
             raise _unwatched()
-        yield Watchdog(child.stdin.fileno())
+        yield Watchdog(child.stdin.fileno(), child.stdout.fileno())
 
 
 def _unwatched() -> FreezeRefusedError:
@@ -94,9 +104,16 @@ def _dismissed(seconds: float, fds: Sequence[int]) -> bool:
     it still freezes is thawed again.
     """
     while not fd_ready(0, seconds):
-        thaw(fds)
+        _tell_and_thaw(fds)
         seconds = _AGAIN_SECONDS
     return os.read(0, 1) == _DISMISSED
+
+
+def _tell_and_thaw(fds: Sequence[int]) -> None:
+    """First the word: a thaw is itself a write, which is not to be taken for somebody else's."""
+    with suppress(BrokenPipeError, BlockingIOError):  # nobody is left to hear it, or has heard it
+        os.write(1, _THAWING)
+    thaw(fds)
 
 
 def main() -> None:
@@ -104,6 +121,7 @@ def main() -> None:
     for one in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(one, _leave)
     keep_in_memory()
+    os.set_blocking(1, False)  # it is for thawing, whoever reads
     os.write(1, _READY)
     if os.read(0, 1) != _GO:
         return
@@ -112,7 +130,7 @@ def main() -> None:
         done = _dismissed(seconds, fds)
     finally:
         if not done:
-            thaw(fds)
+            _tell_and_thaw(fds)
 
 
 if __name__ == "__main__":

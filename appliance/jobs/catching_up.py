@@ -5,7 +5,7 @@ round, read from one frozen point. And the gate that takes them.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +22,10 @@ from appliance.events import Json, Result, Step
 from appliance.jobs.desk import Desk
 from appliance.jobs.plugins import live_source_for, target_for
 from appliance.jobs.spec import CatchUpSpec, GateSpec
-from appliance.model import DiskFacts, Freezes, Frozen
+from appliance.model import DiskFacts, Freezes, Frozen, Stop
 from appliance.rate import Throttle, parse_limit
+
+_LOOK_SECONDS = 1.0
 
 
 def gate(spec: GateSpec, desk: Desk) -> None:
@@ -68,6 +70,23 @@ def _rounds(spec: CatchUpSpec, desk: Desk, line: Line) -> None:
             )
 
 
+@dataclass(slots=True)
+class _StandingStill:
+    """The stop flag of a round whose source is frozen: raises FreezeLostError when that has not
+    held, which is looked at once a second. Called by every thread of the round.
+    """
+
+    frozen: Frozen
+    stop: Stop
+    looked: float = 0.0
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self.looked >= _LOOK_SECONDS:
+            self.looked = time.monotonic()
+            self.frozen.confirm()
+        return self.stop()
+
+
 def _round(
     desk: Desk,
     line: Line,
@@ -91,6 +110,9 @@ def _last_round(spec: CatchUpSpec, desk: Desk, line: Line) -> None:
         frozen = still.enter_context(_frozen(spec, desk))
         form = Form.CRASH_CONSISTENT if frozen is not None and frozen.loose else Form.QUIESCED
         taken = int(time.time())
+        if frozen is not None:
+            watching = _StandingStill(frozen, desk.stop)
+            desk, line = replace(desk, stop=watching), replace(line, stop=watching)
         told = _round(desk, line, parts, form, taken, settled=still.close)
     figures: dict[str, Json] = {
         "point": told.point,
