@@ -17,8 +17,13 @@ from appliance.errors import StoreRefusedError, UnknownFormatError
 from appliance.events import Json
 
 MAX_INT = 1 << 53
+_QUOTE = ord('"')
 T = TypeVar("T")
 _HEX = re.compile(r"[0-9a-f]*")
+# A string, which is passed over whole; else a sign that a value begins behind.
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{,]', re.DOTALL)
+_FEW = 1 << 20  # bytes: a document of values alone takes 40 MiB
+MAX_VALUES = 1 << 21  # no document of ours has more in 16 MiB: 250 MiB in memory
 _TIME = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})Z")
 
 
@@ -208,6 +213,19 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
+def _refuse_many(data: bytes, most: int, longest: int) -> None:
+    """Refuse a document of more values than any has, or longer texts, before memory is taken for
+    them: a list in two bytes of it takes 64, a text four for each character.
+    """
+    count = 0
+    for token in _TOKEN.finditer(data):
+        count += data[token.start()] != _QUOTE
+        if token.end() - token.start() > longest:
+            raise ValueError(f"it has a text of more than {longest} bytes")
+        if count > most:
+            raise ValueError(f"it has more than {most} values")
+
+
 def _no_float(text: str) -> object:
     raise ValueError(f"{text[:20]} is not a whole number")
 
@@ -225,15 +243,19 @@ def read(
     write: Callable[[T], Json],
     refuse: type[StoreRefusedError],
     most: int = 1 << 24,
+    values: int = MAX_VALUES,
+    longest: int = 1 << 24,
 ) -> T:
-    """Parse a canonical document of at most ``most`` bytes into T, or raise ``refuse`` saying what
-    is wrong.
+    """Parse a canonical document of at most ``most`` bytes and ``values`` values, none of more
+    than ``longest`` bytes, into T, or raise ``refuse`` saying what is wrong.
 
     ``write`` is the way back: what it gives must be the very bytes that were read.
     """
     if len(data) > most:
         raise refuse(f"{what} is longer than {most} bytes")
     try:
+        if len(data) > _FEW:
+            _refuse_many(data, values, longest)
         found = json.loads(
             data.decode(),
             object_pairs_hook=_unique,

@@ -42,6 +42,7 @@ from appliance.seal.ranges import Ranges
 from appliance.seal.scan import PackInfo, PackReader, named
 from appliance.seal.store import PointPacks
 
+MAX_UNREADABLE = 1 << 20  # apart from each other; told as text they take some 200 MiB
 _NUMBER_BITS = 20
 _ZERO = 1  # below the first code: pack places count from 1
 _CODE = 1 << _NUMBER_BITS
@@ -245,6 +246,11 @@ class PointMap:
             )
         for offset, length in ranges:
             self._bad.add(offset, offset + length)
+        if len(self._bad) > MAX_UNREADABLE:
+            raise MemoryShortError(
+                f"disk {self.packs.disk} has more than {MAX_UNREADABLE} unreadable places",
+                todo="`motiongear recover` writes what could be read as an image.",
+            )
 
     def finish(self) -> None:
         """Mark blocks with unreadable bytes, and refuse a point that says it is complete and is

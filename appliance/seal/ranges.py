@@ -1,9 +1,10 @@
 """Ranges: bytes or blocks of a disk, such as those that could not be read, kept disjoint and
 ascending. Pure.
 
-Memory goes with the number of ranges, however many numbers they cover.
+Memory goes with the number of ranges, 16 bytes each, however many numbers they cover.
 """
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
@@ -12,8 +13,10 @@ class Ranges:
     """A set of numbers as ranges; neighbours are joined."""
 
     def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
+        self._starts, self._ends = array("Q"), array("Q")
+
+    def __len__(self) -> int:
+        return len(self._starts)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(offset, length), ascending."""
@@ -28,9 +31,9 @@ class Ranges:
 
     def add(self, start: int, end: int) -> None:
         first, last = bisect_left(self._ends, start), bisect_right(self._starts, end)
-        joined_start = min([start, *self._starts[first:last]])
-        joined_end = max([end, *self._ends[first:last]])
-        self._starts[first:last], self._ends[first:last] = [joined_start], [joined_end]
+        if first < last:
+            start, end = min(start, self._starts[first]), max(end, self._ends[last - 1])
+        self._starts[first:last], self._ends[first:last] = array("Q", [start]), array("Q", [end])
 
     def remove(self, start: int, end: int) -> None:
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
@@ -39,5 +42,5 @@ class Ranges:
         before, behind = self._starts[first], self._ends[last - 1]
         left = [(before, start)] if before < start else []
         left += [(end, behind)] if end < behind else []
-        self._starts[first:last] = [one for one, _ in left]
-        self._ends[first:last] = [one for _, one in left]
+        self._starts[first:last] = array("Q", [one for one, _ in left])
+        self._ends[first:last] = array("Q", [one for _, one in left])

@@ -19,6 +19,8 @@ from appliance.seal.papers import MAX_DISKS, MAX_PACKS
 from appliance.seal.store import SEAL
 
 MAX_SEAL = 1 << 26
+MAX_VALUES = 1 << 20  # 131,072 packs have 786,432, all else fewer than 24,000
+LONGEST = 6 * 1024 + 2  # bytes: the waiver, all escaped
 MAX_ACCEPTED = 256
 FORMAT = "motiongear-seal"
 _SIGNED = b"motiongear/1 seal\0"
@@ -193,7 +195,16 @@ def parse(data: bytes) -> Seal:
     """The seal in seal.json's bytes, its signature checked against the device key that it
     names.
     """
-    signed = canon.read(data, SEAL, _parse_signed, _write_signed, SealDamagedError, MAX_SEAL)
+    signed = canon.read(
+        data,
+        SEAL,
+        _parse_signed,
+        _write_signed,
+        SealDamagedError,
+        MAX_SEAL,
+        values=MAX_VALUES,
+        longest=LONGEST,
+    )
     message = _SIGNED + signed.seal.body()
     if not signed_by(signed.seal.device, bytes.fromhex(signed.signature), message):
         raise SealDamagedError("The signature of the seal is not that of the device it names")
