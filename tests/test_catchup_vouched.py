@@ -5,7 +5,7 @@ to what cannot be frozen, and which is which where disks have no name of their o
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,16 @@ from appliance.catchup.enrol import Gates
 from appliance.catchup.rounds import Figures, Round
 from appliance.catchup.wire import Form
 from appliance.errors import BadInputError, FreezeLostError, ReplicaUnknownError
-from appliance.events import Event, Result
+from appliance.events import Event, Result, Step
 from appliance.ingest import freezing
+from appliance.jobs.asked import Asked
 from appliance.jobs.catching_up import catch_up
 from appliance.jobs.desk import Desk
 from appliance.model import JobId
-from appliance.state import State
+from appliance.state import JobState, State
 from tests.line import Machine, TwoEnds, two_ends
 from tests.media import Bench, tool
-from tests.test_ingest_freezing import AT_ONCE, write_past
+from tests.test_ingest_freezing import AT_ONCE, is_frozen, write_past
 
 MIB = 1 << 20
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount and freeze.")
@@ -39,21 +40,35 @@ class Job:
     machine: Machine
     state: State
     told: list[Event] = field(default_factory=list)
+    asked: Asked = field(default_factory=Asked)
+    hears: Callable[[Event], None] = lambda _: None
 
-    def run(self, *disks: tuple[Path, str], final: bool = False, stopped: bool = False) -> None:
+    def run(
+        self,
+        *disks: tuple[Path, str],
+        final: bool = False,
+        stopped: bool = False,
+        freeze_seconds: float = 60,
+        limits: tuple[str, ...] = (),
+    ) -> None:
         spec = jobs.CatchUpSpec(
             gate=self.machine.gate.address,
             disks=tuple((str(path), asked) for path, asked in disks),
-            limits=(),
+            limits=limits,
             rounds=1,
             short_seconds=0,
             final=final,
             stopped=stopped,
-            freeze_seconds=60,
+            freeze_seconds=freeze_seconds,
             patience_seconds=20,
         )
         home = self.machine.home
-        catch_up(spec, Desk(JobId(1), home, self.state, self.told.append, lambda: False, None))
+        asked = self.asked
+        catch_up(spec, Desk(JobId(1), home, self.state, self._emit, asked, None, asked))
+
+    def _emit(self, told: Event) -> None:
+        self.told.append(told)
+        self.hears(told)
 
     def result(self, kind: str) -> dict[str, object]:
         found = [one for one in self.told if isinstance(one, Result) and one.step == kind]
@@ -158,3 +173,61 @@ def test_a_device_with_a_table_is_known_again(job: Job, bench: Bench) -> None:
     job.run((device, ""))
     job.run((device, "new"))
     assert len(job.disks()) == 1
+
+
+# --- while the source stands still --------------------
+
+
+@pytest.fixture
+def living(bench: Bench) -> tuple[Path, Path]:
+    """A disk of random bytes with a file system, and where that is mounted."""
+    image = bench.image(48 * MIB)
+    tool("mkfs.ext4", "-q", *AT_ONCE["ext4"], image)
+    device = bench.loop(image)
+    where = bench.mount(device, bench.place / "living")
+    (where / "file").write_bytes(os.urandom(24 * MIB))
+    return device, where
+
+
+def test_a_freeze_that_is_lost_ends_the_round_before_all_is_sent(
+    job: Job, living: tuple[Path, Path]
+) -> None:
+    """At this rate the whole round would take a day."""
+    device, _ = living
+    with pytest.raises(FreezeLostError, match=r"^After .* it was not frozen any more"):
+        job.run((device, "new"), final=True, freeze_seconds=0.5, limits=("300",))
+    assert list(job.ends.target.snapshots()) == []
+
+
+def test_so_does_a_write_past_what_is_frozen(job: Job, living: tuple[Path, Path]) -> None:
+    device, _ = living
+
+    def write(told: Event) -> None:
+        if isinstance(told, Step) and told.step == "send":
+            write_past(device, 40 * MIB)
+
+    job.hears = write
+    with pytest.raises(FreezeLostError, match=f"^{device} was written to"):
+        job.run((device, "new"), final=True, limits=("300",))
+
+
+def test_a_pause_does_not_hold_the_source_frozen(job: Job, living: tuple[Path, Path]) -> None:
+    """The job rests when the round has ended, if there is something left to do then."""
+    device, where = living
+    rested = list[bool]()
+
+    def moved(now_in: JobState) -> None:
+        rested.append(is_frozen(where))
+        if now_in is JobState.PAUSED:
+            job.asked.go_on()
+
+    def pause(told: Event) -> None:
+        if isinstance(told, Step) and told.step in {"freeze", "send"}:
+            job.asked.pause()
+
+    job.asked, job.hears = Asked(moved), pause
+    job.run((device, "new"), final=True)
+    assert job.result("final")["kept"]
+    assert rested == []
+    assert job.asked() is False  # where it would stop next, it rests
+    assert rested == [False, False]

@@ -11,7 +11,15 @@ from appliance.block import free_space
 from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
 from appliance.events import Json, Progress
-from appliance.jobs import IngestSpec, SealSpec, Spec, load_spec, names_disk, unfinished_disk
+from appliance.jobs import (
+    CatchUpSpec,
+    IngestSpec,
+    SealSpec,
+    Spec,
+    load_spec,
+    names_disk,
+    unfinished_disk,
+)
 from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
 from appliance.seal import head, statement, text
@@ -329,6 +337,12 @@ def pause(job: int) -> None:
         after = opened.last_event()
         if row.state is not JobState.PAUSED and process.pause(opened, row.id):
             show.line(f"Job {job} is asked to pause.")
+            spec = load_spec(row)
+            if isinstance(spec, CatchUpSpec) and spec.final:
+                show.line(
+                    "It is a last round, which holds the source frozen: it ends first. "
+                    f"To give the round up and thaw at once: motiongear jobs stop {job}"
+                )
             try:
                 for told in process.follow(opened, row.id, after):
                     if isinstance(told, EventRow) and told.body.get("step") == "paused":
