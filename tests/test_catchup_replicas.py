@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,15 @@ from appliance.catchup.replica import About, Replica, adopt, begin, pieces_of
 from appliance.catchup.replicas import Replicas
 from appliance.catchup.wire import PIECE, Patch
 from appliance.cloud.local import LocalVolume
-from appliance.errors import StateError, StoppedError, TargetFullError, TargetWriteError
+from appliance.errors import (
+    MemoryShortError,
+    StateError,
+    StoppedError,
+    TargetFullError,
+    TargetWriteError,
+)
 from appliance.model import Codec, Digest, DiskId, Extent, PointSpec, VolumeState
+from appliance.seal import pointmap
 from appliance.seal.cut import digest
 from appliance.seal.manifest import PAGE_ENTRIES, Manifest, State
 from appliance.seal.proved import Proved
@@ -176,6 +184,23 @@ def test_a_disk_whose_manifest_would_fill_the_home_is_refused_before_anything_is
     room[0] = 64
     with pytest.raises(StateError, match="left"):
         yard.replicas.of("db01")
+
+
+def test_a_disk_that_is_only_said_to_be_huge_is_refused_before_anything_is_made(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pointmap, "free_memory", lambda: 1 << 20)
+    monkeypatch.setattr(replicas, "free_space", lambda _: 1 << 50)
+    huge = replace(told(DB, (1 << 50) - 1), block_size=1 << 24)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MemoryShortError, match="1 MiB are free"):
+            yard.replicas.create("web01", huge)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert yard.target.held == {}
+    assert peak < 1 << 20
 
 
 def test_a_machine_has_no_more_replicas_than_can_be_told(

@@ -412,3 +412,60 @@ def test_a_patchs_payload_is_borrowed_from_the_frame() -> None:
     assert isinstance(found, wire.Patch)
     frame[-1] ^= 1
     assert bytes(found.data)[-1] == data[-1] ^ 1
+
+
+# --- numbers that only announce --------------------
+
+
+def _u(*numbers: tuple[int, int]) -> bytes:
+    return b"".join(value.to_bytes(size, "little") for size, value in numbers)
+
+
+_HELLO = wire.MAGIC + _u((2, 1), (2, 1), (2, 0))
+ANNOUNCED = {
+    "HELLO, features": (wire.Hello, _HELLO + _u((2, wire.MOST_FEATURES))),
+    "HELLO, a name": (wire.Hello, _HELLO[:-2] + _u((2, 128))),
+    "POINT, disks": (wire.Point, bytes(16) + _u((1, 0), (8, 0), (2, wire.MOST_REPLICAS))),
+    "WELCOME, replicas": (wire.Welcome, _u((2, 1), (2, 0), (2, wire.MOST_REPLICAS))),
+    "WELCOME, features": (wire.Welcome, _u((2, 1), (2, 0), (2, 0), (2, wire.MOST_FEATURES))),
+    "DISK, a serial": (wire.Disk, bytes(48) + _u((8, 1), (4, 1 << 16), (4, 512), (2, 512))),
+    "PATCH, pieces and ranges": (
+        wire.Patch,
+        _u((4, 0), (1, 0), (1, 0), (2, 256), (2, wire.MOST_RANGES), (2, 0), (4, 1 << 24))
+        + bytes(32 + 256),
+    ),
+    "REFUSED, words": (wire.Refused, _u((2, 1), (1, 0), (2, 0), (2, 4096))),
+}
+
+
+@pytest.mark.parametrize("announced", ANNOUNCED.values(), ids=ANNOUNCED)
+def test_what_is_only_announced_costs_no_memory(
+    announced: tuple[type[wire.Message], bytes],
+) -> None:
+    kind, payload = announced
+    view = memoryview(payload)
+    with pytest.raises(WireViolationError, match="cut short"):  # also warms up what is made once
+        wire.parse(kind, view)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireViolationError):
+            wire.parse(kind, view)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 10
+
+
+def test_a_disk_of_2_to_the_50_bytes_costs_no_memory_before_it_is_opened() -> None:
+    """Its map would be 2.7 GB."""
+    largest = wire.Replica(DiskId("11" * 16), bytes(32), (1 << 50) - 1, 1 << 24, 512, "", "", "")
+    payload = memoryview(wire.Welcome(1, "m", ((0, largest),) * wire.MOST_REPLICAS).payload())
+    tracemalloc.start()
+    try:
+        found = wire.parse(wire.Welcome, payload)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(found, wire.Welcome)
+    assert len(found.replicas) == wire.MOST_REPLICAS
+    assert peak < 1 << 20
