@@ -1,6 +1,7 @@
 """What must not be read as a source: disks in use, and what the device itself stands on."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,31 @@ def test_an_image_that_is_mounted_through_a_loop_device_is_refused(bench: Bench)
     where = bench.mount(device, bench.place / "mnt", "-o", "ro")
     said = refused(ImageFiles([]), image, SourceBusyError)
     assert said == f"{image} is in use through a loop device: it is mounted at {where}"
+
+
+@pytest.mark.parametrize("windows", [0, 1], ids=["the disk", "a part of it"])
+def test_an_image_that_is_mounted_only_in_a_container_is_refused(
+    bench: Bench, windows: int
+) -> None:
+    image = ext4(bench)
+    device = bench.loop(image)
+    for _ in range(windows):
+        device = bench.loop(Path(device))
+    place = bench.place / "mnt"
+    place.mkdir()
+    script = 'mount "$0" "$1" && echo mounted && read -r _'
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, device, place],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as container:
+        assert container.stdout is not None
+        assert container.stdout.readline() == b"mounted\n"
+        said = refused(ImageFiles([]), image, SourceBusyError)
+        container.communicate(b"\n")
+    assert said.endswith("through a loop device: it is mounted, perhaps in a container")
+    with ImageFiles([]).open(str(image)):
+        pass
 
 
 def test_a_path_that_is_not_there_stands_on_nothing(tmp_path: Path) -> None:

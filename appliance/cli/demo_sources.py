@@ -3,17 +3,20 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.block import PAGE
+from appliance.errors import ToolFailedError
 from appliance.model import DiskId
 from appliance.run import run
 
 MB = 10**6
 MIB = 1 << 20
+_TRIES, _TRY_SECONDS = 600, 0.1
 _LARGEST = 32 * MB  # one file; many small ones are more like a server
 _ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
@@ -97,7 +100,24 @@ def attached(image: Path, *how: str) -> Iterator[str]:
     try:
         yield node
     finally:
-        run("losetup", "--detach", node)
+        _detach(node)
+
+
+def _detach(node: str) -> None:
+    """Losetup only asks for it: whoever made a mount namespace meanwhile has the file system
+    mounted, too, and until he is done it is written to.
+    """
+    told = Path("/sys/block", Path(node).name, "loop", "backing_file")
+    image = told.read_bytes()
+    run("losetup", "--detach", node)
+    for _ in range(_TRIES):
+        try:
+            if told.read_bytes() != image:
+                return
+        except OSError:  # nothing lies behind it any more
+            return
+        time.sleep(_TRY_SECONDS)
+    raise ToolFailedError(f"{node} is still in use, though it was unmounted: by a container?")
 
 
 @contextmanager

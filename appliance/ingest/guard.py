@@ -3,6 +3,7 @@
 Follows partitions, device-mapper and RAID members, and loop devices into the files behind them.
 """
 
+import errno
 import os
 import re
 import stat
@@ -241,12 +242,40 @@ def refuse_busy_device(number: int, name: str) -> None:
         raise SourceBusyError(f"{name} is in use: {why}")
 
 
-def _loops_on(image: tuple[int, int]) -> Iterator[int]:
+def _loops() -> Iterator[tuple[int, Path]]:
+    """The loop devices in use, each with what lies behind it."""
     for number in _numbers(Path("/sys/block").glob("loop*")):
-        file = _loop_file(number)
+        if (file := _loop_file(number)) is not None:
+            yield number, file
+
+
+def _loops_on(image: tuple[int, int]) -> Iterator[int]:
+    for number, file in _loops():
         with suppress(OSError):
-            if file is not None and _identity(file) == image:
+            if _identity(file) == image:
                 yield number
+
+
+def _loops_over(number: int) -> set[int]:
+    """The loop device, and those that were made of it."""
+    found: set[int] = set()
+    todo = [number]
+    while todo:
+        found.add(one := todo.pop())
+        todo += [other for other, file in _loops() if _device_of(str(file)) == one]
+    return found
+
+
+def _claimed(number: int) -> bool:
+    """Whether the kernel gives the device to nobody else. A file system that is mounted in another
+    mount namespace only, as a container's may be, shows here and nowhere else.
+    """
+    node = Path("/dev") / _node(number).resolve().name
+    try:
+        with opened(node, os.O_RDONLY | os.O_EXCL):
+            return False
+    except OSError as exc:
+        return exc.errno == errno.EBUSY
 
 
 def refuse_image(path: Path, own: Sequence[Path]) -> None:
@@ -261,3 +290,7 @@ def refuse_image(path: Path, own: Sequence[Path]) -> None:
         why = why_busy(number)
         if why is not None:
             raise SourceBusyError(f"{path} is in use through a loop device: {why}")
+        if any(_claimed(user) for user in _loops_over(number)):
+            raise SourceBusyError(
+                f"{path} is in use through a loop device: it is mounted, perhaps in a container"
+            )
