@@ -209,6 +209,22 @@ def test_an_answer_that_was_lost_is_given_again(
             assert channel.receive(wire.PointDone) == wire.PointDone(1, kept=False)
 
 
+def test_a_round_that_has_ended_changes_nothing_more(
+    ends: TwoEnds, machine: Machine, about: wire.Replica, data: bytes
+) -> None:
+    with machine.channel() as channel:
+        begin(channel)
+        opened(channel, about)
+        channel.send(wire.EndDisk(_root(ends.held(), 1)))
+        assert channel.receive(wire.DiskDone).same
+        channel.send(wire.EndPoint())
+        assert channel.receive(wire.PointDone).point == 1
+        assert begin(channel) == 1
+        with pytest.raises(PointRefusedError, match="The round has ended"):
+            opened(channel, about)
+    assert machine.round(part(MemoryDisk(data), about)).point == 2
+
+
 def test_a_round_that_was_overtaken_writes_nothing_more(
     ends: TwoEnds, machine: Machine, about: wire.Replica, data: bytes
 ) -> None:

@@ -165,7 +165,8 @@ class Session:
             with self._channel.at_work(lambda: self._far):
                 mine = self._desk.alone_with(asked.disk, self._stop)
                 self._given_up = alone.enter_context(mine)
-                course.still(leg)
+                if course.still(leg).ended:
+                    raise PointRefusedError("The round has ended")
                 held = self._held(known, asked)
                 # A survey is of use to who takes over: only the gate's end stops it.
                 opened = self._desk.replicas.open(held, self._stop, self._survey)
