@@ -148,6 +148,13 @@ class CertificateRefusedError(StoreRefusedError):
     todo = "Ask whoever erased it for the certificate as it was made; do not go by this one."
 
 
+class ReportRefusedError(StoreRefusedError):
+    name = "report-refused"
+    code = 19
+    safe = "Nothing was changed: it was only read."
+    todo = "Ask whoever made the report for it anew; do not go by this one."
+
+
 class WrongKeyError(MotionGearError):
     name = "wrong-key"
     code = 40

@@ -47,3 +47,11 @@ def test_a_book_that_cannot_be_read_is_not_taken_for_an_empty_one(
     for refused in (Accepted(tmp_path).refuse_older, Accepted(tmp_path).accept):
         with pytest.raises(StateError, match="Is a directory"):
             refused(seal)
+
+
+def test_only_the_last_seal_of_a_device_is_held_to_be_accepted(tmp_path: Path, seal: Seal) -> None:
+    book = Accepted(tmp_path)
+    assert not book.has(seal)
+    book.accept(seal)
+    assert book.has(seal)
+    assert not book.has(replace(seal, sequence=2))

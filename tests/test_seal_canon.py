@@ -182,6 +182,15 @@ def test_fields_of_the_right_form_are_given() -> None:
     assert fields.done() is fields
 
 
+def test_a_number_may_be_null_where_it_is_said() -> None:
+    fields = canon.Fields({"none": None, "some": 7, "wrong": "7"}, "it", StoreRefusedError)
+    assert (fields.number_or_none("none"), fields.number_or_none("some")) == (None, 7)
+    for key in ("wrong", "none"):  # which was asked for before
+        with pytest.raises(StoreRefusedError, match=key):
+            fields.number_or_none(key)
+    fields.done()
+
+
 def test_now_is_a_time_of_the_format() -> None:
     moment = canon.now()
     assert canon.Fields({"a": moment}, "paper", StoreRefusedError).time("a") == moment

@@ -58,6 +58,11 @@ class Accepted:
             raise StateError(f"{self._path} is damaged ({exc.what})") from exc
         return {one.device: one for one in lines}
 
+    def has(self, seal: Seal) -> bool:
+        """Whether this is the last seal accepted from its device."""
+        last = self._lines().get(seal.device)
+        return last is not None and last.root == seal.root().hex()
+
     def refuse_older(self, seal: Seal) -> None:
         """Refuse a seal that is not above the last accepted one of its device, unless it is
         that one.

@@ -105,6 +105,12 @@ class Fields:
             raise self.bad(key, f"is not a whole number from {least} to {most}")
         return found
 
+    def number_or_none(self, key: str) -> int | None:
+        if self._left.get(key, 0) is not None:
+            return self.number(key)
+        self._take(key)
+        return None
+
     def flag(self, key: str) -> bool:
         found = self._take(key)
         if not isinstance(found, bool):
