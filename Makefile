@@ -11,6 +11,8 @@
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
+# A test file stays in one process: what it shares is made once.
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
 .PHONY: demo test check chaos fuzz bench man lock clean prepare-run prepare-test prepare-bench
 .NOTPARALLEL:
@@ -19,7 +21,7 @@ demo: .venv/project
 	$(BIN)/motiongear demo $(DEMO_ARGS)
 
 test: prepare-test .venv/project .venv/dev
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 check: prepare-test .venv/project .venv/dev
 	$(BIN)/ruff format --check
@@ -30,7 +32,7 @@ check: prepare-test .venv/project .venv/dev
 	$(BIN)/deptry appliance
 	$(BIN)/bandit --quiet --ini setup.cfg --recursive appliance
 	$(BIN)/codespell
-	$(BIN)/pytest --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/pytest --cov --cov-report= $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='appliance/seal/*' --fail-under=100
 	$(BIN)/coverage report --omit='appliance/seal/*' --fail-under=90
 

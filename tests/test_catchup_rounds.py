@@ -292,7 +292,7 @@ def test_a_gate_that_stays_away_ends_the_round_and_the_next_goes_on(ends: TwoEnd
     machine = ends.invite(new_disks=True)
     disk = MemoryDisk(noise(SIZE))
     with relay_to(ends) as relay:
-        relay.cut_after = SIZE // 2
+        relay.cut_after, relay.delay = SIZE // 2, 0.002  # the gate has time to acknowledge
         with pytest.raises(LinkCutError):
             machine.round(new_part(disk), port=relay.port, patience=0)
     told = machine.round(new_part(disk))

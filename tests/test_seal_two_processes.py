@@ -17,6 +17,7 @@ from appliance.errors import JobRunningError, OpenErrorError
 from appliance.events import Checkpointed, Event
 from appliance.seal.cut import Cutter
 from appliance.seal.identity import Device
+from appliance.seal.pack import PackWriter
 from appliance.seal.recover import Recovered, recover
 from appliance.seal.sealing import Consent, seal
 from appliance.seal.store import Store
@@ -46,6 +47,8 @@ def write(path: Path, line: Connection) -> None:
         writer.begin(SPEC, FakeWitness())
         for index in range(10):
             if index == 7:
+                pack: PackWriter = vars(writer)["_pack"]
+                pack.settle()
                 line.send(safe)
                 line.recv()
             piece = memoryview(DATA)[index * BLOCK : (index + 1) * BLOCK]

@@ -159,6 +159,17 @@ class PackWriter:
         self.records += 1
         return number
 
+    def settle(self, left: int = 0) -> None:
+        """Wait until at most ``left`` records are on their way."""
+        try:
+            while len(self._flying) > left:
+                done, buffer = self._flying.popleft()
+                done.result()
+                self._spare.append(buffer)
+        except OSError as exc:
+            self.abandon()
+            raise write_error(exc, self._path) from exc
+
     def checkpoint(self, cursor: int, guard: bytes) -> None:
         """Write and sync a checkpoint. When this returns, everything appended before is
         durable.
@@ -215,19 +226,8 @@ class PackWriter:
         self._fd = -1
 
     def _write_checkpoint(self, cursor: int, guard: bytes) -> None:
-        self._settle()
+        self.settle()
         self._guarded_write(Checkpoint(self.records, cursor, self._hash.digest(), guard).encode())
-
-    def _settle(self, left: int = 0) -> None:
-        """Wait until at most ``left`` records are on their way."""
-        try:
-            while len(self._flying) > left:
-                done, buffer = self._flying.popleft()
-                done.result()
-                self._spare.append(buffer)
-        except OSError as exc:
-            self.abandon()
-            raise write_error(exc, self._path) from exc
 
     def _guarded_write(self, data: bytes) -> None:
         """Write what no record is, with none on its way."""
@@ -245,6 +245,6 @@ class PackWriter:
 
     def _frame_buffer(self, size: int) -> memoryview:
         """A buffer that no record on its way stands in."""
-        self._settle(_DEEP - 1)
+        self.settle(_DEEP - 1)
         buffer = self._spare.pop() if self._spare else aligned_buffer(size)
         return buffer if len(buffer) >= size else aligned_buffer(size)
