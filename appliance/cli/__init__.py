@@ -26,6 +26,7 @@ _MODULES = {
     "job": "job",
     "jobs": "manage",
     "keys": "keys",
+    "label": "label",
     "manifest": "arrival",
     "points": "points",
     "recover": "arrival",
@@ -60,7 +61,7 @@ def motiongear() -> None:
     """Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
 
     \b
-    On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal
+    On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal, label
     At the destination:   verify, manifest, restore, check, recover, gate, points
     At the source:        enrol, catch-up
     To see all of it:     demo

@@ -15,6 +15,7 @@ from appliance.block import keep_in_memory
 from appliance.cli import completion
 from appliance.errors import BadInputError, RootMismatchError, SignerMismatchError
 from appliance.jobs.spec import CHECKPOINT_SECONDS
+from appliance.language import Language, chosen
 from appliance.seal import keys, text
 from appliance.seal.keys import PrivateKey
 from appliance.seal.label import Label
@@ -92,6 +93,13 @@ target = click.option(
     show_default=True,
     shell_complete=completion.targets,
     help="The kind of target.",
+)
+language = click.option(
+    "--lang",
+    "language",
+    type=click.Choice([str(one) for one in Language]),
+    default=lambda: str(chosen()),
+    help="The language it is written in; else MOTIONGEAR_LANG, else that of the locale.",
 )
 limit = click.option(
     "--limit",

@@ -21,6 +21,7 @@ from appliance.jobs import (
 )
 from appliance.model import JobId
 from appliance.seal import statement, text
+from appliance.seal.label import Label
 from appliance.seal.store import Store
 from appliance.seal.verify import Trust
 from appliance.state import State
@@ -92,7 +93,8 @@ def _show_label(store: Store, *, qr: bool) -> None:
         ]
     )
     if qr:
-        click.echo(drawing.qr(text.grouped(root)))
+        click.echo(drawing.qr(str(Label.of(made))))
+    show.line(f"To print the label:  motiongear label --store {store.path} --out label.pdf")
 
 
 def _show_verified(told: dict[str, Json]) -> None:

@@ -57,10 +57,11 @@ def png(document: bytes, dpi: int = 150) -> list[bytes]:
     from pypdfium2 import PdfDocument  # noqa: PLC0415 - nothing else needs its 7 MB
 
     with PdfDocument(document) as pages:
-        return [_picture(page, dpi / _POINTS) for page in pages]
+        return [_picture(page, dpi) for page in pages]
 
 
-def _picture(page: "PdfPage", scale: float) -> bytes:
+def _picture(page: "PdfPage", dpi: int) -> bytes:
+    """It says how large it is, so that it is printed in that size."""
     data = io.BytesIO()
-    page.render(scale=scale).to_pil().save(data, "PNG")
+    page.render(scale=dpi / _POINTS).to_pil().save(data, "PNG", dpi=(dpi, dpi))
     return data.getvalue()

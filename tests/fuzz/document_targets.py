@@ -29,6 +29,7 @@ from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
 from appliance.seal.identity import Counter, Device
 from appliance.seal.keys import PrivateKey, read_public, read_recipient, unlock, write_pair
+from appliance.seal.label import Label
 from appliance.seal.manifest import Manifest
 from appliance.seal.pointmap import refuse_larger_than_memory
 from appliance.seal.proved import Proved
@@ -411,6 +412,7 @@ def _texts(data: bytes) -> None:
         attempt(lambda _, size=size: _either(typed, size), b"")  # type: ignore[misc]
     attempt(lambda _: Pins(typed, typed, (typed,)).parsed(), b"")
     attempt(lambda _: _same_code(typed), b"")
+    attempt(lambda _: _same_label(typed), b"")
     attempt(lambda _: _same_address(typed), b"")
     attempt(lambda _: parse_limit(typed), b"")
 
@@ -428,6 +430,11 @@ def _same_code(typed: str) -> None:
     assert Code.parse(str(found)) == found
 
 
+def _same_label(typed: str) -> None:
+    found = Label.parse(typed)
+    assert Label.parse(str(found)) == found
+
+
 def _same_address(typed: str) -> None:
     found = Address.parse(typed)
     assert Address.parse(str(found)) == found
@@ -440,6 +447,8 @@ def _text_seeds() -> Iterator[bytes]:
         if len(data) > 16:
             yield text.words(data).encode()
     yield str(Code(bytes(20), bytes(16))).encode()
+    yield str(Label(bytes(range(32)), bytes(range(20)), "5a5a5a5a")).encode()
+    yield b"]Q1mg2 "
     yield from (
         b"gate.example:7443",
         b"[::1]:7443",
@@ -513,6 +522,10 @@ TARGETS = (
         behind(1),
     ),
     Target(
-        "text", (_SEAL + "text.py", "appliance/rate.py"), steady(_texts), _text_seeds, longest=512
+        "text",
+        (_SEAL + "text.py", _SEAL + "label.py", "appliance/rate.py"),
+        steady(_texts),
+        _text_seeds,
+        longest=512,
     ),
 )
