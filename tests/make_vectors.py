@@ -29,7 +29,7 @@ from appliance.seal.sealing import Consent, seal
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
-from tests import forge, promise, wire_vectors
+from tests import forge, label_vectors, promise, wire_vectors
 from tests.forge import Forge, disk_head, pack_head, point_end, reference, sign_again, zeros
 from tests.promise import PLACE
 from tests.readout import maps_of, reopened
@@ -486,3 +486,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    label_vectors.make()
