@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import zstandard
 
@@ -455,6 +456,48 @@ def hostile(bench: Bench) -> None:
     make("hostile-short", "A disk that is not all there", "incomplete-disk", records(FIRST))
 
 
+# --- what is left of damaged stores ---
+
+
+def accepted() -> list[Json]:
+    """good-spliced with less and less of it, for whoever accepts damage."""
+    base = "good-spliced"
+    seal = statement.read(PLACE / base / "store")
+    names = [f"packs/{one.pack}.pack" for one in seal.packs]
+    ends = [one.size for one in seal.packs]
+    whole = [place for place, one in enumerate(seal.packs) if place and not one.torn]
+    torn = next(place for place, one in enumerate(seal.packs) if one.torn)
+    first, second, *_ = whole
+    info = reopened(Store(PLACE / base / "store")).infos[seal.packs[first].pack]
+    gone: Callable[[int], Json] = lambda place: {"do": "remove", "file": names[place]}  # noqa: E731
+    told: list[tuple[str, list[Json]]] = [
+        ("Nothing is damaged", []),
+        ("The last pack is missing", [gone(second)]),
+        ("Another pack is missing", [gone(first)]),
+        ("A pack has no head", [flip(names[first], 0)]),
+        ("A pack's sequence is another", [flip(names[first], 104)]),
+        ("A pack has no trailer", [flip(names[first], ends[first] - 4096)]),
+        ("A pack has another state", [flip(names[first], ends[first] - 4080, 3)]),
+        ("A pack's cursor is another", [flip(names[first], info.trailer.checkpoint_offset + 16)]),
+        ("A pack is cut by a page", [cut(names[second], ends[second] - 4096)]),
+        ("The torn pack is missing", [gone(torn)]),
+        ("The torn pack has no trailer", [flip(names[torn], ends[torn] - 4096)]),
+        ("Two packs are missing", [gone(first), gone(torn)]),
+        ("The contents pack has no trailer", [flip(names[0], ends[0] - 4096)]),
+        ("The contents pack is missing", [gone(0)]),
+    ]
+    found: list[Json] = []
+    with tempfile.TemporaryDirectory() as work:
+        for number, (about, edits) in enumerate(told):
+            store = Path(work) / str(number)
+            shutil.copytree(PLACE / base / "store", store)
+            for one in edits:
+                promise.apply(store, cast("promise.Edit", one))
+            left = promise.of_damaged(store, OPERATOR)
+            found.append({"about": about, "base": base, "edits": edits, **left})
+    return found
+
+
 def primitives() -> Json:
     secret, context = bytes(range(32)), bytes(range(32, 64))
     document: Json = {"b": ["\u20ac", "\n", 1 << 53], "a": None, "\u00fc": True}
@@ -480,10 +523,13 @@ def main() -> None:
     (PLACE / "damaged.json").write_bytes(
         canon.dump(bench.damaged).replace(b'{"about', b'\n{"about') + b"\n"
     )
+    (PLACE / "accepted.json").write_bytes(
+        canon.dump(accepted()).replace(b'{"about', b'\n{"about') + b"\n"
+    )
     (PLACE / "primitives.json").write_bytes(canon.dump(primitives()) + b"\n")
+    label_vectors.make()
     wire_vectors.make()
 
 
 if __name__ == "__main__":
     main()
-    label_vectors.make()

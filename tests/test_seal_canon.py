@@ -225,3 +225,47 @@ def test_a_version_that_is_no_number_is_damage() -> None:
     with pytest.raises(StoreRefusedError) as caught:
         canon.Fields({"version": "1"}, "paper", StoreRefusedError).version()
     assert caught.type is StoreRefusedError
+
+
+def tokens(found: Json) -> int:
+    """Each object and list, and each value that is not the first in its own."""
+    inner: list[Json] = []
+    if isinstance(found, dict):
+        inner = list(found.values())
+    elif isinstance(found, list):
+        inner = found
+    else:
+        return 0
+    return max(len(inner), 1) + sum(map(tokens, inner))
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=5))
+def test_values_are_counted_before_they_are_parsed(document: dict[str, Json]) -> None:
+    """Whatever stands in the texts."""
+    data, count = canon.dump(document), tokens(document)
+    canon._refuse_many(data, count, len(data))  # noqa: SLF001
+    with pytest.raises(ValueError, match="more than"):
+        canon._refuse_many(data, count - 1, len(data))  # noqa: SLF001
+
+
+def test_a_large_document_of_too_many_values_or_too_long_a_text_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(values: int, longest: int) -> Json:
+        return canon.read(
+            b'{"a":["bcd",2]}',
+            "paper",
+            parse_any,
+            lambda found: found,
+            StoreRefusedError,
+            values=values,
+            longest=longest,
+        )
+
+    assert read(2, 4) == {"a": ["bcd", 2]}  # a small one takes little, whatever it holds
+    monkeypatch.setattr(canon, "_FEW", 14)
+    assert read(3, 5) == {"a": ["bcd", 2]}
+    with pytest.raises(StoreRefusedError, match="more than 2 values"):
+        read(2, 5)
+    with pytest.raises(StoreRefusedError, match="a text of more than 4 bytes"):
+        read(3, 4)

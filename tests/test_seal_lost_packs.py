@@ -1,12 +1,14 @@
 """A disk is told of although some of its packs tell nothing: what those told is unknown."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from appliance.block import PAGE
-from appliance.errors import PackDamagedError, StoppedError
+from appliance.errors import MemoryShortError, PackDamagedError, StoppedError
 from appliance.model import Codec, Digest
+from appliance.seal import pointmap
 from appliance.seal.cut import digest
 from appliance.seal.layout import CONTEXT_SIZE, Entry, Kind, PackState, RecordHead, ranges_bytes
 from appliance.seal.manifest import Manifest, State
@@ -177,6 +179,21 @@ def test_what_is_unknown_is_not_forgotten_again(
     assert len(found.lost) == 15
     assert forgotten == [16]
     assert unknown(found) == list(range(16))
+
+
+def test_a_disk_with_too_many_unreadable_places_is_refused_whatever_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    told = [paper(Kind.UNREADABLE, ranges_bytes([(2 * at, 1)]), 0, 1) for at in range(4)]
+    made = Forge(store, pack_head(store)).add(*disk_head(SPEC)).add(*zeros(0, 16))
+    for one in told:
+        made.add(*one)
+    made.close(PackState.CLOSED)
+    for most, refused in ((4, False), (3, True)):
+        monkeypatch.setattr(pointmap, "MAX_UNREADABLE", most)
+        with pytest.raises(MemoryShortError) if refused else nullcontext():
+            build_despite_damage(packs_of(store), OPERATOR, SPEC)
 
 
 # --- an enemy who exchanges packs --------------------

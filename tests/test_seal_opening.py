@@ -8,17 +8,25 @@ from pathlib import Path
 import pytest
 
 from appliance import block
-from appliance.errors import MotionGearError, StoppedError
+from appliance.errors import (
+    IncompleteDiskError,
+    MotionGearError,
+    PackUnlistedError,
+    RecordDamagedError,
+    SealDamagedError,
+    StoppedError,
+    WrongKeyError,
+)
 from appliance.events import Event, Step
-from appliance.model import DiskId, Stop
+from appliance.model import DiskId, PackId, Stop
 from appliance.seal import canon, opening
 from appliance.seal.keys import PrivateKey
-from appliance.seal.layout import Kind, PackState
+from appliance.seal.layout import ZERO_DISK, Kind, PackState
 from appliance.seal.opening import disks_of, open_all, open_each, read_sealed_contents
 from appliance.seal.papers import Contents, write_contents
 from appliance.seal.pointmap import PointMap, build
 from appliance.seal.scan import PackInfo, PackReader
-from appliance.seal.store import PointPacks, by_point
+from appliance.seal.store import PointPacks, Store, by_point
 from appliance.seal.verify import Pins, Sealed, inspect
 from tests import forge
 from tests.forge import Forge, pack_head, sign_again
@@ -26,6 +34,7 @@ from tests.readout import pack_of, problems, reopened
 from tests.support import (
     BLOCK,
     OPERATOR,
+    STRANGER,
     PowerCutError,
     many_packs,
     new_store,
@@ -219,6 +228,68 @@ def test_a_damaged_contents_pack_is_refused(tmp_path: Path) -> None:
             disks_of(sealed, OPERATOR)
         assert caught.value.name == name
         assert [one.name for one in open_all(sealed, OPERATOR).problems] == [name]
+
+
+# --- where damage is accepted --------------------
+
+
+def despite(store: Store) -> Sealed:
+    return inspect(store.path, Pins(), despite_damage=True)
+
+
+def test_a_whole_store_is_read_as_ever_where_damage_is_accepted(tmp_path: Path) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    (found,) = disks_of(despite(store), OPERATOR)
+    (plain,) = disks_of(reopened(store), OPERATOR)
+    assert (found.listed, found.packs.ids) == (plain.listed, plain.packs.ids)
+    told = found.open_despite_damage(OPERATOR)
+    assert told.lost == {}
+    assert told.manifest.root() == plain.open(OPERATOR).manifest.root()
+
+
+def test_another_key_opens_no_damaged_store_either(tmp_path: Path) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    with pytest.raises(WrongKeyError):
+        disks_of(despite(store), STRANGER)
+
+
+def test_contents_that_name_other_packs_than_the_seal_are_refused(tmp_path: Path) -> None:
+    store, device, _ = sealed_sample(tmp_path)
+    store.pack(pack_of(store, 0)).unlink()
+    forge.contents_pack(store, Contents(store.head.shipment, ()))
+    sign_again(store, device)
+    with pytest.raises(IncompleteDiskError, match="than the seal"):
+        disks_of(despite(store), OPERATOR)
+
+
+def test_a_seal_that_does_not_list_its_contents_is_refused(tmp_path: Path) -> None:
+    store, device, _ = sealed_sample(tmp_path)
+    forge.sign_body(store, device, contents="ee" * 16)
+    with pytest.raises(SealDamagedError, match="own contents"):
+        despite(store)
+
+
+def test_of_a_torn_contents_pack_all_is_read(tmp_path: Path) -> None:
+    """It has no index for the seal to vouch for: its bytes are compared."""
+    store, device, _ = sealed_sample(tmp_path)
+    contents = read_sealed_contents(reopened(store), OPERATOR)
+    store.pack(pack_of(store, 0)).unlink()
+    payload = canon.dump(write_contents(contents))
+    torn = Forge(store, pack_head(store, ZERO_DISK)).add(*forge.paper(Kind.CONTENTS, payload))
+    torn.close(PackState.TORN)
+    sign_again(store, device)
+    assert read_sealed_contents(despite(store), OPERATOR) == contents
+    torn.data[4096 + 200] ^= 1
+    torn.save()
+    with pytest.raises(RecordDamagedError):
+        disks_of(despite(store), OPERATOR)
+
+
+def test_what_the_seal_does_not_list_is_refused_all_the_same(tmp_path: Path) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    store.pack(PackId("ee" * 16)).write_bytes(b"")
+    with pytest.raises(PackUnlistedError):
+        despite(store)
 
 
 def test_a_pack_exchanged_between_index_and_reading_is_refused(

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from appliance.errors import MotionGearError
+from appliance.events import Json
 from appliance.seal import canon, opening, statement, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.cut import digest
@@ -23,16 +24,9 @@ from appliance.seal.pointmap import PointMap
 from appliance.seal.recover import recover
 from appliance.seal.verify import Pins, Trust
 from tests import promise
-from tests.promise import PLACE
+from tests.promise import PLACE, Edit, apply
 
 GOOD = sorted(one.name for one in PLACE.glob("good-*"))
-
-
-Edit = TypedDict(
-    "Edit",
-    {"do": str, "file": str, "with": str, "from": str, "at": int, "mask": int, "size": int},
-    total=False,
-)
 
 
 class Damaged(TypedDict, total=False):
@@ -49,6 +43,7 @@ class Damaged(TypedDict, total=False):
 
 
 DAMAGED = cast("list[Damaged]", json.loads((PLACE / "damaged.json").read_bytes()))
+ACCEPTED = cast("list[dict[str, Json]]", json.loads((PLACE / "accepted.json").read_bytes()))
 PRIMITIVES = json.loads((PLACE / "primitives.json").read_bytes())
 
 
@@ -59,29 +54,6 @@ def read(name: str) -> dict[str, object]:
 def keys_of(vector: dict[str, object]) -> list[PrivateKey]:
     listed = cast("list[dict[str, str]]", vector["keys"])
     return [PrivateKey(one["name"], one["role"], bytes.fromhex(one["seed"])) for one in listed]
-
-
-def apply(store: Path, edit: Edit) -> None:
-    path = store / edit["file"]
-    match edit["do"]:
-        case "flip":
-            data = bytearray(path.read_bytes())
-            data[edit["at"]] ^= edit["mask"]
-            path.write_bytes(data)
-        case "cut":
-            with path.open("r+b") as out:
-                out.truncate(edit["size"])
-        case "remove":
-            path.unlink()
-        case "swap":
-            aside = store.with_name("aside")
-            path.rename(aside)
-            (store / edit["with"]).rename(path)
-            aside.rename(store / edit["with"])
-        case "copy":
-            shutil.copyfile(PLACE / edit["from"], path)
-        case unknown:
-            raise ValueError(unknown)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -147,6 +119,18 @@ def refusal(place: Path, store: Path, vector: Damaged, key: PrivateKey | None) -
     except MotionGearError as exc:
         return exc.name
     return ""
+
+
+@pytest.mark.parametrize("vector", ACCEPTED, ids=[str(one["about"]) for one in ACCEPTED])
+def test_what_is_left_of_a_damaged_store_is_as_promised(
+    tmp_path: Path, vector: dict[str, Json]
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(PLACE / str(vector["base"]) / "store", store)
+    for edit in cast("list[Edit]", vector["edits"]):
+        apply(store, edit)
+    told = promise.of_damaged(store, keys_of(read("good-plain"))[0])
+    assert {one: vector[one] for one in ("about", "base", "edits")} | told == vector
 
 
 def test_the_primitives_are_what_they_were() -> None:

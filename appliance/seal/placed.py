@@ -48,10 +48,12 @@ def placed(
 
 
 def _ending(info: PackInfo, state: PackState) -> PackInfo:
-    """With the state that the contents tell of, where the trailer cannot be read."""
-    if not info.by_seal or info.torn:
+    """With the state that the contents tell of, and no cursor: where there is an index, trailer
+    and last checkpoint need not be believed, and damage of theirs may look like another claim.
+    """
+    if info.torn:
         return info
-    return replace(info, trailer=replace(info.trailer, state=state))
+    return replace(info, trailer=replace(info.trailer, state=state), by_seal=True)
 
 
 def _head(store: Head, listed: DiskContents, pack: PackId, place: Place) -> PackHead:
