@@ -10,7 +10,7 @@ from appliance.block import read_small, write_durably
 from appliance.errors import BadInputError, HeadDamagedError, NotAStoreError, UnknownFormatError
 from appliance.events import Json
 from appliance.model import MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, ShipmentId
-from appliance.seal import canon
+from appliance.seal import canon, intent
 from appliance.seal.keys import Recipient, parse_recipient, write_recipient
 from appliance.seal.layout import MAX_RECIPIENTS
 
@@ -103,6 +103,13 @@ def parse(data: bytes) -> Head:
 
 
 def read(store: Path) -> Head:
+    """The head of a store; ErasedInPartError where an erase has begun."""
+    intent.refuse(store)
+    return read_marked(store)
+
+
+def read_marked(store: Path) -> Head:
+    """The head also where an erase has begun."""
     try:
         data = read_small(store / FILE, MAX_HEAD + 1)
     except OSError as exc:

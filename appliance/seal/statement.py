@@ -215,6 +215,7 @@ def parse(data: bytes) -> Seal:
 
 
 def read(store: Path) -> Seal:
+    """The seal of a store, also where an erase has begun."""
     try:
         data = read_small(store / SEAL, MAX_SEAL + 1)
     except OSError as exc:

@@ -25,7 +25,7 @@ from appliance.errors import (
     StoreWriteError,
 )
 from appliance.model import BLOCK_SIZE, DiskId, PackId
-from appliance.seal import canary, head
+from appliance.seal import canary, head, intent
 from appliance.seal.identity import Device
 from appliance.seal.keys import Recipient
 from appliance.seal.layout import PackState
@@ -122,6 +122,7 @@ class Store:
         if not recipients:
             raise BadInputError("A shipment needs at least one recipient")
         made = head.make(label, device.public, recipients, block_size)
+        intent.refuse(path)
         try:
             with _claimed(path):
                 _take_reserve(path)
@@ -144,8 +145,8 @@ class Store:
 
     @contextmanager
     def lock(self, *, alone: bool) -> Iterator[None]:
-        """Held together by all jobs that write packs, alone by whoever seals; ends with the
-        process.
+        """Held together by all jobs that write packs or read them, alone by whoever seals or
+        erases; ends with the process.
         """
         with ExitStack() as stack:
             with _reading(self.path):
@@ -156,6 +157,7 @@ class Store:
                     raise JobRunningError(
                         f"Another job is at work on the shipment {self.head.label!r}"
                     ) from exc
+            intent.refuse(self.path)  # it may have begun since the store was opened
             yield
 
     def give_up_reserve(self) -> None:

@@ -1,0 +1,405 @@
+"""Erasing a shipment: its files' space given back and the disk told, pages looked at afterwards,
+and what was done written down as it is done.
+
+The order makes every interruption one that can be named: record and mark are durable before the
+first pack goes; packs, then the seal, then the head, then the mark, then the directory. Nothing is
+written over: on flash and in journals that would prove nothing (docs/threat-model.md).
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from appliance.block import (
+    make_directory,
+    mount_of,
+    read_small,
+    sync_directory,
+    sync_file_system,
+    trim,
+    write_durably,
+)
+from appliance.errors import (
+    ErasedInPartError,
+    NotAStoreError,
+    RootMismatchError,
+    SealMissingError,
+    StoppedError,
+    StoreRefusedError,
+)
+from appliance.events import Emit, Json, Progress, Step
+from appliance.model import Stop
+from appliance.seal import canon, head, intent, places, statement
+from appliance.seal.certificate import (
+    LONGEST_NAME,
+    MAX_LEFT,
+    Copies,
+    Delivered,
+    Directory,
+    Discard,
+    Erased,
+    KnownBy,
+    Method,
+    Outcome,
+    digest,
+    parse_erased,
+    write_erased,
+)
+from appliance.seal.head import Head
+from appliance.seal.intent import Intent
+from appliance.seal.kept import kept, load, save
+from appliance.seal.statement import MAX_SEAL, Seal
+from appliance.seal.store import PACKS, SEAL
+from appliance.seal.torn import DAMAGED
+from appliance.seal.tree import BELOW, LAST, PLACE, Listed, Tree, remove_empty
+
+DIRECTORY = "erasures"  # in the home
+RECORD = "record.json"
+COPY = "copy-of-"  # else what is kept here would look like a store
+_NOT_SUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS})
+_NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES})
+
+
+class Phase(StrEnum):
+    """How far an erase has come. ``packs``: they are going. ``looked``: they are gone, and their
+    places were looked at. ``last``: seal and head are gone too. ``ended``: all is done.
+    """
+
+    PACKS = "packs"
+    LOOKED = "looked"
+    LAST = "last"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands at a place that is to be erased. ``about`` is what its mark says or is going to
+    say; its erasure is empty where none has begun. ``unsealed``: why it does not count as sealed,
+    empty where it does.
+    """
+
+    path: Path
+    about: Intent
+    known_by: KnownBy
+    listed: Listed
+    unsealed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What is known of the delivery, and what the operator has said twice."""
+
+    delivered: Delivered
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An erase as far as it has come, kept in the home."""
+
+    phase: Phase
+    pages: places.Pages
+    erased: Erased
+
+
+def _write(record: Record) -> Json:
+    return {
+        "erased": write_erased(record.erased),
+        "pages": places.write_pages(record.pages),
+        "phase": record.phase,
+    }
+
+
+def _parse(fields: canon.Fields) -> Record:
+    return Record(
+        phase=Phase(fields.choice("phase", *Phase)),
+        pages=places.parse_pages(fields.object("pages")),
+        erased=parse_erased(fields.object("erased")),
+    )
+
+
+def record_of(home: Path, erasure: str) -> Record | None:
+    """What is known here of an erase; None where it has not begun here."""
+    path = kept_at(home, erasure) / RECORD
+    return load(path, _parse, _write) if path.exists() else None
+
+
+def kept_at(home: Path, erasure: str) -> Path:
+    """Where the record lies, and copies of what was public in the shipment."""
+    return home / DIRECTORY / erasure
+
+
+def stores_below(place: Path) -> list[Path]:
+    """The stores at ``place`` or below, links and other mounts left out, in order. NotAStoreError
+    where there is none.
+    """
+    found: list[Path] = []
+    with Tree.opened(place) as tree, tree.erasing():
+        mount = mount_of(tree.fd)
+        for path, below, names, fd in os.fwalk(place, onerror=_raise):
+            if mount_of(fd) != mount:
+                below.clear()
+            elif {head.FILE, intent.FILE} & {*names, *below}:
+                found.append(Path(path))
+                below.clear()
+    if not found:
+        raise NotAStoreError(f"There is no store in {place} or below")
+    return sorted(found)
+
+
+def _raise(exc: OSError) -> None:
+    raise exc
+
+
+def look(path: Path) -> Found:
+    """What is there to be erased. Changes nothing; refuses what is no store, or cannot be erased
+    whole.
+    """
+    with Tree.opened(path) as tree:
+        return _look(tree)
+
+
+def _look(tree: Tree) -> Found:
+    path = tree.path
+    if intent.stands(path):
+        return _look_on(tree, intent.read(path))
+    known = head.read_marked(path)
+    seal, unsealed = _seal(path, known)
+    listed = tree.listed(_names(seal))
+    about = Intent(
+        erasure="",
+        shipment=known.shipment,
+        label=known.label,
+        signer=known.device,
+        root=seal.root().hex() if seal else "",
+        sequence=seal.sequence if seal else 0,
+        packs=listed.count(PACKS, DAMAGED),
+        size=listed.size,
+        began=canon.now(),
+    )
+    return Found(path, about, KnownBy.SEAL if seal else KnownBy.HEAD, listed, unsealed)
+
+
+def _look_on(tree: Tree, mark: Intent) -> Found:
+    """What an erase has left so far. The seal, while it stands, has to be the mark's."""
+    seal = None
+    if os.path.lexists(tree.path / head.FILE):
+        seal, _ = _seal(tree.path, head.read_marked(tree.path))
+    if seal is not None and (seal.shipment, seal.root().hex()) != (mark.shipment, mark.root):
+        raise RootMismatchError(f"{tree.path}: {intent.FILE} speaks of another seal than its own")
+    unsealed = "" if mark.root else "it was not sealed when its erase began"
+    known_by = KnownBy.SEAL if seal else KnownBy.MARK
+    return Found(tree.path, mark, known_by, tree.listed(_names(seal)), unsealed)
+
+
+def _names(seal: Seal | None) -> frozenset[str] | None:
+    return None if seal is None else frozenset(one.name for one in seal.files)
+
+
+def _seal(path: Path, known: Head) -> tuple[Seal | None, str]:
+    """The seal that vouches for this head; else why there is none."""
+    try:
+        seal = statement.read(path)
+    except SealMissingError:
+        return None, "it is not sealed"
+    except StoreRefusedError as exc:
+        return None, exc.what
+    if (seal.shipment, seal.device, seal.head) != (
+        known.shipment,
+        known.device,
+        known.digest().hex(),
+    ):
+        return None, f"its {SEAL} is that of another shipment"
+    return seal, ""
+
+
+class Eraser:
+    """One erase: of the store at ``path``, under the number ``erasure``, written down in ``home``.
+    ``ready`` is asked once, before anything is touched, and raises what refuses it.
+    """
+
+    def __init__(self, home: Path, path: Path, erasure: str, emit: Emit, stop: Stop) -> None:
+        self._home, self._path, self._erasure = home, path, erasure
+        self._emit, self._stop = emit, stop
+        self._kept = kept_at(home, erasure)
+
+    def run(self, ready: Callable[[Found], Consent]) -> Erased:
+        """To its end, from where it stands; raises StoppedError between two files."""
+        record = record_of(self._home, self._erasure)
+        if record is None or record.phase in {Phase.PACKS, Phase.LOOKED}:
+            with Tree.opened(self._path) as tree, tree.alone():
+                if record is None:
+                    record = self._begun(_look(tree), ready)
+                self._mark(tree, record.erased)
+                if record.phase is Phase.PACKS:
+                    record = self._packs(tree, record)
+                record = self._seal_and_head(tree, record)
+        if record.phase is Phase.LAST:
+            record = self._last(record)
+        return record.erased
+
+    def _begun(self, found: Found, ready: Callable[[Found], Consent]) -> Record:
+        """What is there, and where pages of it lie; durable before anything goes."""
+        consent = ready(found)
+        about = found.about
+        packs = [
+            (found.path / directory / name, size)
+            for directory in (PACKS, DAMAGED)
+            for name, size in found.listed.known.get(directory, {}).items()
+        ]
+        with kept(self._kept):
+            make_directory(self._kept, 0o700)
+        erased = Erased(
+            erasure=self._erasure,
+            shipment=about.shipment,
+            label=about.label,
+            signer=about.signer,
+            root=about.root,
+            sequence=about.sequence,
+            known_by=found.known_by,
+            place=str(found.path),
+            packs=about.packs,
+            size=about.size,
+            delivered=consent.delivered,
+            told=consent.told,
+            began=about.began,
+            copies=self._copies(found.path),
+        )
+        return self._noted(Record(Phase.PACKS, places.note(packs), erased))
+
+    def _copies(self, store: Path) -> Copies:
+        """Copies of what is public beside the packs, where there is any; their digests."""
+        found = {}
+        for name, most in ((head.FILE, head.MAX_HEAD), (SEAL, MAX_SEAL)):
+            try:
+                data = read_small(store / name, most + 1)
+            except OSError:
+                found[name] = ""
+                continue
+            with kept(self._kept):
+                write_durably(self._kept / f"{COPY}{name}", data, 0o600)
+            found[name] = digest(data)
+        return Copies(head=found[head.FILE], seal=found[SEAL])
+
+    def _noted(self, record: Record) -> Record:
+        save(self._kept / RECORD, _write(record))
+        return record
+
+    def _mark(self, tree: Tree, erased: Erased) -> None:
+        """From here on it is no store; refuses a place that is not the one that was begun with."""
+        if intent.stands(tree.path):
+            known = intent.read(tree.path)
+            if known.erasure != self._erasure:
+                raise RootMismatchError(f"Another erase has begun in {tree.path}")
+            return
+        found = _look(tree).about
+        if (found.shipment, found.root) != (erased.shipment, erased.root):
+            raise RootMismatchError(
+                f"{tree.path} holds another shipment than the one that was to be erased",
+                safe="Nothing of it was erased.",
+                todo="Attach the disk that holds it; then resume the job.",
+            )
+        mark = Intent(
+            erasure=self._erasure,
+            shipment=erased.shipment,
+            label=erased.label,
+            signer=erased.signer,
+            root=erased.root,
+            sequence=erased.sequence,
+            packs=erased.packs,
+            size=erased.size,
+            began=erased.began,
+        )
+        with tree.erasing():
+            mark.put(tree.path)
+
+    def _packs(self, tree: Tree, record: Record) -> Record:
+        """All but seal, head and mark goes; the disk is told, and looked at."""
+        self._emit(Step("erase", record.erased.label))
+        found = _look(tree)
+        going = [
+            (directory, name, size)
+            for directory in (*BELOW, PLACE)
+            for name, size in found.listed.known.get(directory, {}).items()
+            if directory or name not in LAST
+        ]
+        total = record.erased.size
+        done = total - sum(size for *_, size in going)
+        for directory, name, size in going:
+            self._refuse_to_go_on()
+            if not tree.erase(directory, name) and record.erased.method is Method.PUNCHED:
+                cut = replace(record.erased, method=Method.TRUNCATED)
+                record = self._noted(replace(record, erased=cut))
+            done += size
+            self._emit(Progress("erase", done, total))
+        tree.sync()
+        self._emit(Step("discard"))
+        discard = _discard(tree.fd)
+        self._emit(Step("look", f"{len(record.pages.pages)} pages"))
+        seen = places.look_again(record.pages)
+        left = found.listed.left
+        erased = replace(
+            record.erased,
+            discard=discard,
+            seen=seen,
+            left=tuple(one[:LONGEST_NAME] for one in left[:MAX_LEFT]),
+            left_count=len(left),
+        )
+        return self._noted(replace(record, phase=Phase.LOOKED, erased=erased))
+
+    def _refuse_to_go_on(self) -> None:
+        if self._stop():
+            raise StoppedError(
+                "The erase was stopped",
+                safe="What was erased is gone; the rest is as it was, but no store any more.",
+                todo="Resume the job: only then is the shipment erased.",
+            )
+
+    def _seal_and_head(self, tree: Tree, record: Record) -> Record:
+        tree.remove_directories()
+        for name in LAST[:-1]:
+            with tree.erasing():
+                there = os.path.lexists(tree.path / name)
+            if there:
+                tree.erase(PLACE, name)
+                tree.sync()
+        return self._noted(replace(record, phase=Phase.LAST))
+
+    def _last(self, record: Record) -> Record:
+        """The mark and, where nothing is left in it, the directory; both may be gone by now."""
+        if intent.stands(self._path):
+            with Tree.opened(self._path) as tree, tree.alone():
+                if self._is_own(self._path):
+                    tree.erase(PLACE, intent.FILE)
+                    tree.sync()
+        try:
+            gone = remove_empty(self._path)
+            sync_directory(self._path.parent)
+        except OSError:
+            gone = not os.path.lexists(self._path)
+        directory = Directory.REMOVED if gone else Directory.KEPT
+        erased = replace(record.erased, directory=directory, ended=canon.now())
+        return self._noted(replace(record, phase=Phase.ENDED, erased=erased))
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether it is this erase's mark, or one that a power cut has left without its bytes."""
+        try:
+            return intent.read(path).erasure == self._erasure
+        except ErasedInPartError:
+            return True
+
+
+def _discard(fd: int) -> Discard:
+    """Tell the disk which blocks are free, once the file system has written down that they are."""
+    sync_file_system(fd)
+    try:
+        return Discard(Outcome.DONE, trim(fd))
+    except OSError as exc:
+        if exc.errno in _NOT_SUPPORTED:
+            return Discard(Outcome.NOT_SUPPORTED)
+        if exc.errno in _NOT_PERMITTED:
+            return Discard(Outcome.NOT_PERMITTED)
+        return Discard(Outcome.FAILED)

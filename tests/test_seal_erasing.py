@@ -1,0 +1,784 @@
+"""Erasing a shipment: what goes, what stays, what is seen afterwards, and every way to be cut off.
+
+The file systems are real ones on loop devices: what is discarded is gone from the backing file.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.block import PAGE
+from appliance.errors import (
+    ErasedInPartError,
+    HeadDamagedError,
+    JobRunningError,
+    MotionGearError,
+    NotAStoreError,
+    RootMismatchError,
+    StateError,
+    StoppedError,
+    StoreWriteError,
+    UnknownFormatError,
+)
+from appliance.events import Event, Progress, silent
+from appliance.seal import erasing, head, intent, places, statement, tree
+from appliance.seal.certificate import (
+    Delivered,
+    Directory,
+    Erased,
+    KnownBy,
+    Method,
+    Outcome,
+    Seen,
+)
+from appliance.seal.erasing import Consent, Eraser, Found, Phase
+from appliance.seal.store import Store
+from appliance.seal.tree import Tree
+from tests.media import NOBODY, Bench, tool, unprivileged
+from tests.support import (
+    BLOCK,
+    OPERATOR,
+    PowerCutError,
+    many_packs,
+    new_store,
+    point,
+    put_blocks,
+    seal_it,
+    sealed_sample,
+)
+
+ERASURE = "ee" * 16
+MIB = 1 << 20
+
+
+def agreed(found: Found) -> Consent:
+    del found
+    return Consent(Delivered.CUSTODY, ())
+
+
+def erase(
+    store: Path,
+    ready: Callable[[Found], Consent] = agreed,
+    erasure: str = ERASURE,
+    emit: Callable[[Event], None] = silent,
+) -> Erased:
+    return Eraser(store.parent / "home", store, erasure, emit, lambda: False).run(ready)
+
+
+def kept(store: Path) -> Path:
+    return erasing.kept_at(store.parent / "home", ERASURE)
+
+
+def phase(store: Path) -> Phase | None:
+    record = erasing.record_of(store.parent / "home", ERASURE)
+    return record.phase if record else None
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return many_packs(tmp_path)
+
+
+@pytest.fixture
+def ext4(bench: Bench) -> tuple[Path, Path]:
+    """The backing file and the mount point of a file system of 192 MiB."""
+    image = bench.image(192 * MIB)
+    device = bench.loop(image)
+    tool("mkfs.ext4", "-q", device)
+    return image, bench.mount(device, bench.place / "mnt")
+
+
+# --- what goes, and what is said of it ---
+
+
+def test_a_shipment_is_gone_with_its_directory(store: Store) -> None:
+    seal = statement.read(store.path)
+    packs = list(store.closed())
+    size = sum(one.stat().st_size for one in store.path.rglob("*") if one.is_file())
+    done = erase(store.path)
+    assert not store.path.exists()
+    assert (done.root, done.sequence) == (seal.root().hex(), seal.sequence)
+    assert (done.shipment, done.label) == (store.head.shipment, "test")
+    assert done.signer == seal.device
+    assert done.known_by is KnownBy.SEAL
+    assert done.place == str(store.path)
+    assert (done.packs, done.size) == (len(packs), size)
+    assert (done.directory, done.left, done.left_count) == (Directory.REMOVED, (), 0)
+    assert done.began <= done.ended
+    assert done.delivered is Delivered.CUSTODY
+    assert phase(store.path) is Phase.ENDED
+
+
+def test_what_was_public_is_kept_in_the_home(store: Store) -> None:
+    about, seal = store.head, statement.read(store.path)
+    done = erase(store.path)
+    assert head.parse((kept(store.path) / "copy-of-head.json").read_bytes()) == about
+    assert statement.parse((kept(store.path) / "copy-of-seal.json").read_bytes()) == seal
+    assert done.copies.head == about.digest().hex()
+    assert done.copies.seal
+    assert stat.S_IMODE((kept(store.path) / "copy-of-seal.json").stat().st_mode) == 0o600
+
+
+def test_progress_counts_the_bytes(store: Store) -> None:
+    told: list[Event] = []
+    done = erase(store.path, emit=told.append)
+    bytes_done = [one.done for one in told if isinstance(one, Progress)]
+    assert bytes_done == sorted(bytes_done)
+    assert {one.total for one in told if isinstance(one, Progress)} == {done.size}
+
+
+def test_what_is_discarded_is_gone_from_the_disk_below(ext4: tuple[Path, Path]) -> None:
+    image, place = ext4
+    store = many_packs(place)
+    marks = [one.read_bytes()[PAGE : 2 * PAGE] for one in store.closed()]
+    os.sync()
+    before, held = image.stat().st_blocks, image.read_bytes()
+    assert all(held.count(one) == 1 for one in marks)
+    done = erase(store.path)
+    os.sync()
+    assert done.discard.outcome is Outcome.DONE
+    assert done.discard.size >= done.size
+    assert image.stat().st_blocks * 512 <= before * 512 - done.size + MIB
+    held = image.read_bytes()
+    assert not any(one in held for one in marks)
+    assert done.seen.taken == places.MOST_PAGES
+    assert done.seen.zeros == done.seen.taken
+    assert (done.seen.as_before, done.seen.other, done.seen.not_seen) == (0, 0, 0)
+    assert Path(done.seen.device).is_block_device()
+
+
+def test_without_a_discard_it_is_said_what_still_reads_there(
+    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk that does not know how: the file system has forgotten the bytes, the disk has
+    not.
+    """
+    _, place = ext4
+    store = many_packs(place)
+
+    def cannot(_: int) -> int:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(erasing, "trim", cannot)
+    done = erase(store.path)
+    assert done.discard.outcome is Outcome.NOT_SUPPORTED
+    assert done.discard.size == 0
+    assert done.seen.as_before == done.seen.taken == places.MOST_PAGES
+
+
+def test_what_was_written_there_since_is_neither(
+    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, place = ext4
+    store = many_packs(place)
+    honest = places.look_again
+
+    def later(noted: places.Pages) -> Seen:
+        with Path(noted.node).open("r+b") as disk:
+            for one in noted.pages[:3]:
+                disk.seek(one.at)
+                disk.write(os.urandom(PAGE))
+            disk.flush()
+            os.fsync(disk.fileno())
+        return honest(noted)
+
+    monkeypatch.setattr(places, "look_again", later)
+    seen = erase(store.path).seen
+    assert (seen.other, seen.zeros) == (3, seen.taken - 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [(1, Outcome.NOT_PERMITTED), (5, Outcome.FAILED), (25, Outcome.NOT_SUPPORTED)],
+)
+def test_why_the_disk_was_not_told_is_said(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int, outcome: Outcome
+) -> None:
+    def cannot(_: int) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(erasing, "trim", cannot)
+    assert erase(store.path).discard.outcome is outcome
+    assert not store.path.exists()
+
+
+def test_in_memory_there_is_nothing_to_look_at(bench: Bench) -> None:
+    store = many_packs(bench.tmpfs(bench.place / "memory", "96m"))
+    done = erase(store.path)
+    assert done.seen == Seen(0, 0, 0, 0, places.MOST_PAGES, "", places.NO_DEVICE)
+    assert done.discard.outcome is Outcome.NOT_SUPPORTED
+    assert done.method is Method.PUNCHED
+
+
+def test_where_no_holes_are_known_files_are_cut(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(_: int, __: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(tree, "punch", cannot)
+    assert erase(store.path).method is Method.TRUNCATED
+    assert not store.path.exists()
+
+
+def test_a_shipment_that_was_never_sealed_goes_with_its_reserve(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    data = os.urandom(4 * BLOCK)
+    with pytest.raises(PowerCutError):
+        put_blocks(store, data, point(data), cut_at=3)
+    (store.packs / f"{'ab' * 16}.open").write_bytes(bytes(PAGE))
+    (store.path / "damaged").mkdir()
+    (store.path / "damaged" / f"{'ab' * 16}.open").write_bytes(bytes(PAGE))
+    (store.path / f"head.json.{'12' * 8}.new").write_bytes(b"{")
+    found = erasing.look(store.path)
+    assert found.unsealed == "it is not sealed"
+    done = erase(store.path)
+    assert (done.known_by, done.root, done.sequence) == (KnownBy.HEAD, "", 0)
+    assert done.packs == 2
+    assert done.copies.seal == ""
+    assert not store.path.exists()
+
+
+def test_an_empty_shipment_has_no_pages(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    assert erase(store.path).seen == Seen()
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("harm", ["torn", "exchanged"])
+def test_a_seal_that_does_not_vouch_for_the_head_is_none(store: Store, harm: str) -> None:
+    seal = store.path / "seal.json"
+    if harm == "torn":
+        seal.write_bytes(seal.read_bytes()[:-1])
+        why = "not canonical JSON"
+    else:
+        (store.path.parent / "other").mkdir()
+        other, _, _ = sealed_sample(store.path.parent / "other")
+        seal.write_bytes((other.path / "seal.json").read_bytes())
+        why = "that of another shipment"
+    found = erasing.look(store.path)
+    assert why in found.unsealed
+    assert (found.about.root, found.known_by) == ("", KnownBy.HEAD)
+
+
+# --- what is not a store's stays, and is named ---
+
+
+def test_other_files_stay_and_are_named(store: Store) -> None:
+    strange = [
+        "notes.txt",
+        "packs/readme",
+        "packs/" + "a" * 255,
+        "packs/" + "AB" * 16 + ".pack",
+        "files/unlisted",
+    ]
+    (store.path / "files").mkdir()
+    for one in strange:
+        (store.path / one).write_bytes(b"precious")
+    bad = os.fsencode(store.path / "packs") + b"/\xff\xfe"
+    Path(os.fsdecode(bad)).write_bytes(b"precious")
+    (store.path / "packs" / ("0" * 32 + ".pack")).mkdir()
+    done = erase(store.path)
+    assert done.directory is Directory.KEPT
+    assert done.left_count == len(strange) + 2
+    assert set(done.left) == {*strange, r"packs/\xff\xfe", "packs/" + "0" * 32 + ".pack"}
+    assert all((store.path / one).read_bytes() == b"precious" for one in strange)
+    files = [one for one in store.path.rglob("*") if one.is_file()]
+    assert len(files) == len(strange) + 1
+    with pytest.raises(NotAStoreError):
+        Store(store.path)
+
+
+def test_of_many_names_some_are_told_and_all_are_counted(store: Store) -> None:
+    for one in range(300):
+        (store.path / "packs" / f"{one:03}").touch()
+    done = erase(store.path)
+    assert (len(done.left), done.left_count) == (256, 300)
+
+
+def test_links_are_not_followed(store: Store, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (store.packs / f"{'cd' * 16}.pack").symlink_to(precious)
+    (store.path / "reserve").symlink_to(precious)
+    done = erase(store.path)
+    assert precious.read_bytes() == b"precious"
+    assert done.left == (f"packs/{'cd' * 16}.pack", "reserve")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "node"])
+def test_what_is_no_file_is_neither_opened_nor_removed(
+    bench: Bench, store: Store, kind: str
+) -> None:
+    place = store.packs / f"{'cd' * 16}.pack"
+    if kind == "node":
+        device = bench.loop(bench.image(os.urandom(MIB)))
+        os.mknod(place, stat.S_IFBLK | 0o600, device.stat().st_rdev)
+    elif kind == "fifo":
+        os.mkfifo(place)
+    else:
+        os.mknod(place, stat.S_IFSOCK | 0o600)
+    done = erase(store.path)
+    assert done.left == (f"packs/{place.name}",)
+    if kind == "node":
+        assert any((bench.place / "disk.img").read_bytes())
+    assert not place.is_file()
+    assert place.lstat()
+
+
+@pytest.mark.parametrize("directory", ["packs", "files", "damaged"])
+def test_a_link_in_the_place_of_a_directory_is_refused(
+    store: Store, tmp_path: Path, directory: str
+) -> None:
+    if directory == "packs":
+        store.packs.rename(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+    (store.path / directory).symlink_to(tmp_path / "elsewhere")
+    before = sorted(one.name for one in (tmp_path / "elsewhere").iterdir())
+    with pytest.raises(NotAStoreError, match="is a link"):
+        erase(store.path)
+    assert sorted(one.name for one in (tmp_path / "elsewhere").iterdir()) == before
+    assert phase(store.path) is None
+
+
+def test_a_store_that_is_a_link_is_refused(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(store.path)
+    with pytest.raises(NotAStoreError, match="cannot be opened"):
+        erase(tmp_path / "link")
+    assert Store(store.path).sealed
+
+
+def test_a_file_that_has_another_name_is_refused_before_anything_goes(
+    store: Store, tmp_path: Path
+) -> None:
+    first = next(store.closed())
+    os.link(first, tmp_path / "other-name")
+    with pytest.raises(NotAStoreError, match="another name elsewhere"):
+        erase(store.path)
+    assert phase(store.path) is None
+    assert Store(store.path).sealed
+    (tmp_path / "other-name").unlink()
+    erase(store.path)
+
+
+def test_a_name_given_to_a_file_meanwhile_stops_the_erase_before_it(
+    store: Store, tmp_path: Path
+) -> None:
+    last = max(store.closed())
+    data = last.read_bytes()
+
+    def told(event: Event) -> None:
+        if isinstance(event, Progress) and not (tmp_path / "other-name").exists():
+            os.link(last, tmp_path / "other-name")
+
+    with pytest.raises(NotAStoreError, match="another name elsewhere"):
+        erase(store.path, emit=told)
+    assert (tmp_path / "other-name").read_bytes() == data
+
+
+@pytest.mark.parametrize("kind", ["tmpfs", "bind", "file"])
+def test_a_mount_inside_is_refused(bench: Bench, store: Store, kind: str) -> None:
+    precious = bench.place / "precious"
+    precious.mkdir()
+    (precious / f"{'ab' * 16}.pack").write_bytes(b"precious")
+    if kind == "tmpfs":
+        bench.tmpfs(store.packs)
+    elif kind == "bind":
+        bench.mount(precious, store.packs, "--bind")
+    else:
+        within = store.packs / f"{'ab' * 16}.pack"
+        within.touch()
+        tool("mount", "--bind", precious / within.name, within)
+    try:
+        with pytest.raises(NotAStoreError, match="something else is mounted"):
+            erase(store.path)
+    finally:
+        if kind == "file":
+            tool("umount", store.packs / f"{'ab' * 16}.pack")
+    assert (precious / f"{'ab' * 16}.pack").read_bytes() == b"precious"
+    assert phase(store.path) is None
+
+
+def test_a_store_at_the_root_of_its_own_file_system_leaves_its_mount_point(
+    ext4: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, place = ext4
+    store, device = new_store(tmp_path)
+    data = os.urandom(2 * BLOCK)
+    put_blocks(store, data, point(data))
+    seal_it(store, device, point(data))
+    tool("cp", "-a", f"{store.path}/.", place)
+    done = erase(place)
+    assert done.directory is Directory.KEPT
+    assert done.left == ("lost+found",)
+    assert [one.name for one in place.iterdir()] == ["lost+found"]
+
+
+def test_what_another_user_owns_is_refused_before_anything_goes(
+    bench: Bench, store: Store
+) -> None:
+    home = store.path.parent / "home"
+    place = bench.place
+    while place != place.parent and place.stat().st_uid == 0:
+        place.chmod(place.stat().st_mode | 0o055)
+        place = place.parent
+    for one in (store.path, store.packs, home, home / "device"):
+        os.chown(one, NOBODY, NOBODY)
+    with unprivileged(), pytest.raises(StoreWriteError, match="Permission denied"):
+        erase(store.path)
+    assert Store(store.path).sealed
+    assert phase(store.path) is None
+
+
+@pytest.mark.parametrize("what", ["missing", "file", "empty", "strange"])
+def test_a_place_that_is_no_store_is_refused(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "place"
+    if what == "file":
+        place.write_bytes(b"precious")
+    elif what != "missing":
+        place.mkdir()
+    if what == "strange":
+        (place / "packs").mkdir()
+        (place / "packs" / f"{'ab' * 16}.pack").write_bytes(b"precious")
+    with pytest.raises(NotAStoreError):
+        erase(place)
+    if what == "strange":
+        assert (place / "packs" / f"{'ab' * 16}.pack").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(b"{}", HeadDamagedError), (b"", HeadDamagedError), (None, UnknownFormatError)],
+)
+def test_a_head_that_is_not_understood_is_refused(
+    store: Store, content: bytes | None, error: type[MotionGearError]
+) -> None:
+    """A later version may hold what this one does not know."""
+    path = store.path / "head.json"
+    later = path.read_bytes().replace(b'"version":1', b'"version":2')
+    path.write_bytes(later if content is None else content)
+    with pytest.raises(error):
+        erase(store.path)
+    assert list(store.packs.iterdir())
+
+
+def test_who_uses_the_store_is_not_disturbed(store: Store) -> None:
+    with store.lock(alone=False), pytest.raises(JobRunningError):
+        erase(store.path)
+    assert phase(store.path) is None
+    erase(store.path)
+
+
+def test_two_who_erase_do_not_meet(store: Store) -> None:
+    with Tree.opened(store.path) as held, held.alone(), pytest.raises(JobRunningError):
+        erase(store.path)
+
+
+def test_who_opened_the_store_before_finds_it_erased_in_part(store: Store) -> None:
+    early = Store(store.path)
+    cut_after(store.path, 0)
+    with pytest.raises(ErasedInPartError), early.lock(alone=False):
+        pass
+
+
+def test_what_is_not_agreed_to_is_not_begun(store: Store) -> None:
+    def refuse(found: Found) -> Consent:
+        assert found.about.root == statement.read(store.path).root().hex()
+        raise JobRunningError("no")
+
+    with pytest.raises(JobRunningError):
+        erase(store.path, refuse)
+    assert phase(store.path) is None
+    assert Store(store.path).sealed
+
+
+# --- cut off anywhere, it goes on ---
+
+
+class Fuse:
+    """Cuts the power before the n-th thing that changes anything."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def burn(self, function: Callable[..., object]) -> Callable[..., object]:
+        def burnt(*args: object, **more: object) -> object:
+            self.left -= 1
+            if self.left < 0:
+                raise PowerCutError
+            return function(*args, **more)
+
+        return burnt
+
+
+CHANGES = [
+    (os, "unlink"),
+    (os, "rmdir"),
+    (os, "replace"),
+    (tree, "punch"),
+    (erasing, "trim"),
+    (erasing, "save"),
+    (intent, "write_durably"),
+    (erasing, "write_durably"),
+    (erasing, "remove_empty"),
+]
+
+
+def cut(store: Path, count: int, changes: Sequence[tuple[object, str]] = CHANGES) -> bool:
+    """Whether the power was cut before the erase came to its end."""
+    fuse = Fuse(count)
+    with pytest.MonkeyPatch.context() as plug:
+        for where, name in changes:
+            plug.setattr(where, name, fuse.burn(getattr(where, name)))
+        try:
+            erase(store)
+        except PowerCutError:
+            return True
+    return False
+
+
+def cut_after(store: Path, packs: int) -> None:
+    """The power is cut when so many packs are gone."""
+    assert cut(store, packs, [(os, "unlink")])
+    assert phase(store) is Phase.PACKS
+
+
+def test_cut_off_anywhere_it_is_known_for_what_it_is_and_goes_on(tmp_path: Path) -> None:
+    seen: set[tuple[str, Phase | None]] = set()
+    count = 0
+    while True:
+        (place := tmp_path / str(count)).mkdir()
+        store, _, _ = sealed_sample(place)
+        root = statement.read(store.path).root().hex()
+        was_cut = cut(store.path, count)
+        if not was_cut:
+            break
+        try:
+            Store(store.path)
+            state = "a store"
+            assert len(list(store.closed())) == len(statement.read(store.path).packs)
+        except ErasedInPartError:
+            state = "erased in part"
+        except NotAStoreError:
+            state = "gone"
+            assert not store.path.exists() or not any(store.path.iterdir())
+        seen.add((state, phase(store.path)))
+        done = erase(store.path)
+        assert done.root == root
+        assert done.known_by is KnownBy.SEAL
+        assert not store.path.exists()
+        assert phase(store.path) is Phase.ENDED
+        count += 1
+    assert count > 12
+    assert seen == {
+        ("a store", None),
+        ("a store", Phase.PACKS),
+        ("erased in part", Phase.PACKS),
+        ("erased in part", Phase.LOOKED),
+        ("erased in part", Phase.LAST),
+        ("gone", Phase.LAST),
+    }
+
+
+def test_cut_off_it_is_done_once_more_as_often_as_asked(store: Store) -> None:
+    first = erase(store.path)
+    assert erase(store.path) == first
+
+
+def test_places_noted_before_are_looked_at_after_a_cut(ext4: tuple[Path, Path]) -> None:
+    store = many_packs(ext4[1])
+    cut_after(store.path, 2)
+    assert len(list(store.packs.iterdir())) < len(statement.read(store.path).packs)
+    assert erase(store.path).seen.zeros == places.MOST_PAGES
+
+
+def test_asked_to_stop_it_stops_between_two_files(store: Store) -> None:
+    left = iter([False, False, True])
+    eraser = Eraser(store.path.parent / "home", store.path, ERASURE, silent, lambda: next(left))
+    before = len(list(store.closed()))
+    with pytest.raises(StoppedError) as stopped:
+        eraser.run(agreed)
+    assert "no store any more" in stopped.value.safe_now
+    assert len(list(store.packs.iterdir())) == before - 2
+    with pytest.raises(ErasedInPartError):
+        Store(store.path)
+    erase(store.path)
+    assert not store.path.exists()
+
+
+def test_another_home_goes_on_by_the_word_of_the_mark(store: Store, tmp_path: Path) -> None:
+    seal = statement.read(store.path)
+    count = len(seal.packs)
+    cut_after(store.path, 2)
+    found = erasing.look(store.path)
+    assert (found.about.erasure, found.unsealed) == (ERASURE, "")
+    eraser = Eraser(tmp_path / "other", store.path, ERASURE, silent, lambda: False)
+    done = eraser.run(agreed)
+    assert (done.root, done.sequence, done.packs) == (seal.root().hex(), seal.sequence, count)
+    assert done.known_by is KnownBy.SEAL
+    assert not store.path.exists()
+
+
+def test_where_only_the_mark_is_left_that_is_what_is_known(store: Store, tmp_path: Path) -> None:
+    seal = statement.read(store.path)
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            erase(store.path)
+    assert [one.name for one in store.path.iterdir()] == [intent.FILE]
+    done = Eraser(tmp_path / "other", store.path, ERASURE, silent, lambda: False).run(agreed)
+    assert (done.root, done.known_by) == (seal.root().hex(), KnownBy.MARK)
+    assert done.copies.head == done.copies.seal == ""
+    assert not store.path.exists()
+
+
+def test_the_unsealed_is_known_as_such_when_it_goes_on(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_packs", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            erase(store.path)
+    assert erasing.look(store.path).unsealed
+    assert erase(store.path).known_by is KnownBy.HEAD
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_another_shipment_that_came_to_the_place_is_not_touched(
+    store: Store, tmp_path: Path, *, begun: bool
+) -> None:
+    """Also where somebody else has begun to erase that one."""
+    cut_after(store.path, 1)
+    store.path.rename(tmp_path / "taken-away")
+    (tmp_path / "other").mkdir()
+    other, _, _ = sealed_sample(tmp_path / "other")
+    other.path.rename(store.path)
+    if begun:
+        replace(erasing.look(store.path).about, erasure="dd" * 16).put(store.path)
+    with pytest.raises(RootMismatchError):
+        erase(store.path)
+    assert len(list(store.packs.iterdir())) == len(statement.read(store.path).packs)
+
+
+def test_where_the_disk_is_not_attached_nothing_is_believed_to_be_gone(
+    store: Store, tmp_path: Path
+) -> None:
+    cut_after(store.path, 1)
+    store.path.rename(tmp_path / "taken-away")
+    with pytest.raises(NotAStoreError):
+        erase(store.path)
+    assert phase(store.path) is Phase.PACKS
+
+
+def test_a_new_shipment_in_the_place_is_not_taken_for_the_rest(store: Store) -> None:
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            erase(store.path)
+    (store.path / intent.FILE).unlink()
+    for one in ("packs", "files"):
+        (store.path / one).mkdir(exist_ok=True)
+    (store.path / "packs" / "x").touch()
+    assert erase(store.path).directory is Directory.KEPT
+    assert (store.path / "packs" / "x").exists()
+
+
+def test_another_erase_that_has_begun_in_the_place_is_left_alone(store: Store) -> None:
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            erase(store.path)
+    mark = intent.read(store.path)
+    replace(mark, erasure="dd" * 16).put(store.path)
+    assert erase(store.path).directory is Directory.KEPT
+    assert intent.read(store.path).erasure == "dd" * 16
+
+
+# --- the mark ---
+
+
+def test_a_mark_that_says_another_seal_than_stands_there_is_refused(store: Store) -> None:
+    about = erasing.look(store.path).about
+    replace(about, erasure=ERASURE, root="11" * 32).put(store.path)
+    with pytest.raises(RootMismatchError):
+        erase(store.path)
+    assert list(store.closed())
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff"])
+def test_a_mark_that_cannot_be_read_is_a_mark_all_the_same(store: Store, data: bytes) -> None:
+    (store.path / intent.FILE).write_bytes(data)
+    for refused in (Store, erasing.look):
+        with pytest.raises(ErasedInPartError):
+            refused(store.path)
+
+
+def test_a_mark_that_is_a_link_is_not_followed(store: Store, tmp_path: Path) -> None:
+    (store.path / intent.FILE).symlink_to(tmp_path / "nowhere")
+    for refused in (Store, erasing.look):
+        with pytest.raises(ErasedInPartError):
+            refused(store.path)
+
+
+def test_nobody_makes_a_shipment_where_one_is_erased_in_part(store: Store) -> None:
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            erase(store.path)
+    device = new_store(store.path.parent, name="new")[1]
+    with pytest.raises(ErasedInPartError):
+        Store.create(store.path, "new", device, (OPERATOR.recipient,))
+    erase(store.path)
+    Store.create(store.path, "new", device, (OPERATOR.recipient,))
+
+
+def test_a_record_that_is_damaged_is_told(store: Store) -> None:
+    cut_after(store.path, 1)
+    (kept(store.path) / "record.json").write_bytes(b"{}")
+    with pytest.raises(StateError):
+        erase(store.path)
+
+
+def test_a_mark_whose_bytes_a_power_cut_took_is_removed_in_the_end(store: Store) -> None:
+    assert cut(store.path, 0, [(erasing, "remove_empty")])
+    (store.path / intent.FILE).write_bytes(bytes(100))
+    assert erase(store.path).directory is Directory.REMOVED
+
+
+# --- a whole place ---
+
+
+def test_all_stores_below_a_place_are_found(bench: Bench) -> None:
+    place = bench.place / "place"
+    (place / "a").mkdir(parents=True)
+    (place / "elsewhere").mkdir()
+    first, _, _ = sealed_sample(place / "a")
+    second, _ = new_store(place, name="b")
+    cut_after(second.path, 0)
+    (bench.place / "far").mkdir()
+    far, _ = new_store(bench.place / "far")
+    (place / "link").symlink_to(far.path)
+    (place / "mounted").mkdir()
+    bench.mount(bench.place / "far", place / "mounted", "--bind")
+    assert erasing.stores_below(place) == [first.path, second.path]
+    assert erasing.stores_below(first.path) == [first.path]
+    with pytest.raises(NotAStoreError):
+        erasing.stores_below(place / "elsewhere")
+    with pytest.raises(NotAStoreError):
+        erasing.stores_below(place / "link")
+
+
+def test_a_place_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as plug:
+
+        def fails(*_: object, onerror: Callable[[OSError], None]) -> list[object]:
+            onerror(OSError(5, "Input/output error"))
+            return []
+
+        plug.setattr(os, "fwalk", fails)
+        with pytest.raises(StoreWriteError):
+            erasing.stores_below(tmp_path)
