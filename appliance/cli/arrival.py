@@ -148,10 +148,9 @@ def restore(
     """
     for one in limits:
         parse_limit(one)
-    pins = ask.checked_pins(device, root, recipients)
     chosen = _chosen(volumes)
-    pins = ask.checked_pins(found, label, device, root, recipients)
     found = Store(store.absolute())
+    pins = ask.checked_pins(found, label, device, root, recipients)
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
     with work.state() as opened:
