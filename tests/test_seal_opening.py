@@ -11,6 +11,7 @@ from appliance import block
 from appliance.errors import (
     IncompleteDiskError,
     MotionGearError,
+    PackDamagedError,
     PackUnlistedError,
     RecordDamagedError,
     SealDamagedError,
@@ -282,6 +283,14 @@ def test_of_a_torn_contents_pack_all_is_read(tmp_path: Path) -> None:
     torn.data[4096 + 200] ^= 1
     torn.save()
     with pytest.raises(RecordDamagedError):
+        disks_of(despite(store), OPERATOR)
+
+
+def test_a_contents_pack_that_is_cut_short_is_refused_by_name(tmp_path: Path) -> None:
+    store, _, _ = sealed_sample(tmp_path)
+    path = store.pack(pack_of(store, 0))
+    path.write_bytes(path.read_bytes()[:-4096])
+    with pytest.raises(PackDamagedError, match=f"{path.name}.*it is the contents pack"):
         disks_of(despite(store), OPERATOR)
 
 
