@@ -30,6 +30,7 @@ _MODULES = {
     "manifest": "arrival",
     "points": "points",
     "recover": "arrival",
+    "report": "report",
     "restore": "arrival",
     "seal": "departure",
     "shipment": "manage",
@@ -62,7 +63,7 @@ def motiongear() -> None:
 
     \b
     On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal, label
-    At the destination:   verify, manifest, restore, check, recover, gate, points
+    At the destination:   verify, manifest, restore, check, recover, gate, points, report
     At the source:        enrol, catch-up
     To see all of it:     demo
     """  # noqa: D301 - the backspace by which click leaves lines as they are

@@ -1,0 +1,250 @@
+"""``motiongear report``: what is known of a shipment's way, signed, as JSON, HTML and PDF."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from blake3 import blake3
+
+from appliance import jobs
+from appliance.block import read_small
+from appliance.cli import ask, completion, ends, show, work
+from appliance.errors import BadInputError, MotionGearError, UnknownNameError
+from appliance.events import Result
+from appliance.language import Language, chosen, translator
+from appliance.model import ShipmentId, Target
+from appliance.report import document, view
+from appliance.report.document import MAX_REPORT, Signed
+from appliance.report.gather import gather
+from appliance.report.publish import publish, refuse_taken
+from appliance.report.told import jobs_of
+from appliance.seal.identity import Device
+from appliance.seal.store import Store
+from appliance.seal.verify import Trust
+from appliance.state import State
+
+_RESTORES = frozenset({"restore", "check", "gate", "gate-check"})
+_file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@click.group()
+def report() -> None:
+    """The migration report: what is known of a shipment, from its first disk to the cut-over.
+
+    The JSON is signed by the device that made it; HTML and PDF show what it says.
+    """
+
+
+@report.command()
+@click.option(
+    "--store",
+    "-s",
+    envvar="MOTIONGEAR_STORE",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The shipment's directory (or MOTIONGEAR_STORE).",
+)
+@click.option(
+    "--shipment",
+    default="",
+    type=ask.TEXT,
+    help="The shipment's id or its beginning, where its directory is not at hand.",
+)
+@click.option(
+    "--to",
+    "places",
+    multiple=True,
+    shell_complete=completion.directories,
+    help="Where its volumes are, beside the places that jobs here restored to.",
+)
+@ask.target
+@ask.key_file
+@ask.passphrase_fd
+@click.option(
+    "--with",
+    "others",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A report made on another device or at a source: what it tells is taken over.",
+)
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="DIR/NAME: NAME.json, NAME.en.html, NAME.en.pdf and so on are made.",
+)
+@click.option(
+    "--lang",
+    "languages",
+    multiple=True,
+    type=click.Choice([str(one) for one in Language]),
+    help="A language of the pages; default: all.",
+)
+@click.option("--pdf/--no-pdf", default=True, help="Make PDF too.")
+@ask.as_json
+def make(
+    store: Path | None,
+    shipment: str,
+    places: tuple[str, ...],
+    target: str,
+    key_file: Path | None,
+    passphrase_fd: int | None,
+    others: tuple[Path, ...],
+    out: Path,
+    languages: tuple[str, ...],
+    pdf: bool,
+    as_lines: bool,
+) -> None:
+    """Gather what store, targets and this device know of a shipment, and sign it.
+
+    With --key the disks are opened by their indexes; no block is read. Nothing is changed.
+    """
+    refuse_taken(out)
+    told = [document.parse(_read(one)) for one in others]
+    with work.state() as opened:
+        found, about = _found(opened, store, shipment)
+        if strange := [one for one in told if one.report.shipment.id != about]:
+            raise BadInputError(
+                f"The report of {strange[0].fingerprint} is about shipment "
+                f"{strange[0].report.shipment.id}, not {about}"
+            )
+        targets = _targets(opened, about, target, places)
+        key = ask.unlock(key_file, passphrase_fd)
+        device = Device.of(opened.home)
+        gathered = gather(opened, device.fingerprint, about, found, targets, key, told)
+    signed = document.sign(gathered, device)
+    chosen_ones = [Language(one) for one in languages] or list(Language)
+    files = publish(signed, out, chosen_ones, pdf=pdf)
+    if as_lines:
+        names = [str(one) for one in files]
+        show.event(Result("report", {"files": list(names), "digest": _digest(signed)}))
+        return
+    _ = translator(chosen())
+    for path in files:
+        show.line(_("Written: {path}").format(path=path))
+    _show(signed, chosen())
+
+
+@report.command()
+@_file
+@click.option(
+    "--device", default="", help="The fingerprint of the device that should have signed."
+)
+@ask.as_json
+def verify(file: Path, device: str, as_lines: bool) -> None:
+    """Check the signature of a report FILE (the JSON).
+
+    Without --device it can only be found consistent (exit code 3): as somebody signed it.
+    """
+    signed, trust = document.verified(_read(file), device)
+    if as_lines:
+        show.event(
+            Result(
+                "report-verified",
+                {
+                    "trust": trust,
+                    "signer": signed.fingerprint,
+                    "shipment": signed.report.shipment.id,
+                    "created": signed.report.created,
+                    "digest": _digest(signed),
+                },
+            )
+        )
+    else:
+        _tell(signed, trust)
+    if trust is not Trust.AUTHENTIC:
+        sys.exit(ends.CONSISTENT_ONLY)
+
+
+def _tell(signed: Signed, trust: Trust) -> None:
+    _ = translator(chosen())
+    if trust is Trust.AUTHENTIC:
+        show.line(_("AUTHENTIC: signed by the device expected, and nothing was changed since."))
+    else:
+        show.line(_("Consistent: as somebody signed it. Who that was, --device would confirm."))
+    show.rows(
+        [
+            (_("signer"), signed.fingerprint),
+            (_("shipment"), signed.report.shipment.id),
+            (_("label"), signed.report.shipment.label),
+            (_("made"), signed.report.created),
+            ("BLAKE3", _digest(signed)),
+        ]
+    )
+
+
+@report.command("show")
+@_file
+@ask.language
+def show_report(file: Path, language: str) -> None:
+    """The summary of a report FILE (the JSON), its signature checked."""
+    signed = document.parse(_read(file))
+    _show(signed, Language(language))
+
+
+def _show(signed: Signed, language: Language) -> None:
+    marks = {"fine": "ok", "watch": "!!", "unknown": "??"}
+    for one in view.View(signed, translator(language)).lines():
+        show.line(f"{marks[one.mark]}  {one.name}: {one.text}")
+    for gap in signed.report.gaps:
+        show.line(f"??  {gap}")
+
+
+def _digest(signed: Signed) -> str:
+    return blake3(signed.encode()).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_small(path, MAX_REPORT + 1, 0)
+    except OSError as exc:
+        raise BadInputError(f"{path} cannot be read ({exc.strerror})") from exc
+
+
+def _found(state: State, store: Path | None, asked: str) -> tuple[Store | None, ShipmentId]:
+    """The shipment that is meant, and its store where that is at hand."""
+    if store is not None:
+        found = Store(store.absolute())
+        if asked and not found.head.shipment.startswith(asked):
+            raise BadInputError(f"{store} holds shipment {found.head.shipment}, not {asked}")
+        return found, found.head.shipment
+    if not asked:
+        raise BadInputError("A report is about a shipment", todo="Give --store or --shipment.")
+    known = {one.id for one in state.shipments()} | {one.shipment for one in state.jobs()}
+    hits = sorted(one for one in known if one and one.startswith(asked))
+    if len(hits) == 1:
+        return _store_of(state, hits[0]), hits[0]
+    if not hits and len(asked) == 32 and not set(asked) - set("0123456789abcdef"):
+        return None, ShipmentId(asked)  # a source knows disks, and no shipment
+    raise UnknownNameError(
+        f"{len(hits)} shipments known here go by {asked!r}; exactly one must",
+        todo="Give the whole id, as it stands on the label.",
+    )
+
+
+def _store_of(state: State, shipment: ShipmentId) -> Store | None:
+    """Where the shipment was last known to lie, if it still does."""
+    row = state.shipment(shipment)
+    places = [one.spec("store") for one in reversed(jobs_of(state, shipment))]
+    for place in [*places, str(row.path) if row else ""]:
+        try:
+            found = Store(Path(place)) if place else None
+        except MotionGearError:
+            continue
+        if found is not None and found.head.shipment == shipment:
+            return found
+    return None
+
+
+def _targets(
+    state: State, shipment: ShipmentId, kind: str, places: Sequence[str]
+) -> dict[tuple[str, str], Target]:
+    """The places that jobs here have restored to, and those that were named."""
+    known = [
+        (one.spec("target"), one.spec("place"))
+        for one in jobs_of(state, shipment)
+        if one.row.kind in _RESTORES
+    ]
+    named = [(kind, str(Path(one).absolute())) for one in places]
+    return {one: jobs.target_for(*one) for one in dict.fromkeys([*known, *named]) if all(one)}

@@ -1,0 +1,379 @@
+"""The report as a page of HTML, in a language: one file, all styles and drawings in it, no script.
+
+What a program reads is the JSON; the page names its digest. Nothing is computed here that the
+document does not say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from blake3 import blake3
+
+from appliance.language import Language, Translator, marked, translator
+from appliance.report import pages
+from appliance.report.document import Signed, Turn, Volume, Work
+from appliance.seal.text import grouped
+
+_MOST_WORKS = 400  # shown; the JSON has them all
+# Words of the document that people are to read.
+_WORDS = {
+    "": marked("not known"),
+    "bad": marked("differs from the manifest"),
+    "bios": "BIOS",
+    "catch-up": marked("Catch up"),
+    "check": marked("Check"),
+    "checked": marked("checked"),
+    "complete": marked("complete"),
+    "crash_consistent": marked("frozen in part"),
+    "died": marked("died"),
+    "failed": marked("failed"),
+    "finished": marked("finished"),
+    "fuzzy": marked("running"),
+    "gate": marked("Gate"),
+    "gate-check": marked("Check of replicas"),
+    "hurt": marked("lacks blocks"),
+    "incomplete": marked("INCOMPLETE"),
+    "ingest": marked("Ingest"),
+    "operator": marked("operator"),
+    "partial": marked("not restored to its end"),
+    "paused": marked("paused"),
+    "queued": marked("queued"),
+    "quiesced": marked("frozen"),
+    "recovery": marked("recovery"),
+    "replica": marked("follows its source"),
+    "restore": marked("Restore"),
+    "restored": marked("restored"),
+    "running": marked("running"),
+    "seal": marked("Seal"),
+    "stopped": marked("stopped"),
+    "uefi": "UEFI",
+    "unknown": marked("not known"),
+    "verify": marked("Verify"),
+}
+_KNOWN_BY = {
+    "index": marked("the packs' indexes, opened for this report"),
+    "proved": marked("a verification of every block, or a restore, before this report"),
+}
+
+
+class Mark(StrEnum):
+    """How a line of the summary is to be taken."""
+
+    FINE = "fine"
+    WATCH = "watch"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    mark: Mark
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a bar begins and how long it is, in thousandths of the width."""
+
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """A round, both ends of it: ``both`` is empty where only one has told."""
+
+    turn: Turn
+    written: int | None
+    both: str
+    bar: Span
+
+
+def html(signed: Signed, language: Language) -> str:
+    """The page; all of it is written in ``language`` but for what others have said."""
+    say = translator(language)
+    template = pages.environment(say)
+    view = View(signed, say)
+    template.filters |= {
+        "size": size,
+        "exact": exact,
+        "time": moment,
+        "seconds": duration,
+        "ms": lambda ms: f"{ms / 1000:.1f} s",
+        "word": view.word,
+        "groups": groups,
+    }
+    return template.get_template("report.html.j2").render(
+        language=language,
+        report=signed.report,
+        signed=signed,
+        digest=blake3(signed.encode()).hexdigest(),
+        view=view,
+    )
+
+
+# --- figures as people read them --------------------
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units."""
+    if count < 1000:
+        return f"{count} B"
+    shown = float(count)
+    for unit in ("kB", "MB", "GB"):
+        shown /= 1000
+        if shown < 999.95:
+            return f"{shown:.1f} {unit}"
+    return f"{shown / 1000:.1f} TB"
+
+
+def exact(count: int) -> str:
+    return f"{count:,}"
+
+
+def moment(told: str) -> str:
+    """A time of the format, without its marks."""
+    return f"{told[:10]} {told[11:19]}"
+
+
+def duration(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def groups(found: str) -> str:
+    """Hex in groups of eight."""
+    return " ".join(found[at : at + 8] for at in range(0, len(found), 8))
+
+
+def _share(part: float, whole: float) -> int:
+    return round(1000 * part / whole) if whole > 0 else 0
+
+
+class View:
+    """What the template asks for beside the document."""
+
+    def __init__(self, signed: Signed, say: Translator) -> None:
+        self._report, self._say = signed.report, say
+        tellers = [signed.fingerprint, *(one.told_by for one in self._report.jobs)]
+        tellers += [one.told_by for one in self._report.rounds]
+        self.tellers = {one: f"{at}" for at, one in enumerate(dict.fromkeys(tellers), 1)}
+        self.works = self._report.jobs[:_MOST_WORKS]
+        self.failures = [one for one in self.works if one.failure is not None]
+        self._first, self._length = _times(self.works)
+        self._fastest = max((one.rate or 0 for one in self.works), default=0)
+
+    def word(self, found: str) -> str:
+        """A word of the document in the reader's language; a strange one as it is."""
+        return self._say(_WORDS[found]) if found in _WORDS else pages.plain(found)
+
+    def known_by(self, found: str) -> str:
+        return self._say(_KNOWN_BY[found]) if found in _KNOWN_BY else pages.plain(found)
+
+    def grouped(self, root: str) -> str:
+        """A seal root as it stands on labels."""
+        return grouped(bytes.fromhex(root))
+
+    def name(self, disk: str) -> str:
+        """A disk as people call it: its machine, and the beginning of its id."""
+        for one in self._report.disks:
+            if one.disk == disk and one.machine:
+                return f"{pages.plain(one.machine)} · {disk[:8]}"
+        return disk[:8]
+
+    # --- the summary ---
+
+    def lines(self) -> list[Line]:
+        return [
+            self._sealed(),
+            self._complete(),
+            self._unreadable(),
+            self._restored(),
+            self._damage(),
+            self._caught_up(),
+            self._cut_over(),
+        ]
+
+    def _line(self, mark: Mark, name: str, text: str, **figures: object) -> Line:
+        return Line(mark, self._say(name), self._say(text).format(**figures))
+
+    def _sealed(self) -> Line:
+        seal, name = self._report.shipment.seal, marked("Seal")
+        if seal is None:
+            return self._line(
+                Mark.UNKNOWN,
+                name,
+                marked("No seal was found: it is not sealed yet, or the store was not at hand."),
+            )
+        if not seal.accepted_here:
+            return self._line(
+                Mark.UNKNOWN,
+                name,
+                marked(
+                    "Sealed on {at}. Signer and root were not compared with what was sent by "
+                    "another path."
+                ),
+                at=moment(seal.created),
+            )
+        return self._line(
+            Mark.FINE,
+            name,
+            marked("Sealed on {at}. Signer and root are those sent by another path."),
+            at=moment(seal.created),
+        )
+
+    def _complete(self) -> Line:
+        disks = self._report.disks
+        whole = sum(one.state == "complete" for one in disks)
+        known = sum(one.facts.size for one in disks if one.facts)
+        if not disks:
+            return self._line(Mark.UNKNOWN, marked("Disks"), marked("No disk is known of."))
+        return self._line(
+            Mark.FINE if whole == len(disks) else Mark.WATCH,
+            marked("Disks"),
+            marked("{whole} of {all} are complete; {size} in all, as far as known."),
+            whole=whole,
+            all=len(disks),
+            size=size(known),
+        )
+
+    def _unreadable(self) -> Line:
+        known = [one.content for one in self._report.disks if one.content]
+        name, left = marked("Unreadable"), len(self._report.disks) - len(known)
+        total = sum(one.unreadable_bytes for one in known)
+        if total:
+            text = marked("{size} could not be read at the source and stand as zeros.")
+            return self._line(Mark.WATCH, name, text, size=size(total))
+        if not self._report.disks:
+            return self._line(Mark.UNKNOWN, name, marked("No disk is known of."))
+        if left:
+            text = marked("Not known of {count} disks: their content was not opened here.")
+            return self._line(Mark.UNKNOWN, name, text, count=left)
+        return self._line(Mark.FINE, name, marked("All of every disk could be read."))
+
+    def _restored(self) -> Line:
+        checked = {one.disk for one in self._report.volumes if _right(one)}
+        disks, name = self._report.disks, marked("Restored")
+        count = sum(one.disk in checked for one in disks)
+        if not disks:
+            return self._line(Mark.UNKNOWN, name, marked("No disk is known of."))
+        wrong = sum(bool(one.wrong) for one in self._report.volumes)
+        text = marked(
+            "{count} of {all} disks are on volumes that were read back and equal the manifest."
+        )
+        if wrong:
+            text = marked("{wrong} volumes differ from the manifest; {count} of {all} are right.")
+        fine = count == len(disks) and not wrong
+        mark = Mark.FINE if fine else Mark.WATCH if wrong or count else Mark.UNKNOWN
+        return self._line(mark, name, text, count=count, all=len(disks), wrong=wrong)
+
+    def _damage(self) -> Line:
+        lost = sum(one.lost for one in self._report.repairs)
+        packs = sum(len(one.lost) for one in self._report.disks)
+        left = [one.left for one in self._report.repairs]
+        name = marked("Damage")
+        if not lost and not packs:
+            if not self._report.volumes:
+                return self._line(Mark.UNKNOWN, name, marked("Not known: nothing was restored."))
+            return self._line(Mark.FINE, name, marked("No block is known to be lost."))
+        if lost and not any(one is None or one for one in left):
+            text = marked("{lost} blocks were lost on the way; rounds have sent all of them.")
+            return self._line(Mark.FINE, name, text, lost=lost)
+        text = marked("{lost} blocks were lost on the way; {left} are still missing.")
+        shown = self._say(marked("an unknown number"))
+        if None not in left and left:
+            shown = f"{sum(one or 0 for one in left)}"
+        return self._line(Mark.WATCH, name, text, lost=lost, left=shown)
+
+    def _caught_up(self) -> Line:
+        laps, name = self.laps(), marked("Catch-up")
+        if not laps:
+            return self._line(Mark.UNKNOWN, name, marked("No round is known of."))
+        text = marked("{count} rounds, {sent} sent; last {at}.")
+        differ = any(one.both == "differ" for one in laps)
+        return self._line(
+            Mark.WATCH if differ else Mark.FINE,
+            name,
+            text,
+            count=len(laps),
+            sent=size(sum(one.turn.sent or 0 for one in laps)),
+            at=moment(max(one.turn.at for one in laps)),
+        )
+
+    def _cut_over(self) -> Line:
+        name, points = marked("Cut-over"), self._report.points
+        whole = [one for one in points if one.complete]
+        if not whole:
+            return self._line(Mark.UNKNOWN, name, marked("No recovery point is known of."))
+        told = [one.downtime_ms for one in self._report.cut_overs]
+        known = [one for one in told if one is not None]
+        longest = f"{max(known, default=0) / 1000:.1f}"
+        text = marked("{count} recovery points; the source stood still for {seconds} s at most.")
+        if not known:
+            text = marked("{count} recovery points; how long the source stood still is not known.")
+        elif len(known) < len(told):
+            text = marked(
+                "{count} recovery points; frozen for {seconds} s at most, else the source had "
+                "been stopped."
+            )
+        return self._line(Mark.FINE, name, text, count=len(whole), seconds=longest)
+
+    # --- bars ---
+
+    def when(self, work: Work) -> Span:
+        """When the job was at work, of all the time that is told of."""
+        start = _seconds(work.began) - self._first if work.began else 0
+        return Span(_share(start, self._length), max(_share(work.seconds or 0, self._length), 8))
+
+    def speed(self, work: Work) -> Span:
+        return Span(0, _share(work.rate or 0, self._fastest))
+
+    def laps(self) -> list[Lap]:
+        """Rounds as their sources tell them, else as their gate does."""
+        turns = self._report.rounds
+        sources = [one for one in turns if one.end == "source"]
+        known = {_about(one) for one in sources}
+        alone = [one for one in turns if one.end == "gate" and _about(one) not in known]
+        gates = {_about(one): one for one in turns if one.end == "gate"}
+        shown = sorted(sources + alone, key=lambda one: (one.machine, one.point, one.at))
+        most = max((_moved(one) for one in shown), default=0)
+        return [
+            Lap(
+                one,
+                gates[_about(one)].written if _about(one) in gates else None,
+                _both(one, gates.get(_about(one))),
+                Span(0, _share(_moved(one), most)),
+            )
+            for one in shown
+        ]
+
+
+def _moved(turn: Turn) -> int:
+    return (turn.written if turn.sent is None else turn.sent) or 0
+
+
+def _about(turn: Turn) -> tuple[object, ...]:
+    return (turn.machine, turn.point, tuple(one.disk for one in turn.roots))
+
+
+def _both(turn: Turn, gate: Turn | None) -> str:
+    if gate is None or turn.end == "gate":
+        return ""
+    return "equal" if turn.roots == gate.roots else "differ"
+
+
+def _right(volume: Volume) -> bool:
+    return bool(volume.checked_at) and volume.wrong == 0 and not volume.unknown
+
+
+def _seconds(told: str) -> float:
+    return datetime.fromisoformat(told).timestamp()
+
+
+def _times(works: Sequence[Work]) -> tuple[float, float]:
+    """When the first began, and the seconds from then to the end of the last."""
+    told = [_seconds(one) for work in works for one in (work.began, work.ended) if one]
+    return (min(told), max(max(told) - min(told), 1)) if told else (0, 1)
