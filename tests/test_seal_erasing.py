@@ -3,7 +3,9 @@
 The file systems are real ones on loop devices: what is discarded is gone from the backing file.
 """
 
+import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -78,9 +80,31 @@ def phase(store: Path) -> Phase | None:
     return record.phase if record else None
 
 
+@pytest.fixture(autouse=True)
+def only_the_bench_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk that the tests themselves lie on is large, and not theirs to discard."""
+    own, honest = tmp_path.stat().st_dev, erasing.trim
+
+    def trim(fd: int) -> int:
+        if os.fstat(fd).st_dev == own:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return honest(fd)
+
+    monkeypatch.setattr(erasing, "trim", trim)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return many_packs(tmp_path_factory.mktemp("made")).path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return many_packs(tmp_path)
+def store(made: Path, tmp_path: Path) -> Store:
+    return copied(made, tmp_path)
+
+
+def copied(made: Path, place: Path) -> Store:
+    return Store(shutil.copytree(made, place / "store"))
 
 
 @pytest.fixture
@@ -131,9 +155,11 @@ def test_progress_counts_the_bytes(store: Store) -> None:
     assert {one.total for one in told if isinstance(one, Progress)} == {done.size}
 
 
-def test_what_is_discarded_is_gone_from_the_disk_below(ext4: tuple[Path, Path]) -> None:
+def test_what_is_discarded_is_gone_from_the_disk_below(
+    made: Path, ext4: tuple[Path, Path]
+) -> None:
     image, place = ext4
-    store = many_packs(place)
+    store = copied(made, place)
     marks = [one.read_bytes()[PAGE : 2 * PAGE] for one in store.closed()]
     os.sync()
     before, held = image.stat().st_blocks, image.read_bytes()
@@ -152,13 +178,13 @@ def test_what_is_discarded_is_gone_from_the_disk_below(ext4: tuple[Path, Path]) 
 
 
 def test_without_a_discard_it_is_said_what_still_reads_there(
-    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    made: Path, ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a disk that does not know how: the file system has forgotten the bytes, the disk has
     not.
     """
     _, place = ext4
-    store = many_packs(place)
+    store = copied(made, place)
 
     def cannot(_: int) -> int:
         raise OSError(95, "Operation not supported")
@@ -171,10 +197,10 @@ def test_without_a_discard_it_is_said_what_still_reads_there(
 
 
 def test_what_was_written_there_since_is_neither(
-    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    made: Path, ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, place = ext4
-    store = many_packs(place)
+    store = copied(made, place)
     honest = places.look_again
 
     def later(noted: places.Pages) -> Seen:
@@ -206,8 +232,8 @@ def test_why_the_disk_was_not_told_is_said(
     assert not store.path.exists()
 
 
-def test_in_memory_there_is_nothing_to_look_at(bench: Bench) -> None:
-    store = many_packs(bench.tmpfs(bench.place / "memory", "96m"))
+def test_in_memory_there_is_nothing_to_look_at(made: Path, bench: Bench) -> None:
+    store = copied(made, bench.tmpfs(bench.place / "memory", "96m"))
     done = erase(store.path)
     assert done.seen == Seen(0, 0, 0, 0, places.MOST_PAGES, "", places.NO_DEVICE)
     assert done.discard.outcome is Outcome.NOT_SUPPORTED
@@ -427,7 +453,8 @@ def test_what_another_user_owns_is_refused_before_anything_goes(
     while place != place.parent and place.stat().st_uid == 0:
         place.chmod(place.stat().st_mode | 0o055)
         place = place.parent
-    for one in (store.path, store.packs, home, home / "device"):
+    home.mkdir()
+    for one in (store.path, store.packs, home):
         os.chown(one, NOBODY, NOBODY)
     with unprivileged(), pytest.raises(StoreWriteError, match="Permission denied"):
         erase(store.path)
@@ -548,12 +575,13 @@ def cut_after(store: Path, packs: int) -> None:
     assert phase(store) is Phase.PACKS
 
 
-def test_cut_off_anywhere_it_is_known_for_what_it_is_and_goes_on(tmp_path: Path) -> None:
+def test_cut_off_anywhere_it_is_known_for_what_it_is_and_goes_on(
+    made: Path, tmp_path: Path
+) -> None:
     seen: set[tuple[str, Phase | None]] = set()
     count = 0
     while True:
-        (place := tmp_path / str(count)).mkdir()
-        store, _, _ = sealed_sample(place)
+        store = copied(made, tmp_path / str(count))
         root = statement.read(store.path).root().hex()
         was_cut = cut(store.path, count)
         if not was_cut:
@@ -590,8 +618,10 @@ def test_cut_off_it_is_done_once_more_as_often_as_asked(store: Store) -> None:
     assert erase(store.path) == first
 
 
-def test_places_noted_before_are_looked_at_after_a_cut(ext4: tuple[Path, Path]) -> None:
-    store = many_packs(ext4[1])
+def test_places_noted_before_are_looked_at_after_a_cut(
+    made: Path, ext4: tuple[Path, Path]
+) -> None:
+    store = copied(made, ext4[1])
     cut_after(store.path, 2)
     assert len(list(store.packs.iterdir())) < len(statement.read(store.path).packs)
     assert erase(store.path).seen.zeros == places.MOST_PAGES
