@@ -1,5 +1,6 @@
 """How each kind of job ends on a console, whether it was just started or resumed."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import assert_never, cast
@@ -94,7 +95,8 @@ def _show_label(store: Store, *, qr: bool) -> None:
     )
     if qr:
         click.echo(drawing.qr(str(Label.of(made))))
-    show.line(f"To print the label:  motiongear label --store {store.path} --out label.pdf")
+    verb = shlex.join(["motiongear", "label", "--store", str(store.path), "--out", "label.pdf"])
+    show.line(f"To print the label:  {verb}")
 
 
 def _show_verified(told: dict[str, Json]) -> None:
