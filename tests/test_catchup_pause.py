@@ -18,7 +18,7 @@ __all__ = ["enrolled", "site"]  # fixtures
 _HOOK = """
 from appliance.catchup import link
 
-link._REPLY_SECONDS, link.GREETING_SECONDS = 1.0, 5.0
+link._REPLY_SECONDS = 3.0
 """
 
 
@@ -29,7 +29,7 @@ def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> float:
     place.mkdir()
     (place / "sitecustomize.py").write_text(_HOOK)
     monkeypatch.setenv("PYTHONPATH", str(place))
-    return 1.0
+    return 3.0
 
 
 def test_a_round_that_rests_goes_on_over_the_same_line(
@@ -42,7 +42,7 @@ def test_a_round_that_rests_goes_on_over_the_same_line(
     with site.machine.state() as opened:
         rested_at = opened.progress(job)
         since = time.monotonic()
-        until(lambda: time.monotonic() > since + 3 * impatient)
+        until(lambda: time.monotonic() > since + 1.5 * impatient)
         assert opened.progress(job) == rested_at
         assert opened.job(job).state is JobState.PAUSED
     site.machine.typed("jobs", "resume", job).fine()

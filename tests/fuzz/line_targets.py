@@ -74,6 +74,9 @@ def frames(data: bytes) -> None:
     assert length <= kind.most
     found = wire.parse(kind, memoryview(payload))
     said = wire.encode(found)[HEAD.size :]
+    if isinstance(found, wire.Refused):  # what a later version says of it is read as 2
+        assert found.again == min(payload[2], 2)
+        payload = payload[:2] + bytes([found.again]) + payload[3:]
     assert said == payload or (isinstance(found, _LATER) and payload.startswith(said))
 
 
