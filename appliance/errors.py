@@ -13,6 +13,7 @@ class MotionGearError(Exception):
 
     name: ClassVar[str] = "error"
     code: ClassVar[int] = 1
+    happened: ClassVar[str] = "Something was refused or failed."
     safe: ClassVar[str] = "Nothing was changed."
     todo: ClassVar[str] = "Read the message above and try again."
 
@@ -33,6 +34,7 @@ class StoreRefusedError(MotionGearError):
 
     name = "store-refused"
     code = 20
+    happened = "The bytes of the store are not what they should be."
     safe = "Nothing was written from it."
     todo = "Ask for the device's other copy or for a new shipment; do not restore from this one."
 
@@ -40,95 +42,112 @@ class StoreRefusedError(MotionGearError):
 class NotAStoreError(StoreRefusedError):
     name = "not-a-store"
     code = 21
+    happened = "There is no store at this place."
     todo = "Give the directory that holds head.json and packs/."
 
 
 class UnknownFormatError(StoreRefusedError):
     name = "unknown-format"
     code = 22
+    happened = "The format is of a later version, or of another program."
     todo = "Use a MotionGear release that knows this format."
 
 
 class HeadDamagedError(StoreRefusedError):
     name = "head-damaged"
     code = 23
+    happened = "The public head of the store is damaged."
 
 
 class SealMissingError(StoreRefusedError):
     name = "seal-missing"
     code = 24
+    happened = "The store has no seal."
     todo = "The shipment was never sealed, or its seal was removed: seal it on the device."
 
 
 class SealDamagedError(StoreRefusedError):
     name = "seal-damaged"
     code = 25
+    happened = "The seal, or a file that it lists, is damaged."
 
 
 class SignerMismatchError(StoreRefusedError):
     name = "signer-mismatch"
     code = 26
+    happened = "Another device than the one expected has sealed the store."
     todo = "Compare the label with what the sender told you; treat the device as exchanged."
 
 
 class RootMismatchError(StoreRefusedError):
     name = "root-mismatch"
     code = 27
+    happened = "The seal is not the one that was expected."
     todo = "Compare the label with what the sender told you; treat the store as exchanged."
 
 
 class OlderSealError(StoreRefusedError):
     name = "older-seal"
     code = 28
+    happened = "The seal is older than one that was accepted before."
     todo = "You were given an older state of this device: ask the sender for the current one."
 
 
 class RecipientsMismatchError(StoreRefusedError):
     name = "recipients-mismatch"
     code = 29
+    happened = "The store is encrypted to other keys than those authorised."
     todo = "Somebody else could read this store: treat its content as disclosed, ask the sender."
 
 
 class PackMissingError(StoreRefusedError):
     name = "pack-missing"
     code = 30
+    happened = "A pack that the seal lists is not there."
 
 
 class PackUnlistedError(StoreRefusedError):
     name = "pack-unlisted"
     code = 31
+    happened = "The store holds a file that the seal does not list."
 
 
 class PackDamagedError(StoreRefusedError):
     name = "pack-damaged"
     code = 32
+    happened = "A pack is damaged."
     todo = "Copy the pack again from the device; else the blocks it held must be sent anew."
 
 
 class ForeignPackError(StoreRefusedError):
     name = "foreign-pack"
     code = 33
+    happened = "A pack belongs to another shipment."
 
 
 class PackRepeatedError(StoreRefusedError):
     name = "pack-repeated"
     code = 34
+    happened = "A pack, or the place of a pack, occurs twice."
 
 
 class RecordDamagedError(StoreRefusedError):
     name = "record-damaged"
     code = 35
+    happened = "A record inside a pack is damaged."
     todo = "The block named is lost in this store and must be sent anew; all others are unharmed."
 
 
 class RecordOrderError(StoreRefusedError):
     name = "record-order"
     code = 36
+    happened = "Records or packs do not follow each other as they must."
 
 
 class IncompleteDiskError(StoreRefusedError):
     name = "incomplete-disk"
     code = 37
+    happened = "A disk is not in the store to its end."
     todo = "Ingest this disk to its end, or leave it out."
 
 
@@ -137,6 +156,7 @@ class ErasedInPartError(StoreRefusedError):
 
     name = "erased-in-part"
     code = 38
+    happened = "An erase has begun here and has not come to its end."
     safe = "What was erased is gone for good; what is left was not touched now."
     todo = "Let the erase come to its end: resume its job, or erase the place again."
 
@@ -144,6 +164,7 @@ class ErasedInPartError(StoreRefusedError):
 class CertificateRefusedError(StoreRefusedError):
     name = "certificate-refused"
     code = 39
+    happened = "The certificate is not what was signed, or is no certificate."
     safe = "Nothing was changed: it was only read."
     todo = "Ask whoever erased it for the certificate as it was made; do not go by this one."
 
@@ -151,6 +172,7 @@ class CertificateRefusedError(StoreRefusedError):
 class ReportRefusedError(StoreRefusedError):
     name = "report-refused"
     code = 19
+    happened = "The report is not what was signed, or is no report."
     safe = "Nothing was changed: it was only read."
     todo = "Ask whoever made the report for it anew; do not go by this one."
 
@@ -158,6 +180,7 @@ class ReportRefusedError(StoreRefusedError):
 class WrongKeyError(MotionGearError):
     name = "wrong-key"
     code = 40
+    happened = "The key opens nothing here."
     safe = "The store is untouched."
     todo = "Use the private key of one of the recipients that `motiongear shipment show` lists."
 
@@ -165,6 +188,7 @@ class WrongKeyError(MotionGearError):
 class WrongPassphraseError(MotionGearError):
     name = "wrong-passphrase"
     code = 41
+    happened = "The passphrase does not open the key."
     safe = "The key file is untouched."
     todo = "Type the passphrase again; without it the key cannot be used by anybody."
 
@@ -172,12 +196,14 @@ class WrongPassphraseError(MotionGearError):
 class KeyFileError(MotionGearError):
     name = "key-file"
     code = 42
+    happened = "The file holds no key that can be used."
     todo = "Give a key file made by `motiongear keys new`."
 
 
 class PrivateKeyOnDeviceError(MotionGearError):
     name = "private-key-on-device"
     code = 43
+    happened = "A private key was about to come onto the device."
     safe = "No private key was taken or written."
     todo = "Keep private keys with the operator; give the device the .pub file only."
 
@@ -185,6 +211,7 @@ class PrivateKeyOnDeviceError(MotionGearError):
 class CanaryError(MotionGearError):
     name = "canary"
     code = 44
+    happened = "The canary or its code does not fit this shipment."
 
 
 # --- the source --------------------
@@ -193,6 +220,7 @@ class CanaryError(MotionGearError):
 class NotADiskError(MotionGearError):
     name = "not-a-disk"
     code = 50
+    happened = "What was given is no disk and no raw image."
     todo = (
         "Give a whole disk such as /dev/sdb, or a raw image file. `motiongear disks` lists them."
     )
@@ -201,6 +229,7 @@ class NotADiskError(MotionGearError):
 class SourceBusyError(MotionGearError):
     name = "source-busy"
     code = 51
+    happened = "The source is in use."
     safe = "The disk was not touched."
     todo = "Unmount it and stop what uses it, then start again."
 
@@ -208,6 +237,7 @@ class SourceBusyError(MotionGearError):
 class OwnDiskError(MotionGearError):
     name = "own-disk"
     code = 52
+    happened = "The disk belongs to the device itself."
     safe = "The disk was not touched."
     todo = "This disk belongs to the device itself; choose a source disk."
 
@@ -215,6 +245,7 @@ class OwnDiskError(MotionGearError):
 class SourceChangedError(MotionGearError):
     name = "source-changed"
     code = 53
+    happened = "The source is another one, or was written to."
     safe = "What was stored from the first disk is kept."
     todo = "Attach the disk the job began with, or start a new job for this one."
 
@@ -222,6 +253,7 @@ class SourceChangedError(MotionGearError):
 class SourceGoneError(MotionGearError):
     name = "source-gone"
     code = 54
+    happened = "The source no longer answers."
     safe = "Everything up to the last checkpoint is stored."
     todo = "Attach the disk again and resume the job."
 
@@ -231,6 +263,7 @@ class FreezeRefusedError(MotionGearError):
 
     name = "freeze-refused"
     code = 55
+    happened = "The file systems of the source cannot be frozen."
     safe = "Nothing is frozen: the source machine goes on as before."
     todo = "Set MOTIONGEAR_HOME to a directory on /run, send the output to a terminal or pipe."
 
@@ -240,6 +273,7 @@ class FreezeLostError(MotionGearError):
 
     name = "freeze-lost"
     code = 56
+    happened = "The file systems were thawed before all was read."
     safe = "The source goes on as before; what was read is no point and must not be kept."
     todo = "Run more rounds first, so that the last one is shorter, or allow it more seconds."
 
@@ -250,6 +284,7 @@ class FreezeLostError(MotionGearError):
 class StoreFullError(MotionGearError):
     name = "store-full"
     code = 60
+    happened = "The store has no room left."
     safe = "Everything up to the last checkpoint is stored; the store can still be sealed."
     todo = "Free space and resume the job, or seal what is there with --accept."
 
@@ -257,6 +292,7 @@ class StoreFullError(MotionGearError):
 class StoreWriteError(MotionGearError):
     name = "store-write"
     code = 61
+    happened = "The device's own disk failed while the store was written."
     safe = "Everything up to the last checkpoint is stored."
     todo = "Check the device's own disk before you resume the job."
 
@@ -264,6 +300,7 @@ class StoreWriteError(MotionGearError):
 class TargetFullError(MotionGearError):
     name = "target-full"
     code = 62
+    happened = "The target has no room left."
     safe = "The store is untouched; the volume stays marked as partial."
     todo = "Make room at the target, then run the same restore again: it goes on."
 
@@ -271,6 +308,7 @@ class TargetFullError(MotionGearError):
 class VolumeTooSmallError(MotionGearError):
     name = "volume-too-small"
     code = 63
+    happened = "The volume is smaller than the disk."
     safe = "Nothing was written."
     todo = "Give a volume at least as large as the disk."
 
@@ -278,6 +316,7 @@ class VolumeTooSmallError(MotionGearError):
 class VolumeForeignError(MotionGearError):
     name = "volume-foreign"
     code = 64
+    happened = "The volume holds something that is not ours."
     safe = "Nothing was written."
     todo = "The target already holds something else under that name: choose another target."
 
@@ -285,12 +324,14 @@ class VolumeForeignError(MotionGearError):
 class VolumeMissingError(MotionGearError):
     name = "volume-missing"
     code = 65
+    happened = "There is no volume of this disk."
     todo = "Restore the disk first."
 
 
 class TargetWriteError(MotionGearError):
     name = "target-write"
     code = 66
+    happened = "The target failed while a volume was read or written."
     safe = "The store is untouched; the volume stays marked as partial."
     todo = "Mend the target, then run the same restore again: it goes on."
 
@@ -298,6 +339,7 @@ class TargetWriteError(MotionGearError):
 class CheckFailedError(MotionGearError):
     name = "check-failed"
     code = 67
+    happened = "The volume does not hold what the manifest says."
     safe = "The store is untouched; the volume is not to be used."
     todo = "Restore the disk again; if it fails again, suspect the target's storage."
 
@@ -305,6 +347,7 @@ class CheckFailedError(MotionGearError):
 class VolumeBusyError(MotionGearError):
     name = "volume-busy"
     code = 68
+    happened = "Another job has the volume."
     safe = "Nothing was written: the volume belongs to the other job for now."
     todo = "Wait for that job, or stop it (`motiongear jobs list` shows it); then try again."
 
@@ -314,6 +357,7 @@ class RestoredHurtError(MotionGearError):
 
     name = "restored-hurt"
     code = 69
+    happened = "The volume was restored but for blocks that the store has lost."
     safe = "Every other block was read back and is right; the volume is not to be booted yet."
     todo = (
         "Catch up from the source: the first round sends these blocks. Or restore again from "
@@ -327,24 +371,28 @@ class RestoredHurtError(MotionGearError):
 class JobRunningError(MotionGearError):
     name = "job-running"
     code = 70
+    happened = "A job is at work on this."
     todo = "Wait for the job to end, or stop it."
 
 
 class OpenErrorError(MotionGearError):
     name = "open-error"
     code = 71
+    happened = "The shipment has disks that are not complete."
     todo = "Resume the job, or accept the incomplete disk by name with --accept."
 
 
 class NotReadyToShipError(MotionGearError):
     name = "not-ready-to-ship"
     code = 72
+    happened = "The shipment does not meet what sealing demands."
     todo = "Meet the condition, or give a reason with --waive: it is signed into the seal."
 
 
 class AlreadySealedError(MotionGearError):
     name = "already-sealed"
     code = 73
+    happened = "The shipment is sealed."
     safe = "The sealed shipment is untouched."
     todo = "Start a new shipment."
 
@@ -354,6 +402,7 @@ class UnknownNameError(MotionGearError):
 
     name = "unknown-name"
     code = 74
+    happened = "Nothing of that name is known here."
     todo = "List what there is and use one of those names."
 
 
@@ -362,6 +411,7 @@ class StoppedError(MotionGearError):
 
     name = "stopped"
     code = 75
+    happened = "The operator stopped the job."
     safe = "Everything up to the last checkpoint is stored."
     todo = "Resume the job when you like."
 
@@ -369,6 +419,7 @@ class StoppedError(MotionGearError):
 class ExistsError(MotionGearError):
     name = "exists"
     code = 76
+    happened = "There is something of that name already."
     safe = "What was there is untouched."
     todo = "Choose another name or path."
 
@@ -376,6 +427,7 @@ class ExistsError(MotionGearError):
 class JobDiedError(MotionGearError):
     name = "job-died"
     code = 77
+    happened = "The process of the job is gone."
     safe = "Everything up to the last checkpoint is stored."
     todo = "Resume the job."
 
@@ -385,6 +437,7 @@ class NotDeliveredError(MotionGearError):
 
     name = "not-delivered"
     code = 78
+    happened = "Nobody is known to have received what is to be erased."
     safe = "Nothing was erased."
     todo = "Let the receiver confirm it first (custody), or say twice that it may be lost."
 
@@ -392,6 +445,7 @@ class NotDeliveredError(MotionGearError):
 class NotConfirmedError(MotionGearError):
     name = "not-confirmed"
     code = 79
+    happened = "The confirmation was not given."
     safe = "Nothing was erased."
     todo = "Type the text that is asked for, exactly as it is shown."
 
@@ -402,6 +456,7 @@ class NotConfirmedError(MotionGearError):
 class LinkCutError(MotionGearError):
     name = "link-cut"
     code = 90
+    happened = "The line to the other end was cut."
     safe = "What was acknowledged is on the volume and is not sent again."
     todo = "See that both ends run and reach each other; then run the same command again."
 
@@ -411,6 +466,7 @@ class WireViolationError(MotionGearError):
 
     name = "wire-violation"
     code = 91
+    happened = "The other end said what it may not say."
     safe = "Nothing of it was written."
     todo = "Use the same release of MotionGear at both ends."
 
@@ -420,6 +476,7 @@ class WrongPeerError(MotionGearError):
 
     name = "wrong-peer"
     code = 92
+    happened = "Whoever answered is not the one expected."
     safe = "Nothing was sent."
     todo = "See that the address is the gate's; if the gate is a new one, enrol again."
 
@@ -427,6 +484,7 @@ class WrongPeerError(MotionGearError):
 class NotEnrolledError(MotionGearError):
     name = "not-enrolled"
     code = 93
+    happened = "The machine is not enrolled with the gate."
     todo = "Enrol with a code from `motiongear gate invite`."
 
 
@@ -435,18 +493,21 @@ class EnrolmentCodeError(MotionGearError):
 
     name = "enrolment-code"
     code = 94
+    happened = "The enrolment code is not valid."
     todo = "Let the operator make another with `motiongear gate invite`."
 
 
 class ReplicaUnknownError(MotionGearError):
     name = "replica-unknown"
     code = 95
+    happened = "The gate has no replica of this disk."
     todo = "Restore the disk's shipment first, or let the operator invite with --new-disks."
 
 
 class OtherShipmentError(MotionGearError):
     name = "other-shipment"
     code = 96
+    happened = "The replica was restored from another shipment."
     todo = "Compare the disk with the shipment it was restored from."
 
 
@@ -455,12 +516,14 @@ class PointRefusedError(MotionGearError):
 
     name = "point-refused"
     code = 97
+    happened = "The gate does not take this point."
     todo = "Begin a new round."
 
 
 class ReplicaDiffersError(MotionGearError):
     name = "replica-differs"
     code = 98
+    happened = "The replica differs from its source."
     safe = "The source is untouched; the point was not kept."
     todo = "Run the round again; if it differs again, check the volume with `motiongear check`."
 
@@ -468,6 +531,7 @@ class ReplicaDiffersError(MotionGearError):
 class NotConvergingError(MotionGearError):
     name = "not-converging"
     code = 99
+    happened = "More is written at the source than the line carries."
     safe = "The replica is at the last round's point."
     todo = "Give the line more, write less at the source, or freeze now with --final."
 
@@ -478,23 +542,27 @@ class NotConvergingError(MotionGearError):
 class NeedRootError(MotionGearError):
     name = "need-root"
     code = 80
+    happened = "This needs rights that the process does not have."
     todo = "Run the command as root, for example with sudo."
 
 
 class ToolMissingError(MotionGearError):
     name = "tool-missing"
     code = 81
+    happened = "A program that is needed is not installed."
     todo = "Install the Debian package named above."
 
 
 class ToolFailedError(MotionGearError):
     name = "tool-failed"
     code = 82
+    happened = "A program that was started has failed."
 
 
 class StateError(MotionGearError):
     name = "state"
     code = 83
+    happened = "The state directory cannot be read or written."
     safe = "Stores and packs are untouched: the state database is a cache of them."
     todo = "Check the space and the rights of the state directory."
 
@@ -504,11 +572,13 @@ class BadInputError(MotionGearError):
 
     name = "bad-input"
     code = 84
+    happened = "A value that was given cannot be taken."
 
 
 class MemoryShortError(MotionGearError):
     name = "memory-short"
     code = 85
+    happened = "There is not enough memory."
     todo = "Use a machine with more memory, or take the disks one by one."
 
 

@@ -11,6 +11,7 @@ import click
 
 from appliance.errors import MotionGearError
 from appliance.events import Event, Json, Progress, as_json
+from appliance.language import Language, chosen, translator
 from appliance.state import EventRow
 from appliance.state.words import Words
 
@@ -81,20 +82,32 @@ def record(found: Json) -> None:
 
 
 def refusal(exc: MotionGearError) -> None:
-    """What happened, what is safe, what to do."""
-    click.echo(f"{click.style('Error', fg='red', bold=True)}: {safe(exc.what)}.", err=True)
-    click.echo(f"Safe:  {safe(exc.safe_now)}", err=True)
-    click.echo(f"Do:    {safe(exc.todo_now)}", err=True)
-    if exc.verb:
-        click.echo(f"Type:  {safe(exc.verb)}", err=True)
-    click.echo(f"Code:  {exc.code} ({exc.name})", err=True)
+    """What happened, what is safe, what to do. What is special to this case is in English in every
+    language.
+    """
+    language = chosen()
+    _ = translator(language)
+    what = f"{exc.what}." if language is Language.EN else f"{_(exc.happened)} ({exc.what}.)"
+    error = _("Error")
+    click.echo(f"{click.style(error, fg='red', bold=True)}: {safe(what)}", err=True)
+    _rows(
+        (_("Safe"), _(exc.safe_now)),
+        (_("Do"), _(exc.todo_now)),
+        (_("Type"), exc.verb),
+        (_("Code"), f"{exc.code} ({exc.name})"),
+    )
 
 
 def words(said: Words) -> None:
     """The last words of a job that did not end by an error."""
-    for name, text in (("Safe:", said.safe), ("Do:", said.todo), ("Type:", said.verb)):
+    _ = translator(chosen())
+    _rows((_("Safe"), said.safe), (_("Do"), said.todo), (_("Type"), said.verb))
+
+
+def _rows(*told: tuple[str, str]) -> None:
+    for name, text in told:
         if text:
-            click.echo(f"{name:<6} {safe(text)}", err=True)
+            click.echo(f"{name + ':':<6} {safe(text)}", err=True)
 
 
 class Rate:

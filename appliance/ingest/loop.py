@@ -80,8 +80,8 @@ def _each(first: int, end: int) -> Iterator[Wanted]:
     return (Wanted(index, 1, hole=False) for index in range(first, end))
 
 
-# Buffers a worker: with 2 the workers wait whenever the store's disk does; with 4 an ingest of real
-# files took 15 % less time, with 8 no less than that.
+# Buffers a worker: with 2 the workers wait whenever the store's disk does; with 4 an ingest of
+# real files took 15 % less time, with 8 no less than that.
 _BUFFERS = 4
 
 

@@ -1,0 +1,88 @@
+"""The catalogues: all that is said is translated, and what is compiled is what is written."""
+
+import re
+from itertools import product
+
+import pytest
+
+from appliance.cli import show
+from appliance.errors import NotAStoreError, all_errors
+from appliance.language import Language, chosen, marked, translator
+from tools import locale
+
+PLACES = re.compile(r"\{[^{}]*\}")
+CODE = re.compile(r"`[^`]+`|--[a-z-]+|MOTIONGEAR_[A-Z]+")
+EVERY = list(product(locale.ROOMS, locale.TRANSLATED))
+
+
+@pytest.mark.parametrize(("room", "language"), EVERY)
+def test_every_sentence_is_translated_and_none_that_is_not_said_any_more(
+    room: str, language: Language
+) -> None:
+    known = locale.known(locale.place(room, language), language)
+    found = {one.id: one for one in known if one.id}
+    assert list(found) == locale.sentences(room)
+    assert not [one.id for one in found.values() if not one.string or one.fuzzy]
+
+
+@pytest.mark.parametrize(("room", "language"), EVERY)
+def test_a_translation_has_the_same_places_for_figures_and_the_same_commands(
+    room: str, language: Language
+) -> None:
+    for one in locale.known(locale.place(room, language), language):
+        for kind in (PLACES, CODE):
+            assert sorted(kind.findall(str(one.id))) == sorted(kind.findall(str(one.string))), one
+
+
+@pytest.mark.parametrize(("room", "language"), EVERY)
+def test_what_is_compiled_is_what_is_written(room: str, language: Language) -> None:
+    path = locale.place(room, language)
+    found = locale.brought_up(room, language)
+    assert path.read_bytes() == locale.written(found, language)
+    assert path.with_suffix(".mo").read_bytes() == locale.compiled(found)
+
+
+def test_every_room_is_known() -> None:
+    for language in locale.TRANSLATED:
+        found = {one.stem for one in locale.place("x", language).parent.iterdir()}
+        assert found == set(locale.ROOMS)
+
+
+def test_a_sentence_that_is_not_in_a_catalogue_is_said_in_english() -> None:
+    assert translator(Language.ZH)("Never said.") == "Never said." == marked("Never said.")
+    assert translator(Language.EN)(NotAStoreError.happened) == NotAStoreError.happened
+
+
+@pytest.mark.parametrize("error", all_errors(), ids=lambda one: one.name)
+def test_every_error_says_what_happened_of_itself(error: type[NotAStoreError]) -> None:
+    assert "happened" in vars(error)
+
+
+@pytest.mark.parametrize(
+    ("environ", "language"),
+    [
+        ({}, Language.EN),
+        ({"LANG": "C.UTF-8"}, Language.EN),
+        ({"LANG": "zh_CN.UTF-8"}, Language.ZH),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, Language.EN),
+        ({"LANG": "C", "MOTIONGEAR_LANG": "zh"}, Language.ZH),
+        ({"LANG": "zh_TW", "MOTIONGEAR_LANG": ""}, Language.ZH),
+    ],
+)
+def test_the_language_is_what_the_environment_asks_for(
+    environ: dict[str, str], language: Language
+) -> None:
+    assert chosen(environ) is language
+
+
+def test_a_refusal_speaks_chinese_and_keeps_what_is_special_to_the_case(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MOTIONGEAR_LANG", "zh")
+    show.refusal(NotAStoreError("/mnt holds no head.json"))
+    assert capsys.readouterr().err.splitlines() == [
+        "错误: 此处没有存储。 (/mnt holds no head.json.)",
+        "安全:    没有从中写出任何内容。",
+        "处理:    请给出包含 head.json 和 packs/ 的目录。",
+        "代码:    21 (not-a-store)",
+    ]

@@ -1,0 +1,120 @@
+"""``make locale``: finds what is said in the sources, brings every catalogue up to date and
+compiles it. What has no translation yet is left empty; tests/test_locale.py refuses that.
+
+A catalogue a room; its bytes follow from the sentences alone, so that they can be compared.
+"""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+from babel.messages.catalog import Catalog, Message
+from babel.messages.extract import extract_from_file
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+
+from appliance.errors import all_errors
+from appliance.language import CATALOGUES, Language
+
+_TOP = Path(__file__).parents[1]
+# Where each room's sentences stand, below appliance/. What errors say is asked of the classes.
+ROOMS = {
+    "errors": ("cli/show.py",),
+    "label": ("cli/label.py", "report/label.py", "report/templates/label.html.j2"),
+    "report": (
+        "cli/report.py",
+        "report/view.py",
+        "report/pages.py",
+        "report/templates/report.html.j2",
+    ),
+}
+TRANSLATED = [one for one in Language if one is not Language.EN]
+_KEYWORDS = {"_": None, "marked": None}
+_METHODS = {".py": "python", ".j2": "jinja2.ext:babel_extract"}
+_NO_DATE = datetime(2026, 1, 1, tzinfo=UTC)
+_HEADER = """msgid ""
+msgstr ""
+"Language: {language}\\n"
+"MIME-Version: 1.0\\n"
+"Content-Type: text/plain; charset=utf-8\\n"
+"Content-Transfer-Encoding: 8bit\\n"
+
+"""
+
+
+def sentences(room: str) -> list[str]:
+    """What is said in a room, each once, in the order of the sources."""
+    found = [*(_of_errors() if room == "errors" else ()), *_of_files(ROOMS[room])]
+    return list(dict.fromkeys(found))
+
+
+def _of_errors() -> Iterator[str]:
+    for one in all_errors():
+        yield from (one.happened, one.safe, one.todo)
+
+
+def _of_files(names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        path = _TOP / "appliance" / name
+        method = _METHODS[path.suffix]
+        for _, found, _, _ in extract_from_file(method, path, keywords=_KEYWORDS):
+            assert isinstance(found, str)
+            yield found
+
+
+def place(room: str, language: Language) -> Path:
+    """The catalogue's text; beside it lies the compiled one, ``.mo``."""
+    return CATALOGUES / language / "LC_MESSAGES" / f"{room}.po"
+
+
+def known(path: Path, language: Language) -> Catalog:
+    """The catalogue as it stands, empty where there is none."""
+    if not path.exists():
+        return Catalog(locale=language)
+    with path.open("rb") as file:
+        return read_po(file, locale=language)
+
+
+def brought_up(room: str, language: Language) -> Catalog:
+    """What is said now, with the translations known."""
+    before, now = known(place(room, language), language), Catalog(locale=language)
+    for sentence in sentences(room):
+        old = before.get(sentence)
+        now.add(sentence, old.string if isinstance(old, Message) else "")
+    return now
+
+
+def compiled(catalogue: Catalog) -> bytes:
+    out = BytesIO()
+    catalogue.creation_date = catalogue.revision_date = _NO_DATE
+    write_mo(out, catalogue)
+    return out.getvalue()
+
+
+def written(catalogue: Catalog, language: Language) -> bytes:
+    out = BytesIO()
+    write_po(out, catalogue, width=0, no_location=True, omit_header=True)
+    return _HEADER.format(language=language).encode() + out.getvalue().lstrip()
+
+
+def main() -> int:
+    """The exit code is 1 while sentences lack a translation."""
+    missing = 0
+    for room in ROOMS:
+        for language in TRANSLATED:
+            found = brought_up(room, language)
+            path = place(room, language)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(written(found, language))
+            path.with_suffix(".mo").write_bytes(compiled(found))
+            untold = [one.id for one in found if one.id and not one.string]
+            missing += len(untold)
+            for one in untold:
+                print(f"{room}, {language}: no translation: {one}")  # noqa: T201 - its output
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
