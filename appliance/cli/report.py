@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from blake3 import blake3
 
 from appliance import jobs
 from appliance.block import read_small
@@ -68,6 +67,13 @@ def report() -> None:
     help="A report made on another device or at a source: what it tells is taken over.",
 )
 @click.option(
+    "--certificate",
+    "certificates",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The certificate of an erase of the shipment.",
+)
+@click.option(
     "--out",
     "-o",
     required=True,
@@ -91,6 +97,7 @@ def make(
     key_file: Path | None,
     passphrase_fd: int | None,
     others: tuple[Path, ...],
+    certificates: tuple[Path, ...],
     out: Path,
     languages: tuple[str, ...],
     pdf: bool,
@@ -112,13 +119,15 @@ def make(
         targets = _targets(opened, about, target, places)
         key = ask.unlock(key_file, passphrase_fd)
         device = Device.of(opened.home)
-        gathered = gather(opened, device.fingerprint, about, found, targets, key, told)
+        papers = [_read(one) for one in certificates]
+        me = device.fingerprint
+        gathered = gather(opened, me, about, found, targets, key, told, papers)
     signed = document.sign(gathered, device)
     chosen_ones = [Language(one) for one in languages] or list(Language)
     files = publish(signed, out, chosen_ones, pdf=pdf)
     if as_lines:
         names = [str(one) for one in files]
-        show.event(Result("report", {"files": list(names), "digest": _digest(signed)}))
+        show.event(Result("report", {"files": list(names), "digest": signed.digest()}))
         return
     _ = translator(chosen())
     for path in files:
@@ -147,7 +156,7 @@ def verify(file: Path, device: str, as_lines: bool) -> None:
                     "signer": signed.fingerprint,
                     "shipment": signed.report.shipment.id,
                     "created": signed.report.created,
-                    "digest": _digest(signed),
+                    "digest": signed.digest(),
                 },
             )
         )
@@ -169,7 +178,7 @@ def _tell(signed: Signed, trust: Trust) -> None:
             (_("shipment"), signed.report.shipment.id),
             (_("label"), signed.report.shipment.label),
             (_("made"), signed.report.created),
-            ("BLAKE3", _digest(signed)),
+            ("BLAKE3", signed.digest()),
         ]
     )
 
@@ -189,10 +198,6 @@ def _show(signed: Signed, language: Language) -> None:
         show.line(f"{marks[one.mark]}  {one.name}: {one.text}")
     for gap in signed.report.gaps:
         show.line(f"??  {gap}")
-
-
-def _digest(signed: Signed) -> str:
-    return blake3(signed.encode()).hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -11,11 +11,14 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from blake3 import blake3
+
 from appliance.errors import ReportRefusedError, SignerMismatchError
 from appliance.events import Json
 from appliance.model import DiskFacts, DiskId, ShipmentId
 from appliance.seal import canon, text
 from appliance.seal.canon import Fields
+from appliance.seal.certificate import Erased, parse_erased
 from appliance.seal.identity import Device, device_fingerprint, signed_by
 from appliance.seal.keys import FINGERPRINT_SIZE
 from appliance.seal.papers import parse_facts
@@ -282,6 +285,20 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erase certificate says of the shipment: ``signer`` is the device that erased it,
+    ``digest`` that of the certificate.
+    """
+
+    signer: Print
+    by: Text
+    at: Time
+    clock: Text
+    digest: Root
+    erased: Erased
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Another report that this one has taken over: who signed it, when, and its digest."""
 
@@ -305,6 +322,7 @@ class Report:
     rounds: tuple[Turn, ...]
     cut_overs: tuple[CutOver, ...]
     points: tuple[Point, ...]
+    erasures: tuple[Erasure, ...]
     sources: tuple[Source, ...]
     gaps: Texts
 
@@ -322,6 +340,10 @@ class Signed:
 
     def encode(self) -> bytes:
         return canon.dump(_write(self))
+
+    def digest(self) -> str:
+        """By which papers name it, in hex."""
+        return blake3(self.encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:
@@ -387,6 +409,8 @@ def _reader(hint: object) -> _Read:
 def _parser(kind: type) -> Callable[[Fields], object]:
     if kind is DiskFacts:
         return parse_facts
+    if kind is Erased:
+        return parse_erased
     return lambda found: _parsed(kind, found)
 
 

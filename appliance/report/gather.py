@@ -10,15 +10,14 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TypeVar
 
-from blake3 import blake3
-
-from appliance.errors import MotionGearError, WrongKeyError
+from appliance.errors import CertificateRefusedError, MotionGearError, WrongKeyError
 from appliance.model import DiskId, PointSpec, ShipmentId
 from appliance.report.document import (
     MOST_RANGES,
     Content,
     CutOver,
     Disk,
+    Erasure,
     Range,
     Reader,
     Report,
@@ -32,8 +31,9 @@ from appliance.report.document import (
 )
 from appliance.report.standing import Standing, Targets
 from appliance.report.told import Job, Rounds, disks_told, jobs_of, work
-from appliance.seal import canon, opening, statement, verify
+from appliance.seal import canon, certificate, opening, statement, verify
 from appliance.seal.accepted import Accepted
+from appliance.seal.certificate import digest as digest_of
 from appliance.seal.identity import device_fingerprint
 from appliance.seal.keys import PrivateKey
 from appliance.seal.manifest import Manifest
@@ -60,13 +60,34 @@ def gather(
     targets: Targets,
     key: PrivateKey | None = None,
     others: Sequence[Signed] = (),
+    certificates: Sequence[bytes] = (),
 ) -> Report:
     """All that is known at this home, and by ``others``, reports of the same shipment from other
-    homes. ``targets`` by kind and place; ``gathered_by`` is this device's fingerprint.
+    homes, and erase ``certificates``. ``targets`` by kind and place; ``gathered_by`` is this
+    device's fingerprint.
 
-    Raises WrongKeyError for a key that opens nothing here.
+    Raises WrongKeyError for a key that opens nothing here, CertificateRefusedError.
     """
-    return _Gathering(state, gathered_by, shipment, store, targets, key, others).report()
+    erasures = [two for one in certificates for two in _erasures(one, shipment)]
+    found = _Gathering(state, gathered_by, shipment, store, targets, key, others).report()
+    told = [two for one in others for two in one.report.erasures]
+    return replace(found, erasures=tuple(dict.fromkeys([*erasures, *told])))
+
+
+def _erasures(data: bytes, shipment: ShipmentId) -> list[Erasure]:
+    """What a certificate says of the shipment; refuses one that does not speak of it."""
+    made = certificate.verify(data)
+    found = [
+        Erasure(made.device_fingerprint, made.by, made.at, made.clock, digest_of(data), one)
+        for one in made.erased
+        if one.shipment == shipment
+    ]
+    if not found:
+        raise CertificateRefusedError(
+            f"The certificate says nothing of shipment {shipment}",
+            todo="Give the certificate of this shipment's erase.",
+        )
+    return found
 
 
 @dataclass(slots=True)
@@ -88,21 +109,12 @@ class _Gathering:
             disks = _joined(disks, other.report.disks)
         ids = frozenset(one.disk for one in disks)
         mine = [one for one in jobs if one.row.shipment or not ids or ids & disks_told(one)]
-        rounds = Rounds(self.gathered_by, ids)
-        for one in mine:
-            rounds.take(one)
-        own = [work(one, self.gathered_by) for one in mine]
         origin = seal.root().hex() if seal else self._origin()
         standing = Standing(self.state.home, self.targets, origin, ids, mine)
-        for each in standing.look():
-            self.gaps.append(each)
-        machines = {one.disk: one.machine for one in disks if one.machine}
-        turns = [
-            _whose(one, machines) for one in self._told(rounds.rounds, lambda one: one.rounds)
-        ]
-        turns.sort(key=_order)
-        ends = self._told(rounds.cut_overs, lambda one: one.cut_overs)
-        cut_overs = [_of_round(one, turns) for one in ends]
+        self.gaps += standing.look()
+        disks = [_as_repaired(one, standing) for one in disks]
+        own = [work(one, self.gathered_by) for one in mine]
+        turns, ends = self._rounds(mine, disks)
         return Report(
             created=canon.now(),
             gathered_by=self.gathered_by,
@@ -112,12 +124,26 @@ class _Gathering:
             jobs=tuple(sorted(self._told(own, lambda one: one.jobs), key=_order_of_job)),
             volumes=tuple(standing.volumes),
             repairs=tuple(standing.repairs),
-            rounds=tuple(turns),
-            cut_overs=tuple(sorted(cut_overs, key=_order)),
+            rounds=turns,
+            cut_overs=ends,
             points=tuple(standing.points),
+            erasures=(),
             sources=tuple(_source(one) for one in self.others),
             gaps=tuple(self.gaps),
         )
+
+    def _rounds(
+        self, jobs: Sequence[Job], disks: Sequence[Disk]
+    ) -> tuple[tuple[Turn, ...], tuple[CutOver, ...]]:
+        """Of these disks, where any are known."""
+        told = Rounds(self.gathered_by, frozenset(one.disk for one in disks))
+        for one in jobs:
+            told.take(one)
+        machines = {one.disk: one.machine for one in disks if one.machine}
+        turns = [_whose(one, machines) for one in self._told(told.rounds, lambda one: one.rounds)]
+        ends = self._told(told.cut_overs, lambda one: one.cut_overs)
+        cut_overs = [_of_round(one, turns) for one in ends]
+        return tuple(sorted(turns, key=_order)), tuple(sorted(cut_overs, key=_order))
 
     @contextmanager
     def _gap(self) -> Iterator[None]:
@@ -297,7 +323,7 @@ def _order(one: Turn | CutOver) -> tuple[str, int, str]:
 
 
 def _source(other: Signed) -> Source:
-    return Source(other.fingerprint, other.report.created, blake3(other.encode()).hexdigest())
+    return Source(other.fingerprint, other.report.created, other.digest())
 
 
 # --- disks, as each place tells them --------------------
@@ -319,6 +345,12 @@ def _by_packs(packs: PointPacks) -> Disk:
 
 def _with_facts(disk: Disk, spec: PointSpec) -> Disk:
     return replace(disk, machine=spec.machine, facts=spec.facts)
+
+
+def _as_repaired(disk: Disk, standing: Standing) -> Disk:
+    """Of a disk that was restored despite damage, what is known by its volume."""
+    spec = standing.specs.get((disk.disk, disk.point))
+    return _with_facts(disk, spec) if spec is not None and disk.facts is None else disk
 
 
 def _by_index(disk: Disk, found: PointMap) -> Disk:

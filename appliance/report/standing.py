@@ -13,7 +13,7 @@ from appliance.catchup.replicas import Replicas
 from appliance.catchup.wire import Form
 from appliance.errors import MotionGearError
 from appliance.events import Json
-from appliance.model import DiskId, Snapshots, Target, VolumeInfo, VolumeState
+from appliance.model import DiskId, PointSpec, Snapshots, Target, VolumeInfo, VolumeState
 from appliance.report.document import DiskRoot, Point, Repair, Volume
 from appliance.report.told import Job, number, object_in
 from appliance.seal.canon import written
@@ -37,6 +37,7 @@ class Standing:
     volumes: list[Volume] = field(default_factory=list)
     repairs: list[Repair] = field(default_factory=list)
     points: list[Point] = field(default_factory=list)
+    specs: dict[tuple[DiskId, int], PointSpec] = field(default_factory=dict)  # of those repaired
 
     def look(self) -> Iterator[str]:
         """Look at every target; what refuses is told."""
@@ -93,6 +94,7 @@ class Standing:
         proved = Proved(self.home, spec.origin, info.id)
         if not proved.has(spec.disk, spec.point):
             return
+        self.specs[spec.disk, spec.point] = proved.spec(spec.disk, spec.point)
         lost = proved.manifest(spec.disk, spec.point).states()[Block.UNKNOWN]
         held = Replicas(self.home, target).kept(info)
         left: int | None = lost if info.state is VolumeState.HURT else None

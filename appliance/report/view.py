@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from blake3 import blake3
-
 from appliance.language import Language, Translator, marked, translator
 from appliance.report import pages
 from appliance.report.document import Signed, Turn, Volume, Work
@@ -109,7 +107,7 @@ def html(signed: Signed, language: Language) -> str:
         language=language,
         report=signed.report,
         signed=signed,
-        digest=blake3(signed.encode()).hexdigest(),
+        digest=signed.digest(),
         view=view,
     )
 
@@ -160,6 +158,7 @@ class View:
         self._report, self._say = signed.report, say
         tellers = [signed.fingerprint, *(one.told_by for one in self._report.jobs)]
         tellers += [one.told_by for one in self._report.rounds]
+        tellers += [one.told_by for one in self._report.cut_overs]
         self.tellers = {one: f"{at}" for at, one in enumerate(dict.fromkeys(tellers), 1)}
         self.works = self._report.jobs[:_MOST_WORKS]
         self.failures = [one for one in self.works if one.failure is not None]
@@ -176,6 +175,10 @@ class View:
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""
         return grouped(bytes.fromhex(root))
+
+    def said(self, words: str) -> str:
+        """What a step left behind; in the reader's language where it is a sentence of ours."""
+        return self._say(words) if words else ""
 
     def name(self, disk: str) -> str:
         """A disk as people call it: its machine, and the beginning of its id."""

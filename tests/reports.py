@@ -1,0 +1,62 @@
+"""Reports in which every field is filled, as their schema says."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from types import UnionType
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from appliance.model import DiskFacts, Part
+from appliance.report import document
+from appliance.report.document import Report, Signed, sign
+from appliance.seal.certificate import Erased
+from appliance.seal.identity import Device
+
+T = TypeVar("T")
+NOBODY = "AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAA"
+
+
+def filled(kind: type[T], text: str, **more: object) -> T:
+    """A dataclass of the document; ``text`` stands wherever a foreign text may."""
+    hints = get_type_hints(kind, include_extras=True)
+    assert is_dataclass(kind)
+    made: dict[str, Any] = {one.name: _value(hints[one.name], text) for one in fields(kind)}
+    return kind(**made | more)
+
+
+def _value(hint: Any, text: str) -> object:  # noqa: ANN401 - a type hint
+    if get_origin(hint) is Annotated:
+        return _KINDS[hint](text)
+    if get_origin(hint) is UnionType:
+        return _value(get_args(hint)[0], text)
+    if get_origin(hint) is tuple:
+        return (_value(get_args(hint)[0], text),)
+    if hint is DiskFacts:
+        part = Part(1, 1 << 20, 1 << 30, text, text, text, text, text, text)
+        return DiskFacts(text, text, text, text, 1 << 31, 512, 4096, text, text, "uefi", (part,))
+    if hint is Erased:
+        return None
+    return filled(hint, text)
+
+
+_KINDS: Mapping[Any, Callable[[str], object]] = {
+    document.Text: lambda text: text,
+    document.Texts: lambda text: (text,),
+    document.Time: lambda _: "2026-11-23T08:15:30Z",
+    document.Ship: lambda _: "ab" * 16,
+    document.Id: lambda _: "cd" * 16,
+    document.Root: lambda _: "ef" * 32,
+    document.Print: lambda _: NOBODY,
+    document.Count: lambda _: 7,
+    document.Maybe: lambda _: 12_345_678_901,
+    document.Flag: lambda _: True,
+}
+
+
+def full(device: Device, text: str = "web01") -> Signed:
+    """Signed by the device; of all lists there is one entry, but no erase."""
+    made = filled(Report, text, erasures=(), gathered_by=device.fingerprint)
+    return sign(made, device)
+
+
+def signed_anew(signed: Signed, device: Device, **changes: object) -> Signed:
+    return sign(replace(signed.report, **changes), device)  # type: ignore[arg-type]
