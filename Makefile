@@ -5,6 +5,7 @@
 # chaos a migration by seeds, killed and troubled on its way    (CHAOS_ARGS)
 # fuzz  all parsers of foreign bytes, with a fuzzer             (FUZZ_RUNS, FUZZ_TARGETS)
 # man   write the manual page anew, from the verbs themselves
+# errors write the page of errors anew, from the program
 # locale find what is said in the sources, bring the catalogues up to date
 # lock  pin anew what requirements/*.in ask for                 (LOCK_ARGS=--upgrade)
 # clean remove what these made
@@ -15,7 +16,7 @@ PIP := $(BIN)/pip install -qq --disable-pip-version-check
 # A test file stays in one process: what it shares is made once.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: demo test check chaos fuzz bench man locale lock clean prepare-run prepare-test prepare-bench
+.PHONY: demo test check chaos fuzz bench errors man locale lock clean prepare-run prepare-test prepare-bench
 .NOTPARALLEL:
 
 demo: .venv/project
@@ -48,6 +49,9 @@ fuzz: prepare-test .venv/project .venv/dev
 
 man: .venv/project
 	$(BIN)/python tools/man_page.py >docs/man/motiongear.1
+
+errors: .venv/project
+	$(BIN)/python -m tools.errors_page >docs/errors.md
 
 locale: .venv/project .venv/dev
 	$(BIN)/python -m tools.locale

@@ -2,13 +2,14 @@
 
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 
 from appliance.cli import show
 from appliance.errors import NotAStoreError, all_errors
 from appliance.language import Language, chosen, marked, translator
-from tools import locale
+from tools import errors_page, locale
 
 PLACES = re.compile(r"\{[^{}]*\}")
 CODE = re.compile(r"`[^`]+`|--[a-z-]+|MOTIONGEAR_[A-Z]+")
@@ -73,6 +74,10 @@ def test_the_language_is_what_the_environment_asks_for(
     environ: dict[str, str], language: Language
 ) -> None:
     assert chosen(environ) is language
+
+
+def test_the_page_of_errors_is_what_the_program_says() -> None:
+    assert (Path(__file__).parents[1] / "docs" / "errors.md").read_text() == errors_page.page()
 
 
 def test_a_refusal_speaks_chinese_and_keeps_what_is_special_to_the_case(
