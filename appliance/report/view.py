@@ -231,16 +231,19 @@ class View:
     def _complete(self) -> Line:
         disks = self._report.disks
         whole = sum(one.state == "complete" for one in disks)
-        known = sum(one.facts.size for one in disks if one.facts)
+        known = [one.facts.size for one in disks if one.facts]
         if not disks:
             return self._line(Mark.UNKNOWN, marked("Disks"), marked("No disk is known of."))
+        text = marked("{whole} of {all} are complete; how large they are is not known here.")
+        if known:
+            text = marked("{whole} of {all} are complete; {size} in all, as far as known.")
         return self._line(
             Mark.FINE if whole == len(disks) else Mark.WATCH,
             marked("Disks"),
-            marked("{whole} of {all} are complete; {size} in all, as far as known."),
+            text,
             whole=whole,
             all=len(disks),
-            size=size(known),
+            size=size(sum(known)),
         )
 
     def _unreadable(self) -> Line:
