@@ -1,6 +1,6 @@
-"""Version 1 of both formats is frozen: the vectors that were kept when it was stay as they are, and
-the other tests read them. New ones may be added; to change one of these is to break every store
-that was ever shipped.
+"""Version 1 of both formats is frozen: the vectors that were kept when it was stay as they are,
+and the other tests read them. New ones may be added; to change one of these breaks what
+was shipped.
 """
 
 from pathlib import Path
