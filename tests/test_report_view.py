@@ -183,6 +183,13 @@ def test_hostile_texts_do_not_break_the_page(
     many = tuple(replace(work, job=number, disk=DiskId("")) for number in range(12))
     made = paper.pdf(view.html(signed_anew(signed, signer, jobs=many), language))
     assert outside(made) == []
+    with PdfDocument(made) as pages:
+        assert len(pages) < 15  # a report of an innocent one has five
+
+
+def test_a_long_text_is_shown_by_its_beginning_and_its_end() -> None:
+    assert view.elided("a" * 20, 20) == "a" * 20
+    assert view.elided("a" * 20 + "b" * 20, 12) == "aaaaaaaa…bbb"
 
 
 # --- summary --------------------

@@ -14,6 +14,7 @@ from appliance.report import pages
 from appliance.report.document import Signed, Turn, Volume, Work
 from appliance.seal.text import grouped
 
+_ROW, _CELL = 200, 48  # characters of a foreign text that are shown
 _MOST_WORKS = 400  # shown; the JSON has them all
 # Words of the document that people are to read.
 _WORDS = {
@@ -102,6 +103,8 @@ def html(signed: Signed, language: Language) -> str:
         "ms": lambda ms: f"{ms / 1000:.1f} s",
         "word": view.word,
         "groups": groups,
+        "row": lambda text: elided(pages.plain(text), _ROW),
+        "cell": lambda text: elided(pages.plain(text), _CELL),
     }
     return template.get_template("report.html.j2").render(
         language=language,
@@ -142,6 +145,14 @@ def duration(seconds: int) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
+def elided(text: str, most: int) -> str:
+    """Its beginning and its end, where it is longer: the JSON has all of it."""
+    if len(text) <= most:
+        return text
+    head = most * 2 // 3
+    return f"{text[:head]}…{text[head - most + 1 :]}"
+
+
 def groups(found: str) -> str:
     """Hex in groups of eight."""
     return " ".join(found[at : at + 8] for at in range(0, len(found), 8))
@@ -167,10 +178,14 @@ class View:
 
     def word(self, found: str) -> str:
         """A word of the document in the reader's language; a strange one as it is."""
-        return self._say(_WORDS[found]) if found in _WORDS else pages.plain(found)
+        return self._say(_WORDS[found]) if found in _WORDS else elided(pages.plain(found), _CELL)
 
     def known_by(self, found: str) -> str:
-        return self._say(_KNOWN_BY[found]) if found in _KNOWN_BY else pages.plain(found)
+        return (
+            self._say(_KNOWN_BY[found])
+            if found in _KNOWN_BY
+            else elided(pages.plain(found), _CELL)
+        )
 
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""
@@ -184,7 +199,7 @@ class View:
         """A disk as people call it: its machine, and the beginning of its id."""
         for one in self._report.disks:
             if one.disk == disk and one.machine:
-                return f"{pages.plain(one.machine)} · {disk[:8]}"
+                return f"{elided(pages.plain(one.machine), _CELL)} · {disk[:8]}"
         return disk[:8]
 
     # --- the summary ---
