@@ -22,6 +22,14 @@ _TOP = Path(__file__).parents[1]
 # Where each room's sentences stand, below appliance/. What errors say is asked of the classes.
 ROOMS = {
     "errors": ("cli/show.py",),
+    "erase": (
+        "cli/erase.py",
+        "cli/certificate.py",
+        "jobs/erasing.py",
+        "report/certificate.py",
+        "report/templates/certificate.html.j2",
+        "seal/places.py",
+    ),
     "label": ("cli/label.py", "report/label.py", "report/templates/label.html.j2"),
     "report": (
         "cli/report.py",

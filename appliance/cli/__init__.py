@@ -16,11 +16,13 @@ from appliance.events import failed
 _MODULES = {
     "canary": "manage",
     "catch-up": "catching_up",
+    "certificate": "certificate",
     "check": "arrival",
     "completion": "completion",
     "demo": "demo",
     "disks": "departure",
     "enrol": "catching_up",
+    "erase": "erase",
     "gate": "catching_up",
     "ingest": "departure",
     "job": "job",
@@ -65,6 +67,7 @@ def motiongear() -> None:
     On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal, label
     At the destination:   verify, manifest, restore, check, recover, gate, points, report
     At the source:        enrol, catch-up
+    When it has arrived:  erase, certificate
     To see all of it:     demo
     """  # noqa: D301 - the backspace by which click leaves lines as they are
 

@@ -7,11 +7,12 @@ from typing import assert_never, cast
 
 import click
 
-from appliance.cli import drawing, show, work
+from appliance.cli import drawing, erased, show, work
 from appliance.events import Json
 from appliance.jobs import (
     CatchUpSpec,
     CheckSpec,
+    EraseSpec,
     GateSpec,
     IngestSpec,
     ReplicaCheckSpec,
@@ -59,6 +60,8 @@ def _show(opened: State, job: JobId, spec: Spec, *, qr: bool) -> None:
             _show_rounds(opened, job)
         case GateSpec():
             pass
+        case EraseSpec():
+            erased.tell(Path(str(work.figures(opened, job, "erase")["certificate"])))
         case _:
             assert_never(spec)
 

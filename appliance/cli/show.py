@@ -51,14 +51,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def line(text: str = "") -> None:
-    click.echo(safe(text))
+def line(text: str = "", *, err: bool = False) -> None:
+    click.echo(safe(text), err=err)
 
 
-def rows(pairs: Iterable[tuple[str, object]]) -> None:
+def rows(pairs: Iterable[tuple[str, object]], *, err: bool = False) -> None:
     """A two-column list."""
     for name, value in pairs:
-        click.echo(f"  {name:<14} {safe(value)}")
+        click.echo(f"  {name:<14} {safe(value)}", err=err)
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ database.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ from appliance.jobs.spec import (
     NOBODYS,
     CatchUpSpec,
     CheckSpec,
+    EraseSpec,
     GateSpec,
     IngestSpec,
     ReplicaCheckSpec,
@@ -44,6 +46,7 @@ __all__ = [
     "CatchUpSpec",
     "CheckSpec",
     "Desk",
+    "EraseSpec",
     "GateSpec",
     "IngestSpec",
     "ReplicaCheckSpec",
@@ -77,12 +80,14 @@ KINDS: Mapping[str, tuple[Callable[..., Spec], str]] = {
     "gate": (GateSpec, "gate"),
     "gate-check": (ReplicaCheckSpec, "check_replicas"),
     "catch-up": (CatchUpSpec, "catch_up"),
+    "erase": (EraseSpec, "erase"),
 }
 _MODULES = {
     "catch_up": "catching_up",
     "check": "checking",
     "check_replicas": "checking",
     "disk_figures": "verifying",
+    "erase": "erasing",
     "gate": "catching_up",
     "ingest": "ingesting",
     "names_disk": "sealing",
@@ -109,7 +114,10 @@ def run(row: JobRow, desk: Desk) -> None:
         desk = replace(desk, interval=Interval(spec.checkpoint_bytes, spec.checkpoint_seconds))
     stage = __getattr__(KINDS[row.kind][1])
     assert callable(stage)
-    stage(spec, desk)
+    with ExitStack() as held:
+        if isinstance(spec, VerifySpec | RestoreSpec | CheckSpec):  # so that nobody erases it
+            held.enter_context(Store(Path(spec.store)).lock(alone=False))
+        stage(spec, desk)
 
 
 def _refuse_another_shipment(row: JobRow, store: str) -> None:

@@ -124,6 +124,18 @@ class CatchUpSpec:
     patience_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class EraseSpec:
+    """Erase stores: of each its path, the shipment and the seal root (empty: none) that were
+    confirmed, and the erase's number. ``told`` is what the operator has said twice, ``by`` who
+    they are.
+    """
+
+    places: tuple[tuple[str, str, str, str], ...]
+    by: str
+    told: tuple[str, ...]
+
+
 Spec = (
     IngestSpec
     | SealSpec
@@ -133,6 +145,7 @@ Spec = (
     | ReplicaCheckSpec
     | GateSpec
     | CatchUpSpec
+    | EraseSpec
 )
 
 

@@ -72,6 +72,9 @@ def _finished(row: JobRow, spec: _Spec) -> Words:
         case "catch-up":
             told = ("The replica is at the last round's point.", "Stop the source, then finish.")
             verb = _catch_up(spec, "--final")
+        case "erase":
+            told = ("What was erased is gone.", "Keep the certificate of what was done and seen.")
+            verb = f"motiongear certificate show {row.id}"
         case _:
             told, verb = ("What it has done stands.", "Nothing."), ""
     return Words(*told, verb)
@@ -120,6 +123,13 @@ def _restore_again(row: JobRow, spec: _Spec) -> str:
     return _line("motiongear restore --key FILE", *where)
 
 
+def _erase_on(row: JobRow, spec: _Spec) -> str:
+    """The store is half gone: only its erase can come to an end."""
+    if "store" not in spec:
+        return _anew(row, spec)
+    return _line("motiongear erase", "--store", spec["store"])
+
+
 def _finally(row: JobRow, spec: _Spec) -> str:
     return _catch_up(spec, "--final") if row.kind == "catch-up" else _resume(row, spec)
 
@@ -138,6 +148,7 @@ _VERBS = {
     "gate": "gate serve",
     "gate-check": "gate check",
     "catch-up": "catch-up",
+    "erase": "erase",
 }
 # What to type after an error, by its name; after all others the job is resumed once the cause is
 # mended: its spec is still what is wanted.
@@ -146,13 +157,16 @@ _INSTEAD: Mapping[str, Callable[[JobRow, _Spec], str]] = {
     "bad-input": _anew,
     "check-failed": _restore_again,
     "enrolment-code": lambda *_: "motiongear enrol --help",
+    "erased-in-part": _erase_on,
     "exists": _anew,
     "foreign-pack": _compare,
     "incomplete-disk": _anew,
     "job-running": _list,
     "not-a-disk": lambda *_: "motiongear disks",
     "not-a-store": _anew,
+    "not-confirmed": _anew,
     "not-converging": _finally,
+    "not-delivered": _anew,
     "not-enrolled": lambda *_: "motiongear enrol --help",
     "not-ready-to-ship": _anew,
     "older-seal": _compare,

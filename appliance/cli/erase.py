@@ -1,0 +1,191 @@
+"""``motiongear erase``: a shipment, or all there are in a place, behind a typed confirmation."""
+
+import os
+import re
+from collections.abc import Sequence
+from getpass import getuser
+from pathlib import Path
+
+import click
+
+from appliance.cli import ask, completion, ends, show, work
+from appliance.errors import BadInputError, NotConfirmedError
+from appliance.events import Result
+from appliance.jobs import NOBODYS, EraseSpec
+from appliance.jobs.erasing import (
+    DATA_LOST,
+    NOT_DELIVERED,
+    NOT_SEALED,
+    agreed,
+    delivered,
+    refuse_used,
+)
+from appliance.language import Translator, chosen, translator
+from appliance.seal import erasing, text
+from appliance.seal.certificate import Delivered
+from appliance.seal.erasing import Found
+from appliance.state import State
+
+_GROUPS = 2  # of the seal root, the last ones: 40 bits
+_MOST_NAMED = 20
+
+
+@click.command()
+@click.option(
+    "--store",
+    "-s",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The shipment's directory.",
+)
+@click.option(
+    "--all",
+    "place",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    shell_complete=completion.directories,
+    help="Every shipment in this directory or below.",
+)
+@click.option(
+    "--confirm",
+    type=ask.TEXT,
+    help="For scripts: the text that is asked for - the label or the last two groups of the seal "
+    "root; with --all the directory.",
+)
+@click.option(
+    "--by", default="", type=ask.TEXT, help="Who erases it, for the certificate; else the user."
+)
+@click.option(
+    f"--{NOT_SEALED}", "not_sealed", is_flag=True, help="Yes, it was never sealed and shipped."
+)
+@click.option(
+    f"--{NOT_DELIVERED}",
+    "not_delivered",
+    is_flag=True,
+    help="Yes, nobody is known to have received it.",
+)
+@click.option(
+    f"--{DATA_LOST}",
+    "data_lost",
+    is_flag=True,
+    help="Yes, what only this shipment holds is lost for good.",
+)
+@click.option("--detach", is_flag=True, help="Start the job and return at once.")
+@ask.as_json
+def erase(
+    store: Path | None,
+    place: Path | None,
+    confirm: str | None,
+    by: str,
+    not_sealed: bool,
+    not_delivered: bool,
+    data_lost: bool,
+    detach: bool,
+    as_lines: bool,
+) -> None:
+    """Erase a shipment: give its space back, tell the disk to discard it, look whether it did.
+
+    What is to go is listed first, and a text has to be typed. What no store has is left and named.
+    A shipment that nobody is known to have goes only where that was said by two options.
+    """
+    if (store is None) == (place is None):
+        raise BadInputError("Say what is to be erased", todo="Give either --store or --all.")
+    by = by or _user()
+    if len(by) > 128:
+        raise BadInputError("A name has 1 to 128 characters")
+    flags = {NOT_SEALED: not_sealed, NOT_DELIVERED: not_delivered, DATA_LOST: data_lost}
+    told = tuple(one for one, given in flags.items() if given)
+    _ = translator(chosen())
+    with work.state() as opened:
+        found = _looked(store, place)
+        for one in found:
+            refuse_used(opened, one.about.shipment)
+            _list(one, delivered(opened, one), _)
+        for one in found:
+            agreed(one, delivered(opened, one), told)
+        _confirmed(found, place, confirm, _)
+        spec = EraseSpec(tuple(_named(one, opened) for one in found), by, told)
+        single = found[0].about if len(found) == 1 else None
+        title = f"erase {single.label if single else place}"
+        job = work.begin(opened, "erase", single.shipment if single else NOBODYS, title, spec)
+        if as_lines:
+            show.event(Result("start", {"job": job}))
+        if detach:
+            return
+        work.stay(opened, job, as_lines=as_lines)
+        ends.tell(opened, job, spec, as_lines=as_lines)
+
+
+def _looked(store: Path | None, place: Path | None) -> list[Found]:
+    if store is not None:
+        return [erasing.look(store.absolute())]
+    assert place is not None
+    return [erasing.look(one) for one in erasing.stores_below(place.absolute())]
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (OSError, KeyError):  # a user without a name
+        return f"uid {os.getuid()}"
+
+
+def _named(found: Found, state: State) -> tuple[str, str, str, str]:
+    """What was confirmed. An erase that has begun already goes on under its own number."""
+    about = found.about
+    state.note_shipment(about.shipment, found.path, about.label)
+    return str(found.path), about.shipment, about.root, about.erasure or os.urandom(16).hex()
+
+
+def _list(found: Found, known: Delivered, _: Translator) -> None:
+    """What is going to be gone, and what is not; on standard error, where the question stands."""
+    about = found.about
+    root = text.grouped(bytes.fromhex(about.root)) if about.root else _("none")
+    said = {
+        Delivered.CUSTODY: _("yes: the receiver has confirmed it"),
+        Delivered.CHECKED: _("yes: every disk was restored and checked, as is known here"),
+        Delivered.NOBODY: _("NOT KNOWN: nobody is known to have it"),
+    }
+    rows = [
+        (_("shipment"), about.shipment),
+        (_("place"), str(found.path)),
+        (_("seal root"), root),
+        (_("packs"), f"{about.packs}, {show.size(about.size)}"),
+        (_("delivered"), said[known]),
+    ]
+    if found.unsealed:
+        rows.append((_("NOT SEALED"), found.unsealed))
+    if about.erasure:
+        rows.append((_("begun"), _("{when}: it is erased in part").format(when=about.began)))
+    rows += [(_("stays"), one) for one in found.listed.left[:_MOST_NAMED]]
+    if more := found.listed.left[_MOST_NAMED:]:
+        rows.append((_("stays"), _("and {count} more").format(count=len(more))))
+    show.line(_("To be erased for good: {label}").format(label=about.label), err=True)
+    show.rows(rows, err=True)
+
+
+def _confirmed(
+    found: Sequence[Found], place: Path | None, given: str | None, _: Translator
+) -> None:
+    """Raises NotConfirmedError for any text but the one that is asked for."""
+    if place is not None:
+        wanted = {str(place.absolute())}
+        asked = _("Type the directory to erase {count} shipments: {wanted}").format(
+            count=len(found), wanted=place.absolute()
+        )
+    else:
+        about = found[0].about
+        wanted = {about.label, show.safe(about.label)}
+        if about.root:
+            wanted.add("-".join(text.grouped(bytes.fromhex(about.root)).split("-")[-_GROUPS:]))
+        asked = _("Type to erase it: {wanted}").format(
+            wanted=" | ".join(sorted({show.safe(one) for one in wanted}))
+        )
+    if given is None:
+        given = click.prompt(show.safe(asked), err=True)
+    typed = {given, given.strip()}
+    plain = text.SEPARATORS.sub("-", given.strip()).upper()
+    if not typed & wanted and not (plain in wanted and _ROOT_END.fullmatch(plain)):
+        raise NotConfirmedError("What was typed is not what was asked for")
+
+
+_ROOT_END = re.compile(rf"[A-Z2-7]{{4}}(-[A-Z2-7]{{4}}){{{_GROUPS - 1}}}")

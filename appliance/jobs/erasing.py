@@ -1,0 +1,151 @@
+"""Erase: what was confirmed, and nothing else, goes; the device signs what was done and seen.
+
+A shipment that nobody is known to have goes only where the operator has said so twice.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+from appliance.block import read_small, write_durably
+from appliance.errors import (
+    CertificateRefusedError,
+    JobRunningError,
+    MotionGearError,
+    NotDeliveredError,
+    RootMismatchError,
+)
+from appliance.events import Json, Result
+from appliance.jobs.desk import Desk
+from appliance.jobs.spec import EraseSpec
+from appliance.language import marked
+from appliance.model import DiskId, JobId, ShipmentId
+from appliance.seal import canon, certificate, erasing
+from appliance.seal.certificate import Certificate, Delivered, Erased
+from appliance.seal.erasing import Consent, Eraser, Found
+from appliance.seal.identity import Device
+from appliance.seal.kept import kept
+from appliance.seal.store import Store, by_point
+from appliance.state import ENDED, JobState, State
+
+# What the operator says twice, each time by what comes of it.
+NOT_SEALED = "not-sealed"
+NOT_DELIVERED = "not-delivered"
+DATA_LOST = "data-will-be-lost"
+CLOCK = marked("this device's own clock, which nobody vouches for")
+
+
+def erase(spec: EraseSpec, desk: Desk) -> None:
+    erased = [_one(spec, desk, *one) for one in spec.places]
+    path, made = _certified(spec, desk, erased)
+    desk.emit(Result("erase", figures(path, made)))
+
+
+def _one(spec: EraseSpec, desk: Desk, path: str, shipment: str, root: str, erasure: str) -> Erased:
+    def ready(found: Found) -> Consent:
+        if (found.about.shipment, found.about.root) != (shipment, root):
+            raise RootMismatchError(
+                f"{path} does not hold what was confirmed",
+                safe="Nothing of it was erased.",
+                todo="Look at what it holds now; then ask for its erase anew.",
+            )
+        refuse_used(desk.state, found.about.shipment, desk.job)
+        return agreed(found, delivered(desk.state, found), spec.told)
+
+    return Eraser(desk.home, Path(path), erasure, desk.emit, desk.stop).run(ready)
+
+
+def refuse_used(state: State, shipment: ShipmentId, but: JobId | None = None) -> None:
+    """Refuse while a job of this home is at work on the shipment, but for one; those of other
+    homes hold its lock.
+    """
+    for row in state.jobs(shipment):
+        if row.state not in ENDED and row.id != but:
+            raise JobRunningError(
+                f"Job {row.id} ({row.title}) is {row.state}",
+                safe="Nothing was erased.",
+                todo=f"Let it end, or stop it: motiongear jobs stop {row.id}",
+            )
+
+
+def needed(found: Found, known: Delivered) -> tuple[str, ...]:
+    """What has to be said before this may be erased."""
+    if found.unsealed:
+        return (NOT_SEALED, DATA_LOST)
+    return (NOT_DELIVERED, DATA_LOST) if known is Delivered.NOBODY else ()
+
+
+def agreed(found: Found, known: Delivered, told: Iterable[str]) -> Consent:
+    """Raises NotDeliveredError where something needed was not said."""
+    wanted = needed(found, known)
+    if lacking := [one for one in wanted if one not in set(told)]:
+        why = (
+            found.unsealed or "nobody is known to have received it, or to have restored all of it"
+        )
+        raise NotDeliveredError(
+            f"The shipment {found.about.label!r} may be the only copy: {why}",
+            todo="Let the receiver confirm it first. Or say that it may be lost, with "
+            f"{' and '.join(f'--{one}' for one in lacking)}.",
+        )
+    return Consent(known, wanted)
+
+
+def delivered(state: State, found: Found) -> Delivered:
+    """Whether this home knows of a finished check of every disk that lies in the store."""
+    if found.about.erasure:  # what lay in it cannot be told any more
+        return Delivered.NOBODY
+    try:
+        infos = Store(found.path).infos()
+        disks = {one.disk for one in by_point(infos)}
+    except MotionGearError:
+        return Delivered.NOBODY
+    checked = _checked(state, found.about.shipment)
+    return Delivered.CHECKED if disks and disks <= checked else Delivered.NOBODY
+
+
+def _checked(state: State, shipment: ShipmentId) -> set[DiskId]:
+    """Disks of which every block was found on a volume as the manifest has it."""
+    found = set()
+    for row in state.jobs(shipment):
+        if row.kind not in {"restore", "check"} or row.state is not JobState.FINISHED:
+            continue
+        for event in state.events(row.id):
+            if event.kind == "result" and event.body.get("step") == "check":
+                told = cast("dict[str, Json]", event.body["figures"])
+                if told["wrong"] == [] and told["unknown"] == 0:
+                    found.add(DiskId(str(told["disk"])))
+    return found
+
+
+def certificate_path(home: Path, job: JobId) -> Path:
+    return home / erasing.DIRECTORY / f"certificate-{job}.json"
+
+
+def read_certificate(path: Path) -> bytes:
+    """The bytes of a certificate; CertificateRefusedError where it cannot be read."""
+    try:
+        return read_small(path, certificate.MOST + 1, 0)
+    except OSError as exc:
+        raise CertificateRefusedError(f"{path} cannot be read ({exc.strerror})") from exc
+
+
+def _certified(spec: EraseSpec, desk: Desk, erased: list[Erased]) -> tuple[Path, Certificate]:
+    """The certificate, signed once: a job that died behind it finds it."""
+    path, device = certificate_path(desk.home, desk.job), Device.of(desk.home)
+    if path.exists():
+        made = certificate.verify(read_certificate(path))
+        if (made.device, made.erased) == (device.public, tuple(erased)):
+            return path, made
+    made = Certificate(device.public, spec.by, canon.now(), CLOCK, tuple(erased))
+    with kept(path):
+        write_durably(path, certificate.sign(made, device), 0o600)
+    return path, made
+
+
+def figures(path: Path, made: Certificate) -> dict[str, Json]:
+    """What came of it, for people and programs."""
+    return {
+        "certificate": str(path),
+        "device": made.device_fingerprint,
+        "erased": [certificate.write_erased(one) for one in made.erased],
+    }
