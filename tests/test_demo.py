@@ -12,6 +12,7 @@ from appliance.cli import demo_sources
 from appliance.cli.demo_report import Report
 from appliance.cli.demo_sources import fill
 from appliance.errors import ExistsError, NeedRootError, ToolFailedError
+from appliance.report.document import parse
 from appliance.run import run
 from tests.media import tool
 from tests.technician import Shell
@@ -35,6 +36,7 @@ LINE = [
     "servers stopped, last round",
     "compare byte by byte again (cmp)",
 ]
+PAPERS = ["make the report"]
 
 
 def attached() -> set[str]:
@@ -74,7 +76,7 @@ def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
     said = operator.run("demo", "--json", "--dir", place).fine()
     try:
         steps = [one for one in said.lines if one["event"] == "demo"]
-        assert [one["step"] for one in steps] == STEPS + LINE
+        assert [one["step"] for one in steps] == STEPS + LINE + PAPERS
         sizes = {one["step"]: one["size"] for one in steps}
         assert sizes["make two source disks"] >= 560_000_000
         assert sizes["compare byte by byte (cmp)"] == 1600 << 20
@@ -92,6 +94,7 @@ def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
         assert said.lines[-1]["event"] == "report"
         assert said.lines[-1]["equal"] is True
         assert attached() == before
+        _told_in_the_report(place / "papers")
         sources = sorted(place.glob("*.img"))
         volumes = sorted((place / "volumes").glob("*.img"))
         assert len(sources) == len(volumes) == 2
@@ -102,6 +105,25 @@ def test_the_demo_brings_two_servers_through_and_leaves_nothing_behind(
         subprocess.run(["rm", "-rf", place], check=True)
 
 
+def _told_in_the_report(papers: Path) -> None:
+    """All four homes tell: device, operator, and both servers."""
+    report = parse((papers / "report.json").read_bytes()).report
+    assert {one.kind for one in report.jobs} == {
+        *("ingest", "seal", "verify", "restore", "gate", "catch-up")
+    }
+    assert len({one.told_by for one in report.jobs}) == 4
+    assert [one.machine for one in report.disks] == ["db01", "web01"]
+    roots = {one.disk: one.content.root for one in report.disks if one.content}
+    assert {one.disk: one.checked_root for one in report.volumes} == roots
+    turns = {(one.machine, one.point, one.end): one.roots for one in report.rounds}
+    assert len(turns) == 16
+    assert all(turns[name, point, "gate"] == roots for (name, point, _), roots in turns.items())
+    assert sorted(one.point for one in report.cut_overs) == [3, 3, 4, 4]
+    assert {one.point for one in report.points if one.complete} == {3, 4}
+    assert report.gaps == ()
+    assert len(list(papers.glob("report.*.pdf"))) == 2
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount file systems.")
 def test_a_stranger_who_knows_the_specification_reads_what_was_shipped(
     tmp_path: Path, operator: Shell
@@ -109,7 +131,7 @@ def test_a_stranger_who_knows_the_specification_reads_what_was_shipped(
     place = tmp_path / "the demo"
     said = operator.run("demo", "--json", "--offline", "--dir", place).fine()
     try:
-        assert [one["step"] for one in said.lines if one["event"] == "demo"] == STEPS
+        assert [one["step"] for one in said.lines if one["event"] == "demo"] == STEPS + PAPERS
         sources = sorted(place.glob("*.img"))
         strangers = read_by_a_stranger(place, tmp_path / "strange")
         for source, image in zip(sources, strangers, strict=True):

@@ -18,7 +18,7 @@ import click
 
 from appliance import jobs
 from appliance.block import write_durably
-from appliance.cli import ask, show, work
+from appliance.cli import ask, demo_papers, show, work
 from appliance.cli.demo_line import DemoLine
 from appliance.cli.demo_report import Report
 from appliance.cli.demo_sources import Made, attached, make_disks
@@ -94,10 +94,10 @@ class Demo:
         self._verify(arrived, label)
         volumes = self._restore(arrived, label, operator)
         self._compare("compare byte by byte (cmp)", disks, volumes)
-        if offline:
-            return
-        DemoLine(self._base, self._report, self._stack, self._operator, disks).run()
-        self._compare("compare byte by byte again (cmp)", disks, volumes)
+        if not offline:
+            DemoLine(self._base, self._report, self._stack, self._operator, disks).run()
+            self._compare("compare byte by byte again (cmp)", disks, volumes)
+        self._papers(arrived)
 
     # --- the sources ---
 
@@ -230,6 +230,12 @@ class Demo:
             for one in disks:
                 run("cmp", str(one.image), str(volumes[one.disk]["location"]), timeout=600)
             told(sum(one.image.stat().st_size for one in disks), "equal")
+
+    def _papers(self, arrived: Path) -> None:
+        """What the operator hands on; every other home has told what it knows."""
+        with self._report.step("make the report") as told:
+            homes = sorted(set(self._base.glob("*-home")) - {self._operator_home})
+            told(*demo_papers.make(self._base, self._operator_home, homes, arrived))
 
     def _watch(self, state: State, job: JobId, name: str) -> None:
         work.watch(state, job, as_lines=self._report.as_lines, name=name)

@@ -120,7 +120,7 @@ class _Gathering:
             gathered_by=self.gathered_by,
             release=version("motiongear"),
             shipment=self._shipment(seal, jobs),
-            disks=tuple(disks),
+            disks=tuple(sorted(disks, key=lambda one: (one.machine, one.disk, one.point))),
             jobs=tuple(sorted(self._told(own, lambda one: one.jobs), key=_order_of_job)),
             volumes=tuple(standing.volumes),
             repairs=tuple(standing.repairs),

@@ -4,10 +4,13 @@ What a program reads is the JSON; the page names its digest. Nothing is computed
 document does not say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
+
+from jinja2 import Template
 
 from appliance.language import Language, Translator, marked, translator
 from appliance.report import pages
@@ -92,27 +95,35 @@ class Lap:
 
 def html(signed: Signed, language: Language) -> str:
     """The page; all of it is written in ``language`` but for what others have said."""
-    say = translator(language)
-    template = pages.environment(say)
-    view = View(signed, say)
-    template.filters |= {
+    return _template(language).render(
+        language=language,
+        report=signed.report,
+        signed=signed,
+        digest=signed.digest(),
+        view=View(signed, translator(language)),
+    )
+
+
+@cache
+def _template(language: Language) -> Template:
+    made = pages.environment(translator(language))
+    made.filters |= {
         "size": size,
         "exact": exact,
         "time": moment,
         "seconds": duration,
         "ms": lambda ms: f"{ms / 1000:.1f} s",
-        "word": view.word,
+        "word": lambda found: _told(translator(language), _WORDS, found),
         "groups": groups,
         "row": lambda text: elided(pages.plain(text), _ROW),
         "cell": lambda text: elided(pages.plain(text), _CELL),
     }
-    return template.get_template("report.html.j2").render(
-        language=language,
-        report=signed.report,
-        signed=signed,
-        digest=signed.digest(),
-        view=view,
-    )
+    return made.get_template("report.html.j2")
+
+
+def _told(say: Translator, words: Mapping[str, str], found: str) -> str:
+    """A word of the document in the reader's language; a strange one as it is."""
+    return say(words[found]) if found in words else elided(pages.plain(found), _CELL)
 
 
 # --- figures as people read them --------------------
@@ -176,16 +187,8 @@ class View:
         self._first, self._length = _times(self.works)
         self._fastest = max((one.rate or 0 for one in self.works), default=0)
 
-    def word(self, found: str) -> str:
-        """A word of the document in the reader's language; a strange one as it is."""
-        return self._say(_WORDS[found]) if found in _WORDS else elided(pages.plain(found), _CELL)
-
     def known_by(self, found: str) -> str:
-        return (
-            self._say(_KNOWN_BY[found])
-            if found in _KNOWN_BY
-            else elided(pages.plain(found), _CELL)
-        )
+        return _told(self._say, _KNOWN_BY, found)
 
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""

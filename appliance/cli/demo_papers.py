@@ -1,0 +1,41 @@
+"""The demo's papers: every home reports, and the operator's report takes over what they tell."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance import jobs
+from appliance.errors import ToolMissingError
+from appliance.language import Language
+from appliance.report.document import Signed, sign
+from appliance.report.gather import gather
+from appliance.report.publish import publish
+from appliance.seal.identity import Device
+from appliance.seal.store import Store
+from appliance.state import State
+
+
+def make(base: Path, operator: Path, others: Sequence[Path], store: Path) -> tuple[int, str]:
+    """The report in ``base``; returns the bytes of its files, and what came of it. Without what
+    paper needs there is no PDF.
+    """
+    found = Store(store)
+    told = [_signed(home, found, None) for home in others]
+    report = _signed(operator, found, base / "volumes", told)
+    out, note = base / "papers" / "report", ""
+    try:
+        files = publish(report, out, list(Language), pdf=True)
+    except ToolMissingError as exc:
+        files, note = publish(report, out, list(Language), pdf=False), f"; no PDF: {exc.what}"
+    size = sum(one.stat().st_size for one in files)
+    return size, f"{out}.json, signed, in {len(files)} files{note}"
+
+
+def _signed(home: Path, store: Store, place: Path | None, others: Sequence[Signed] = ()) -> Signed:
+    device, targets = Device.of(home), {}
+    if place is not None:
+        targets = {("local", str(place)): jobs.target_for("local", str(place))}
+    with State(home) as state:
+        shipment = store.head.shipment
+        at_hand = store if place is not None else None
+        found = gather(state, device.fingerprint, shipment, at_hand, targets, None, others)
+    return sign(found, device)
