@@ -48,7 +48,7 @@ fuzz: prepare-test .venv/project .venv/dev
 	$(BIN)/python -m tests.fuzz $(FUZZ_TARGETS)
 
 man: .venv/project
-	$(BIN)/python tools/man_page.py >docs/man/motiongear.1
+	$(BIN)/python -m tools.man_page >docs/man/motiongear.1
 
 errors: .venv/project
 	$(BIN)/python -m tools.errors_page >docs/errors.md
