@@ -36,6 +36,8 @@ _FALLOC_PUNCH_HOLE = 1 | 2  # and the size stays; linux/falloc.h
 MEMINFO = Path("/proc/meminfo")
 _MCL_CURRENT_FUTURE_ONFAULT = 1 | 2 | 4
 _PR_SET_DUMPABLE = 4
+_TIMEX_SIZE = 208  # struct timex with 64-bit words: sys/timex.h
+_TIME_ERROR = 5
 
 # The medium could not deliver, but the device answers. Everything else means that it does not.
 MEDIA_ERRNOS = frozenset({errno.EIO, errno.EILSEQ, errno.ENODATA, errno.EREMOTEIO, errno.EBADMSG})
@@ -212,6 +214,20 @@ def write_durably(path: Path, data: bytes | memoryview, mode: int = 0o644) -> No
     sync_directory(path.parent)
 
 
+def write_once(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:
+    """Write a new file, whole or not at all; FileExistsError where there was one."""
+    _sweep(path)
+    fresh, fd = _draft(path, mode)
+    try:
+        pwrite_full(fd, 0, data)
+        os.fsync(fd)
+        os.link(fresh, path)
+    finally:
+        os.close(fd)
+        fresh.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
 def _draft(path: Path, mode: int) -> tuple[Path, int]:
     """A new file beside ``path``, and its descriptor; locked for as long as its writer lives."""
     while True:
@@ -237,7 +253,7 @@ def _sweep(path: Path) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file ``path``, made when it is missing; waits for whoever holds it."""
-    with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+    with opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW) as fd:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
 
@@ -345,6 +361,12 @@ def is_rotational(path: Path) -> bool:
             with suppress(OSError):
                 return (queue / "rotational").read_text().strip() == "1"
     return False
+
+
+def clock_is_kept() -> bool:
+    """Whether the kernel says that its clock is kept right by another (adjtimex(2))."""
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_SIZE))
+    return int(state) in range(_TIME_ERROR)
 
 
 def keep_in_memory() -> bool:

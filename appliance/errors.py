@@ -177,6 +177,22 @@ class ReportRefusedError(StoreRefusedError):
     todo = "Ask whoever made the report for it anew; do not go by this one."
 
 
+class CustodyRefusedError(StoreRefusedError):
+    name = "custody-refused"
+    code = 18
+    happened = "The chain of custody is not what was signed, or does not hold together."
+    safe = "Nothing was changed: it was only read."
+    todo = "Compare it with the other side's copy; ask whoever had the device between the records."
+
+
+class HandOverError(MotionGearError):
+    name = "hand-over"
+    code = 17
+    happened = "The hand-over cannot be given or answered like this."
+    safe = "Nothing was written to the chain of custody."
+    todo = "Look at the chain with `motiongear custody show`; compare the code with the giver."
+
+
 class WrongKeyError(MotionGearError):
     name = "wrong-key"
     code = 40
