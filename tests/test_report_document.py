@@ -35,7 +35,7 @@ def small(signer: Device) -> bytes:
     nothing: dict[str, Any] = dict.fromkeys(
         ("disks", "jobs", "volumes", "repairs", "rounds", "cut_overs", "points"), ()
     )
-    nothing |= {"erasures": (), "sources": (), "gaps": ()}
+    nothing |= {"custody": None, "erasures": (), "sources": (), "gaps": ()}
     made = filled(Report, "x", shipment=shipment, gathered_by=signer.fingerprint, **nothing)
     return sign(made, signer).encode()
 

@@ -20,8 +20,9 @@ from appliance.model import Extent, JobId, ShipmentId
 from appliance.report.document import Range, Report, Signed, parse, sign
 from appliance.report.gather import gather
 from appliance.report.told import Job, work
-from appliance.seal import canon, certificate, verify
+from appliance.seal import canon, certificate, custody, verify
 from appliance.seal.accepted import Accepted
+from appliance.seal.custody import Custody, Deed, What, Who
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey
 from appliance.seal.opening import disks_of
@@ -467,6 +468,66 @@ def test_a_home_that_knows_nothing_says_nothing(operator: Shell) -> None:
     found = told_by(operator, None)
     assert (found.disks, found.jobs, found.shipment.seal) == ((), (), None)
     assert found.shipment.label == ""
+
+
+# --- custody --------------------
+
+
+def held(shell: Shell, sent: Sent, name: str) -> Custody:
+    return Custody(shell.home, sent.store.head.shipment, Who(name, "ACME"), "Berlin")
+
+
+def test_custody_is_told_as_the_store_has_it_and_verified(
+    operator: Shell, device: Shell, sent: Sent
+) -> None:
+    assert told_by(operator, sent.store).custody is None
+    root = sent.seal.root().hex()
+    giver, taker = held(device, sent, "Ada"), held(operator, sent, "Ben")
+    custody.append(giver, sent.path, Deed.HANDED_OVER, root, What(to=Who("Ben", "ACME")))
+    custody.append(taker, sent.path, Deed.RECEIVED, root)
+    found = told_by(operator, sent.store).custody
+    assert found is not None
+    first, second = found.records
+    assert (first.deed, first.name, first.to) == ("handed-over", "Ada", "Ben, ACME")
+    assert (second.deed, second.where, second.genuine) == ("received", "Berlin", True)
+    assert second.signer == Device.of(operator.home).fingerprint
+    assert {(one.kind, one.error) for one in found.flaws} == {
+        ("begins-late", False),
+        ("lacks-seal", False),
+    }
+
+
+def test_a_copy_at_home_shows_what_was_cut_off_or_changed(operator: Shell, sent: Sent) -> None:
+    root, mine = sent.seal.root().hex(), held(operator, sent, "Ada")
+    for done in (Deed.VERIFIED, Deed.CHECKED):
+        custody.append(mine, sent.path, done, root)
+    last = sent.path / "custody" / "000002.json"
+    whole = last.read_bytes()
+    last.unlink()
+    found = told_by(operator, sent.store).custody
+    assert found is not None
+    assert [one.deed for one in found.records] == ["verified", "checked"]  # from home
+    last.write_bytes(whole.replace(b"Berlin", b"Bremen"))
+    found = told_by(operator, sent.store).custody
+    assert found is not None
+    assert {one.kind for one in found.flaws if one.error} == {"bad-signature", "fork"}
+    assert [one.genuine for one in found.records] == [True, False]
+
+
+def test_custody_that_cannot_be_read_is_a_gap(operator: Shell, sent: Sent) -> None:
+    (sent.path / "custody").symlink_to(sent.path)
+    found = told_by(operator, sent.store)
+    assert found.custody is None
+    assert any("custody" in one for one in found.gaps)
+
+
+def test_custody_is_taken_over_from_who_has_it(operator: Shell, device: Shell, sent: Sent) -> None:
+    custody.append(held(device, sent, "Ada"), None, Deed.SEALED, sent.seal.root().hex())
+    shipment = sent.store.head.shipment
+    other = signed(device, told_by(device, None, shipment=shipment))
+    found = told_by(operator, None, others=[other], shipment=shipment).custody
+    assert found is not None
+    assert [one.deed for one in found.records] == ["sealed"]
 
 
 # --- certificates --------------------

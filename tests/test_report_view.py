@@ -16,6 +16,7 @@ from appliance.model import DiskId
 from appliance.report import paper, view
 from appliance.report.document import (
     DiskRoot,
+    Flaw,
     Repair,
 )
 from appliance.report.view import Mark, View
@@ -202,7 +203,7 @@ def lines(signer: Device, **changes: object) -> dict[str, tuple[Mark, str]]:
 def test_of_nothing_nothing_is_said_to_be_fine(signer: Device) -> None:
     names = ("disks", "jobs", "volumes", "repairs", "rounds", "cut_overs", "points")
     report = full(signer).report
-    nothing: dict[str, object] = dict.fromkeys(names, ())
+    nothing: dict[str, object] = {**dict.fromkeys(names, ()), "custody": None}
     nothing["shipment"] = replace(report.shipment, seal=None)
     assert {mark for mark, _ in lines(signer, **nothing).values()} == {Mark.UNKNOWN}
 
@@ -221,6 +222,8 @@ def test_each_line_of_the_summary_says_what_the_document_says(signer: Device) ->
     gate = replace(turn, end="gate", sent=None)
     point = replace(report.points[0], complete=True)
     last = replace(report.cut_overs[0], downtime_ms=1500)
+    held = report.custody
+    assert held is not None
     fine = {
         "disks": (whole,),
         "volumes": (right,),
@@ -228,6 +231,7 @@ def test_each_line_of_the_summary_says_what_the_document_says(signer: Device) ->
         "rounds": (turn, gate),
         "points": (point,),
         "cut_overs": (last,),
+        "custody": replace(held, flaws=()),
     }
     assert {mark for mark, _ in lines(signer, **fine).values()} == {Mark.FINE}
     assert "1.5 s at most" in lines(signer, **fine)["Cut-over"][1]
@@ -258,6 +262,24 @@ def test_each_line_of_the_summary_says_what_the_document_says(signer: Device) ->
     unknown = replace(last, downtime_ms=None)
     said("Cut-over", Mark.FINE, "else the source", cut_overs=(last, unknown))
     said("Cut-over", Mark.FINE, "is not known", cut_overs=(unknown,))
+    late, cut = Flaw("begins-late", 1, error=False), Flaw("gap", 9, error=True)
+    said("Custody", Mark.WATCH, "1 remarks", custody=replace(held, flaws=(late,)))
+    said("Custody", Mark.WATCH, "does NOT hold", custody=replace(held, flaws=(late, cut)))
+
+
+def test_what_is_wrong_with_custody_stands_at_its_record(signer: Device) -> None:
+    held = full(signer).report.custody
+    assert held is not None
+    first = replace(held.records[0], number=1, deed="handed-over", genuine=False)
+    flaws = (Flaw("not-countersigned", 1, error=False), Flaw("gap", 2, error=True))
+    custody = replace(held, records=(first,), flaws=(*flaws, Flaw("lacks-seal", 0, error=False)))
+    signed = signed_anew(full(signer), signer, custody=custody)
+    found = View(signed, translator(Language.EN))
+    assert found.flaws(1) == ["nobody has signed for taking it"]
+    assert found.flaws(0) == ["a record is missing (2)", "no record tells of the seal"]
+    shown = _Texts().fed(view.html(signed, Language.EN))
+    for one in ("handed over", "NOT SIGNED BY ITS SIGNER", *found.flaws(1), *found.flaws(0)):
+        assert one in shown
 
 
 def test_bars_are_as_long_as_what_they_stand_for(signer: Device) -> None:

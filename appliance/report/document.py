@@ -285,6 +285,44 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class HandRecord:
+    """A record of custody (custody-format.md); ``signer`` is a fingerprint, ``genuine`` whether
+    the signature is its.
+    """
+
+    number: Count
+    deed: Text
+    at: Time
+    clock: Text
+    name: Text
+    organisation: Text
+    where: Text
+    to: Text
+    disk: Id
+    note: Text
+    signer: Print
+    genuine: Flag
+    digest: Root
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What verification found at the record of that number (0: the chain as a whole)."""
+
+    kind: Text
+    number: Count
+    error: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Custody:
+    """The chain as it was found; it was verified when the report was made."""
+
+    records: tuple[HandRecord, ...]
+    flaws: tuple[Flaw, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Erasure:
     """What an erase certificate says of the shipment: ``signer`` is the device that erased it,
     ``digest`` that of the certificate.
@@ -322,6 +360,7 @@ class Report:
     rounds: tuple[Turn, ...]
     cut_overs: tuple[CutOver, ...]
     points: tuple[Point, ...]
+    custody: Custody | None
     erasures: tuple[Erasure, ...]
     sources: tuple[Source, ...]
     gaps: Texts

@@ -10,11 +10,18 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TypeVar
 
-from appliance.errors import CertificateRefusedError, MotionGearError, WrongKeyError
+from appliance.errors import (
+    CertificateRefusedError,
+    CustodyRefusedError,
+    MotionGearError,
+    WrongKeyError,
+)
 from appliance.model import DiskId, PointSpec, ShipmentId
+from appliance.report import hands
 from appliance.report.document import (
     MOST_RANGES,
     Content,
+    Custody,
     CutOver,
     Disk,
     Erasure,
@@ -34,6 +41,7 @@ from appliance.report.told import Job, Rounds, disks_told, jobs_of, work
 from appliance.seal import canon, certificate, opening, statement, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.certificate import digest as digest_of
+from appliance.seal.chain import Expected
 from appliance.seal.identity import device_fingerprint
 from appliance.seal.keys import PrivateKey
 from appliance.seal.manifest import Manifest
@@ -127,6 +135,7 @@ class _Gathering:
             rounds=turns,
             cut_overs=ends,
             points=tuple(standing.points),
+            custody=self._custody(seal),
             erasures=(),
             sources=tuple(_source(one) for one in self.others),
             gaps=tuple(self.gaps),
@@ -210,6 +219,22 @@ class _Gathering:
             accepted_here=accepted
             or any((one.get("trust"), one.get("root")) == ("authentic", root) for one in told),
         )
+
+    def _custody(self, seal: Seal | None) -> Custody | None:
+        """As it is here; else the longest that another report tells."""
+        expected = Expected(
+            shipment=self.shipment,
+            root=seal.root().hex() if seal else "",
+            device=self.store.head.device if self.store else "",
+        )
+        told = [one.report.custody for one in self.others]
+        longest = max((one for one in told if one), key=lambda one: len(one.records), default=None)
+        place = self.store.path if self.store else None
+        try:
+            return hands.known(self.state.home, place, expected) or longest
+        except CustodyRefusedError as exc:
+            self.gaps.append(exc.what)
+            return longest
 
     # --- disks ---
 

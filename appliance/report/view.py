@@ -54,6 +54,42 @@ _WORDS = {
     "unknown": marked("not known"),
     "verify": marked("Verify"),
 }
+_DEEDS = {
+    "created": marked("begun"),
+    "ingested": marked("ingested"),
+    "sealed": marked("sealed"),
+    "handed-over": marked("handed over"),
+    "received": marked("received"),
+    "verified": marked("verified"),
+    "opened": marked("opened with a key"),
+    "restored": marked("restored to a volume"),
+    "checked": marked("read back and compared"),
+    "erased": marked("erased"),
+}
+_CLOCKS = {
+    "synchronised": marked("clock synchronised"),
+    "free-running": marked("clock free-running"),
+}
+_FLAWS = {
+    "damaged": marked("a record is damaged"),
+    "bad-signature": marked("the signature is not that of the key it names"),
+    "gap": marked("a record is missing"),
+    "broken": marked("it does not follow the record before it"),
+    "fork": marked("another copy has another record here"),
+    "truncated": marked("another copy has more records"),
+    "order": marked("this may not stand here"),
+    "foreign": marked("it is of another shipment"),
+    "other-root": marked("it names another seal"),
+    "other-signer": marked("it is not signed by the shipment's device"),
+    "other-receiver": marked("another took it than it was handed to"),
+    "empty": marked("there is no record"),
+    "clock-backwards": marked("it is older than the record before it"),
+    "not-countersigned": marked("nobody has signed for taking it"),
+    "same-signer": marked("who handed it over signed for taking it"),
+    "begins-late": marked("the chain does not begin with the shipment"),
+    "lacks-seal": marked("no record tells of the seal"),
+    "after-erased": marked("it was done after the erase"),
+}
 _KNOWN_BY = {
     "index": marked("the packs' indexes, opened for this report"),
     "proved": marked("a verification of every block, or a restore, before this report"),
@@ -114,6 +150,9 @@ def _template(language: Language) -> Template:
         "seconds": duration,
         "ms": lambda ms: f"{ms / 1000:.1f} s",
         "word": lambda found: _told(translator(language), _WORDS, found),
+        "deed": lambda found: _told(translator(language), _DEEDS, found),
+        "clock": lambda found: _told(translator(language), _CLOCKS, found),
+        "flaw": lambda found: _told(translator(language), _FLAWS, found),
         "groups": groups,
         "row": lambda text: elided(pages.plain(text), _ROW),
         "cell": lambda text: elided(pages.plain(text), _CELL),
@@ -181,6 +220,8 @@ class View:
         tellers = [signed.fingerprint, *(one.told_by for one in self._report.jobs)]
         tellers += [one.told_by for one in self._report.rounds]
         tellers += [one.told_by for one in self._report.cut_overs]
+        if self._report.custody is not None:
+            tellers += [one.signer for one in self._report.custody.records]
         self.tellers = {one: f"{at}" for at, one in enumerate(dict.fromkeys(tellers), 1)}
         self.works = self._report.jobs[:_MOST_WORKS]
         self.failures = [one for one in self.works if one.failure is not None]
@@ -216,6 +257,7 @@ class View:
             self._damage(),
             self._caught_up(),
             self._cut_over(),
+            self._in_hands(),
         ]
 
     def _line(self, mark: Mark, name: str, text: str, **figures: object) -> Line:
@@ -345,6 +387,32 @@ class View:
             )
         return self._line(Mark.FINE, name, text, count=len(whole), seconds=longest)
 
+    def _in_hands(self) -> Line:
+        name, custody = marked("Custody"), self._report.custody
+        if custody is None:
+            return self._line(Mark.UNKNOWN, name, marked("No record of custody is known of."))
+        flaws, count = custody.flaws, len(custody.records)
+        if any(one.error for one in flaws):
+            text = marked("{count} records; the chain does NOT hold together, see below.")
+            return self._line(Mark.WATCH, name, text, count=count)
+        text = marked("{count} records, every one signed and following the one before.")
+        if flaws:
+            text = marked("{count} records that hold together; {flaws} remarks, see below.")
+        return self._line(
+            Mark.WATCH if flaws else Mark.FINE, name, text, count=count, flaws=len(flaws)
+        )
+
+    def flaws(self, number: int) -> list[str]:
+        """Of one record of custody; of the chain as a whole under 0 and what has no record."""
+        custody = self._report.custody
+        assert custody is not None
+        known = {one.number for one in custody.records}
+        return [
+            _told(self._say, _FLAWS, one.kind) + ("" if one.number in known else _at(one.number))
+            for one in custody.flaws
+            if one.number == number or (not number and one.number not in known)
+        ]
+
     # --- bars ---
 
     def when(self, work: Work) -> Span:
@@ -373,6 +441,10 @@ class View:
             )
             for one in shown
         ]
+
+
+def _at(number: int) -> str:
+    return f" ({number})" if number else ""
 
 
 def _moved(turn: Turn) -> int:
