@@ -1,0 +1,200 @@
+"""The chain of custody on disk: two at once, killed in between, where nothing can be written."""
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from appliance import block
+from appliance.errors import CustodyRefusedError, StateError
+from appliance.model import ShipmentId
+from appliance.seal import chain, custody, deed
+from appliance.seal.chain import Kind
+from appliance.seal.custody import Custody, append, at_home, in_store, read
+from appliance.seal.deed import Deed, What, Who
+
+SHIPMENT, ROOT = ShipmentId("ab" * 16), "cd" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    (tmp_path / "store").mkdir()
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Custody:
+    return _hands(tmp_path / "mine")
+
+
+def _hands(home: Path) -> Custody:
+    home.mkdir()
+    return Custody(home, SHIPMENT, Who("Ada", "Acme"), "hall 4")
+
+
+def test_records_follow_each_other_in_store_and_home(store: Path, mine: Custody) -> None:
+    append(mine, store, Deed.CREATED)
+    digest = append(mine, store, Deed.INGESTED, what=What(disk="12" * 16))
+    found = read(in_store(store))
+    assert [deed.parse(one).record.deed for one in found.values()] == ["created", "ingested"]
+    assert deed.digest(found[2]) == digest
+    assert read(at_home(mine.home, SHIPMENT)) == found
+    assert chain.verify(found, against=read(at_home(mine.home, SHIPMENT))) == []
+
+
+def test_a_file_that_stands_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    block.write_once(path, b"first")
+    with pytest.raises(FileExistsError):
+        block.write_once(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert [one.name for one in tmp_path.iterdir()] == ["one"]
+
+
+def test_where_the_store_cannot_be_written_the_chain_goes_on_at_home(
+    store: Path, mine: Custody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(mine, store, Deed.CREATED)
+    write = block.write_once
+
+    def refused(path: Path, data: bytes) -> None:
+        if store in path.parents:
+            raise OSError(30, "Read-only file system")
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(custody, "write_once", refused)
+        append(mine, store, Deed.SEALED, ROOT)
+    assert sorted(read(in_store(store))) == [1]
+    assert sorted(read(at_home(mine.home, SHIPMENT))) == [1, 2]
+    append(mine, store, Deed.VERIFIED, ROOT)  # it can be written again: nothing is missing
+    assert sorted(read(in_store(store))) == [1, 2, 3]
+    assert chain.verify(read(in_store(store))) == []
+
+
+def test_without_a_store_the_chain_goes_on_at_home(store: Path, mine: Custody) -> None:
+    append(mine, store, Deed.CREATED)
+    append(mine, None, Deed.ERASED)
+    append(mine, store / "gone", Deed.ERASED)
+    assert sorted(read(at_home(mine.home, SHIPMENT))) == [1, 2, 3]
+    assert not (store / "gone").exists()
+
+
+def test_what_was_cut_off_the_store_is_put_back(store: Path, mine: Custody) -> None:
+    for one in (Deed.CREATED, Deed.INGESTED, Deed.INGESTED):
+        append(mine, store, one)
+    (in_store(store) / "000003.json").unlink()
+    append(mine, store, Deed.INGESTED)
+    assert sorted(read(in_store(store))) == [1, 2, 3, 4]
+    assert chain.verify(read(in_store(store))) == []
+
+
+def test_two_branches_stay_and_show_as_a_fork(store: Path, mine: Custody, tmp_path: Path) -> None:
+    append(mine, store, Deed.CREATED)
+    theirs = _hands(tmp_path / "theirs")
+    custody.bring(in_store(store), at_home(theirs.home, SHIPMENT))
+    append(theirs, None, Deed.INGESTED)
+    append(theirs, None, Deed.INGESTED)
+    append(mine, store, Deed.INGESTED)
+    append(theirs, store, Deed.INGESTED)
+    found, other = read(in_store(store)), read(at_home(theirs.home, SHIPMENT))
+    assert [(one.kind, one.number) for one in chain.verify(found, against=other)] == [
+        (Kind.FORK, 2)
+    ]
+
+
+def test_a_damaged_record_is_not_brought_along(store: Path, mine: Custody) -> None:
+    append(mine, store, Deed.CREATED)
+    place = at_home(mine.home, SHIPMENT)
+    (place / "000002.json").write_bytes(b"{}")
+    append(mine, store, Deed.INGESTED)
+    assert deed.parse(read(in_store(store))[2]).record.deed is Deed.INGESTED
+    assert read(place)[2] == b"{}"
+
+
+def test_what_is_no_regular_file_is_damaged(store: Path, mine: Custody) -> None:
+    append(mine, store, Deed.CREATED)
+    (in_store(store) / "000002.json").symlink_to("/etc/passwd")
+    os.mkfifo(in_store(store) / "000003.json")
+    (in_store(store) / "notes.txt").write_text("no part of it")
+    found = read(in_store(store))
+    assert (found[2], found[3]) == (b"", b"")
+    assert (Kind.DAMAGED, 3) in [(one.kind, one.number) for one in chain.verify(found)]
+
+
+def test_a_link_in_place_of_the_directory_is_not_followed(
+    store: Path, mine: Custody, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    in_store(store).symlink_to(tmp_path / "elsewhere")
+    append(mine, store, Deed.CREATED)
+    append(mine, store, Deed.INGESTED)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert sorted(read(at_home(mine.home, SHIPMENT))) == [1, 2]
+    with pytest.raises(CustodyRefusedError, match="cannot be read"):
+        read(in_store(store))
+
+
+def test_more_records_than_a_chain_has_are_refused(store: Path) -> None:
+    in_store(store).mkdir()
+    for number in range(custody.MAX_RECORDS + 1):
+        (in_store(store) / f"{number:06}.json").touch()
+    with pytest.raises(CustodyRefusedError, match="more than 4096"):
+        read(in_store(store))
+
+
+def test_nowhere_to_write_is_told(mine: Custody) -> None:
+    (mine.home / "custody").write_bytes(b"")
+    with pytest.raises(StateError):
+        append(mine, None, Deed.CREATED)
+
+
+def test_a_record_that_no_reader_would_take_is_not_written(mine: Custody) -> None:
+    with pytest.raises(CustodyRefusedError):
+        append(mine, None, Deed.CREATED, what=What(note="x" * 1025))
+    assert not read(at_home(mine.home, SHIPMENT))
+
+
+def _many(mine: Custody, store: Path) -> None:
+    for _ in range(20):
+        append(mine, store, Deed.INGESTED)
+
+
+def test_two_processes_append_to_one_chain(store: Path, mine: Custody, tmp_path: Path) -> None:
+    append(mine, store, Deed.CREATED)
+    others = [_hands(tmp_path / str(one)) for one in range(2)]
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=_many, args=(one, store)) for one in others]
+    for one in workers:
+        one.start()
+    for one in workers:
+        one.join()
+        assert one.exitcode == 0
+    found = read(in_store(store))
+    assert sorted(found) == list(range(1, 42))
+    assert chain.verify(found) == []
+
+
+@pytest.mark.parametrize("call", ["pwrite_full", "os.fsync", "os.link", "sync_directory"])
+def test_killed_while_it_appends(store: Path, mine: Custody, call: str) -> None:
+    """The record is there whole or not at all, and the chain goes on behind it."""
+    append(mine, store, Deed.CREATED)
+    child = os.fork()
+    if child == 0:
+        where, _, name = call.rpartition(".")
+        setattr(
+            block.os if where else block, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        )
+        append(mine, store, Deed.INGESTED)
+        os._exit(0)  # it was not killed
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    append(mine, store, Deed.INGESTED)
+    found = read(in_store(store))
+    assert sorted(found) == ([1, 2, 3] if call == "sync_directory" else [1, 2])
+    assert chain.verify(found) == []
+    names = {one.name for one in in_store(store).iterdir()}
+    assert {one for one in names if one.endswith(".new")} <= {
+        one for one in names if one.startswith("000002.json.") and call == "sync_directory"
+    }
