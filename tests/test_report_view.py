@@ -263,7 +263,7 @@ def test_each_line_of_the_summary_says_what_the_document_says(signer: Device) ->
     said("Cut-over", Mark.FINE, "else the source", cut_overs=(last, unknown))
     said("Cut-over", Mark.FINE, "is not known", cut_overs=(unknown,))
     late, cut = Flaw("begins-late", 1, error=False), Flaw("gap", 9, error=True)
-    said("Custody", Mark.WATCH, "1 remarks", custody=replace(held, flaws=(late,)))
+    said("Custody", Mark.WATCH, "see below: 1", custody=replace(held, flaws=(late,)))
     said("Custody", Mark.WATCH, "does NOT hold", custody=replace(held, flaws=(late, cut)))
 
 

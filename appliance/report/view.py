@@ -397,7 +397,7 @@ class View:
             return self._line(Mark.WATCH, name, text, count=count)
         text = marked("{count} records, every one signed and following the one before.")
         if flaws:
-            text = marked("{count} records that hold together; {flaws} remarks, see below.")
+            text = marked("{count} records that hold together; remarks, see below: {flaws}.")
         return self._line(
             Mark.WATCH if flaws else Mark.FINE, name, text, count=count, flaws=len(flaws)
         )
