@@ -370,6 +370,21 @@ def test_lost_blocks_are_told_until_a_round_has_sent_them(tmp_path: Path) -> Non
     assert {one.kind for one in found.jobs} == {"restore", "gate", "catch-up"}
 
 
+def test_what_was_lost_is_there_once_a_whole_copy_was_restored(tmp_path: Path) -> None:
+    sent = sealed_disks(tmp_path, TINY, web01=noise(24 * BLOCK))
+    gate, place = Shell(tmp_path / "gate"), tmp_path / "volumes"
+    path = sent.packs("web01")[2]
+    whole = path.read_bytes()
+    flip(path, len(whole) // 2)
+    with pytest.raises(RestoredHurtError):
+        restored(gate, sent, place, accept=True)
+    path.write_bytes(whole)
+    restored(gate, sent, place)
+    found = told_by(gate, sent.store, place)
+    assert [(one.lost, one.left) for one in found.repairs] == [(1, 0)]
+    assert [one.wrong for one in found.volumes] == [0]
+
+
 def test_points_and_cut_overs_are_told_with_both_ends_roots(tmp_path: Path) -> None:
     data = noise(6 * BLOCK)
     sent = sealed_disks(tmp_path, TINY, web01=data)
@@ -395,15 +410,20 @@ def test_points_and_cut_overs_are_told_with_both_ends_roots(tmp_path: Path) -> N
         strange = {**asdict(figures), "form": "fuzzy", "roots": {"77" * 16: "00" * 32}}
         other = [Result("round", strange), Result("outlook", {"next_seconds": 9}), stopped]
         ended(state, "catch-up", other)  # of a disk of another shipment
+        ended(state, "catch-up", [mine, *other])  # it was given both
     found = told_by(gate, sent.store, place)
     (kept,) = found.points
     assert (kept.machine, kept.point, kept.form) == ("web01", 1, "quiesced")
     assert (kept.complete, kept.chosen, kept.taken) == (True, False, "2026-09-21T14:13:20Z")
     assert {one.disk: one.root for one in kept.roots} == figures.roots
     assert [one.downtime_ms for one in found.cut_overs] == [750, None]
+    assert [one.lag_ms for one in found.rounds] == [None] * 3
     assert {(one.machine, one.sent) for one in found.cut_overs} == {("web01", figures.sent)}
-    assert [one.kind for one in found.jobs].count("catch-up") == 2
-    assert len(found.rounds) == 2
+    assert [one.kind for one in found.jobs].count("catch-up") == 3
+    (tag,) = (place / "points").rglob("*.json")
+    tag.write_bytes(tag.read_bytes().replace(b"1790000000", b"9007199254740992"))
+    (absurd,) = told_by(gate, sent.store, place).points
+    assert absurd.taken == ""
 
 
 # --- jobs, as the database tells them --------------------
@@ -413,7 +433,10 @@ def test_a_job_says_what_it_moved_how_long_it_took_and_how_it_ended(
     operator: Shell, sent: Sent
 ) -> None:
     shipment = sent.store.head.shipment
+    place = operator.home.with_name("to")
+    restored(operator, sent, place)
     with operator.state() as state:
+        ended(state, "check", [Result("check", {"volume": "x"})], shipment=shipment, spec="[")
         told = [Result("ingest", {"size": 4_000_000_000, "written": 1_000_000_000})]
         job = ended(state, "ingest", told, shipment=shipment)
         broken = ended(state, "verify", shipment=shipment)
@@ -426,7 +449,7 @@ def test_a_job_says_what_it_moved_how_long_it_took_and_how_it_ended(
         )
         ran = replace(state.job(job), run=1)
         assert work(Job(ran, state.events(job), None), "x").rate == 400_000_000
-    found = {one.job: one for one in told_by(operator, sent.store).jobs}
+    found = {one.job: one for one in told_by(operator, sent.store, place).jobs}
     one = found[job]
     assert (one.read, one.written, one.seconds) == (4_000_000_000, 1_000_000_000, 10)
     failure = found[broken].failure
