@@ -13,7 +13,7 @@ from pypdfium2 import PdfDocument
 
 from appliance.language import CATALOGUES, Language, translator
 from appliance.model import DiskId
-from appliance.report import paper, view
+from appliance.report import paper, view, words
 from appliance.report.document import (
     DiskRoot,
     Flaw,
@@ -187,8 +187,8 @@ def test_hostile_texts_do_not_break_the_page(
 
 
 def test_a_long_text_is_shown_by_its_beginning_and_its_end() -> None:
-    assert view.elided("a" * 20, 20) == "a" * 20
-    assert view.elided("a" * 20 + "b" * 20, 12) == "aaaaaaaa…bbb"
+    assert words.elided("a" * 20, 20) == "a" * 20
+    assert words.elided("a" * 20 + "b" * 20, 12) == "aaaaaaaa…bbb"
 
 
 # --- summary --------------------

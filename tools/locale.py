@@ -34,6 +34,7 @@ ROOMS = {
     "report": (
         "cli/report.py",
         "report/view.py",
+        "report/words.py",
         "report/pages.py",
         "report/templates/report.html.j2",
     ),

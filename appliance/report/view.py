@@ -4,7 +4,7 @@ What a program reads is the JSON; the page names its digest. Nothing is computed
 document does not say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,87 +13,11 @@ from functools import cache
 from jinja2 import Template
 
 from appliance.language import Language, Translator, marked, translator
-from appliance.report import pages
+from appliance.report import pages, words
 from appliance.report.document import Signed, Turn, Volume, Work
 from appliance.seal.text import grouped
 
-_ROW, _CELL = 200, 48  # characters of a foreign text that are shown
 _MOST_WORKS = 400  # shown; the JSON has them all
-# Words of the document that people are to read.
-_WORDS = {
-    "": marked("not known"),
-    "bad": marked("differs from the manifest"),
-    "bios": "BIOS",
-    "catch-up": marked("Catch up"),
-    "check": marked("Check"),
-    "checked": marked("checked"),
-    "complete": marked("complete"),
-    "crash_consistent": marked("frozen in part"),
-    "died": marked("died"),
-    "failed": marked("failed"),
-    "finished": marked("finished"),
-    "fuzzy": marked("running"),
-    "gate": marked("Gate"),
-    "gate-check": marked("Check of replicas"),
-    "hurt": marked("lacks blocks"),
-    "incomplete": marked("INCOMPLETE"),
-    "ingest": marked("Ingest"),
-    "operator": marked("operator"),
-    "partial": marked("not restored to its end"),
-    "paused": marked("paused"),
-    "queued": marked("queued"),
-    "quiesced": marked("frozen"),
-    "recovery": marked("recovery"),
-    "replica": marked("follows its source"),
-    "restore": marked("Restore"),
-    "restored": marked("restored"),
-    "running": marked("running"),
-    "seal": marked("Seal"),
-    "stopped": marked("stopped"),
-    "uefi": "UEFI",
-    "unknown": marked("not known"),
-    "verify": marked("Verify"),
-}
-_DEEDS = {
-    "created": marked("begun"),
-    "ingested": marked("ingested"),
-    "sealed": marked("sealed"),
-    "handed-over": marked("handed over"),
-    "received": marked("received"),
-    "verified": marked("verified"),
-    "opened": marked("opened with a key"),
-    "restored": marked("restored to a volume"),
-    "checked": marked("read back and compared"),
-    "erased": marked("erased"),
-}
-_CLOCKS = {
-    "synchronised": marked("clock synchronised"),
-    "free-running": marked("clock free-running"),
-}
-_FLAWS = {
-    "damaged": marked("a record is damaged"),
-    "bad-signature": marked("the signature is not that of the key it names"),
-    "gap": marked("a record is missing"),
-    "broken": marked("it does not follow the record before it"),
-    "fork": marked("another copy has another record here"),
-    "truncated": marked("another copy has more records"),
-    "order": marked("this may not stand here"),
-    "foreign": marked("it is of another shipment"),
-    "other-root": marked("it names another seal"),
-    "other-signer": marked("it is not signed by the shipment's device"),
-    "other-receiver": marked("another took it than it was handed to"),
-    "empty": marked("there is no record"),
-    "clock-backwards": marked("it is older than the record before it"),
-    "not-countersigned": marked("nobody has signed for taking it"),
-    "same-signer": marked("who handed it over signed for taking it"),
-    "begins-late": marked("the chain does not begin with the shipment"),
-    "lacks-seal": marked("no record tells of the seal"),
-    "after-erased": marked("it was done after the erase"),
-}
-_KNOWN_BY = {
-    "index": marked("the packs' indexes, opened for this report"),
-    "proved": marked("a verification of every block, or a restore, before this report"),
-}
 
 
 class Mark(StrEnum):
@@ -149,20 +73,15 @@ def _template(language: Language) -> Template:
         "time": moment,
         "seconds": duration,
         "ms": lambda ms: f"{ms / 1000:.1f} s",
-        "word": lambda found: _told(translator(language), _WORDS, found),
-        "deed": lambda found: _told(translator(language), _DEEDS, found),
-        "clock": lambda found: _told(translator(language), _CLOCKS, found),
-        "flaw": lambda found: _told(translator(language), _FLAWS, found),
+        "word": lambda found: words.told(translator(language), words.WORDS, found),
+        "deed": lambda found: words.told(translator(language), words.DEEDS, found),
+        "clock": lambda found: words.told(translator(language), words.CLOCKS, found),
+        "flaw": lambda found: words.told(translator(language), words.FLAWS, found),
         "groups": groups,
-        "row": lambda text: elided(pages.plain(text), _ROW),
-        "cell": lambda text: elided(pages.plain(text), _CELL),
+        "row": lambda text: words.shown(text, words.ROW),
+        "cell": lambda text: words.shown(text),
     }
     return made.get_template("report.html.j2")
-
-
-def _told(say: Translator, words: Mapping[str, str], found: str) -> str:
-    """A word of the document in the reader's language; a strange one as it is."""
-    return say(words[found]) if found in words else elided(pages.plain(found), _CELL)
 
 
 # --- figures as people read them --------------------
@@ -195,14 +114,6 @@ def duration(seconds: int) -> str:
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def elided(text: str, most: int) -> str:
-    """Its beginning and its end, where it is longer: the JSON has all of it."""
-    if len(text) <= most:
-        return text
-    head = most * 2 // 3
-    return f"{text[:head]}…{text[head - most + 1 :]}"
-
-
 def groups(found: str) -> str:
     """Hex in groups of eight."""
     return " ".join(found[at : at + 8] for at in range(0, len(found), 8))
@@ -229,7 +140,7 @@ class View:
         self._fastest = max((one.rate or 0 for one in self.works), default=0)
 
     def known_by(self, found: str) -> str:
-        return _told(self._say, _KNOWN_BY, found)
+        return words.told(self._say, words.KNOWN_BY, found)
 
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""
@@ -243,7 +154,7 @@ class View:
         """A disk as people call it: its machine, and the beginning of its id."""
         for one in self._report.disks:
             if one.disk == disk and one.machine:
-                return f"{elided(pages.plain(one.machine), _CELL)} · {disk[:8]}"
+                return f"{words.shown(one.machine)} · {disk[:8]}"
         return disk[:8]
 
     # --- the summary ---
@@ -408,7 +319,8 @@ class View:
         assert custody is not None
         known = {one.number for one in custody.records}
         return [
-            _told(self._say, _FLAWS, one.kind) + ("" if one.number in known else _at(one.number))
+            words.told(self._say, words.FLAWS, one.kind)
+            + ("" if one.number in known else _at(one.number))
             for one in custody.flaws
             if one.number == number or (not number and one.number not in known)
         ]

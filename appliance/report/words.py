@@ -1,0 +1,101 @@
+"""Words of the report's document, as people are to read them; and foreign ones, as they are shown."""
+
+from collections.abc import Mapping
+
+from appliance.language import Translator, marked
+from appliance.report import pages
+
+ROW, CELL = 200, 48  # characters of a foreign text that are shown
+
+WORDS = {
+    "": marked("not known"),
+    "bad": marked("differs from the manifest"),
+    "bios": "BIOS",
+    "catch-up": marked("Catch up"),
+    "check": marked("Check"),
+    "checked": marked("checked"),
+    "complete": marked("complete"),
+    "crash_consistent": marked("frozen in part"),
+    "died": marked("died"),
+    "failed": marked("failed"),
+    "finished": marked("finished"),
+    "fuzzy": marked("running"),
+    "gate": marked("Gate"),
+    "gate-check": marked("Check of replicas"),
+    "hurt": marked("lacks blocks"),
+    "incomplete": marked("INCOMPLETE"),
+    "ingest": marked("Ingest"),
+    "operator": marked("operator"),
+    "partial": marked("not restored to its end"),
+    "paused": marked("paused"),
+    "queued": marked("queued"),
+    "quiesced": marked("frozen"),
+    "recovery": marked("recovery"),
+    "replica": marked("follows its source"),
+    "restore": marked("Restore"),
+    "restored": marked("restored"),
+    "running": marked("running"),
+    "seal": marked("Seal"),
+    "stopped": marked("stopped"),
+    "uefi": "UEFI",
+    "unknown": marked("not known"),
+    "verify": marked("Verify"),
+}
+DEEDS = {
+    "created": marked("begun"),
+    "ingested": marked("ingested"),
+    "sealed": marked("sealed"),
+    "handed-over": marked("handed over"),
+    "received": marked("received"),
+    "verified": marked("verified"),
+    "opened": marked("opened with a key"),
+    "restored": marked("restored to a volume"),
+    "checked": marked("read back and compared"),
+    "erased": marked("erased"),
+}
+CLOCKS = {
+    "synchronised": marked("clock synchronised"),
+    "free-running": marked("clock free-running"),
+}
+FLAWS = {
+    "damaged": marked("a record is damaged"),
+    "bad-signature": marked("the signature is not that of the key it names"),
+    "gap": marked("a record is missing"),
+    "broken": marked("it does not follow the record before it"),
+    "fork": marked("another copy has another record here"),
+    "truncated": marked("another copy has more records"),
+    "order": marked("this may not stand here"),
+    "foreign": marked("it is of another shipment"),
+    "other-root": marked("it names another seal"),
+    "other-signer": marked("it is not signed by the shipment's device"),
+    "other-receiver": marked("another took it than it was handed to"),
+    "empty": marked("there is no record"),
+    "clock-backwards": marked("it is older than the record before it"),
+    "not-countersigned": marked("nobody has signed for taking it"),
+    "same-signer": marked("who handed it over signed for taking it"),
+    "begins-late": marked("the chain does not begin with the shipment"),
+    "lacks-seal": marked("no record tells of the seal"),
+    "after-erased": marked("it was done after the erase"),
+}
+KNOWN_BY = {
+    "index": marked("the packs' indexes, opened for this report"),
+    "proved": marked("a verification of every block, or a restore, before this report"),
+}
+
+
+def told(say: Translator, known: Mapping[str, str], found: str) -> str:
+    """A word of the document in the reader's language; a strange one as it is."""
+    return say(known[found]) if found in known else shown(found)
+
+
+def shown(found: object, most: int = CELL) -> str:
+    """A foreign text on a page."""
+    return elided(pages.plain(found), most)
+
+
+def elided(text: str, most: int) -> str:
+    """Its beginning and its end, where it is longer: the JSON has all of it."""
+    if len(text) <= most:
+        return text
+    head = most * 2 // 3
+    return f"{text[:head]}…{text[head - most + 1 :]}"
