@@ -79,7 +79,7 @@ def _template(language: Language) -> Template:
         "flaw": lambda found: words.told(translator(language), words.FLAWS, found),
         "groups": groups,
         "row": lambda text: words.shown(text, words.ROW),
-        "cell": lambda text: words.shown(text),
+        "cell": words.shown,
     }
     return made.get_template("report.html.j2")
 

@@ -1,4 +1,4 @@
-"""Words of the report's document, as people are to read them; and foreign ones, as they are shown."""
+"""The document's words, as people are to read them; and foreign ones, as they are shown."""
 
 from collections.abc import Mapping
 
