@@ -74,7 +74,7 @@ def resigned(story: dict[int, bytes], number: int, device: Device, **changed: ob
     """Change a record as somebody would who has that device's key."""
     record = deed.parse(story[number]).record
     values = {name: getattr(record, name) for name in Record.__slots__} | changed
-    story[number] = deed.sign(Record(**values), device)  # type: ignore[arg-type]
+    story[number] = deed.sign(Record(**values), device)
 
 
 def test_a_whole_story_has_no_findings(story: dict[int, bytes], homes: dict[str, Device]) -> None:

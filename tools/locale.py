@@ -22,6 +22,7 @@ _TOP = Path(__file__).parents[1]
 # Where each room's sentences stand, below appliance/. What errors say is asked of the classes.
 ROOMS = {
     "errors": ("cli/show.py",),
+    "custody": ("cli/custody.py",),
     "erase": (
         "cli/erase.py",
         "cli/certificate.py",

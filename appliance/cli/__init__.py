@@ -19,6 +19,7 @@ _MODULES = {
     "certificate": "certificate",
     "check": "arrival",
     "completion": "completion",
+    "custody": "custody",
     "demo": "demo",
     "disks": "departure",
     "enrol": "catching_up",
@@ -68,6 +69,7 @@ def motiongear() -> None:
     At the destination:   verify, manifest, restore, check, recover, gate, points, report
     At the source:        enrol, catch-up
     When it has arrived:  erase, certificate
+    On its way:           custody
     To see all of it:     demo
     """  # noqa: D301 - the backspace by which click leaves lines as they are
 

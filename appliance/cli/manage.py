@@ -16,6 +16,7 @@ from appliance.jobs import (
     IngestSpec,
     SealSpec,
     Spec,
+    custody,
     load_spec,
     names_disk,
     unfinished_disk,
@@ -24,6 +25,7 @@ from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
 from appliance.seal import head, statement, text
 from appliance.seal.canon import now
+from appliance.seal.custody import Deed, What
 from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
 from appliance.seal.store import SEAL, PointPacks, Store, by_point
@@ -59,6 +61,8 @@ def new(label: str, store: Path, recipients: tuple[Path, ...], block_size: int) 
     with work.state() as opened:
         made = Store.create(store.absolute(), label, Device.of(opened.home), keys, block_size)
         opened.note_shipment(made.head.shipment, made.path, label)
+        about = custody.hands(opened.home, made.head.shipment)
+        custody.add(about, made.path, Deed.CREATED, "", What(note=label))
     show.line(f"Shipment {label!r} in {store}, sealed for:")
     show.rows((f"{one.role}", f"{one.name}  {one.fingerprint}") for one in keys)
     if len(keys) < 2:

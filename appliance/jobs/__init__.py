@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.errors import RootMismatchError
+from appliance.jobs import custody
 from appliance.jobs.desk import Desk
 from appliance.jobs.plugins import source_for, target_for
 from appliance.jobs.spec import (
@@ -118,6 +119,7 @@ def run(row: JobRow, desk: Desk) -> None:
         if isinstance(spec, VerifySpec | RestoreSpec | CheckSpec):  # so that nobody erases it
             held.enter_context(Store(Path(spec.store)).lock(alone=False))
         stage(spec, desk)
+        custody.note(spec, desk, row.shipment)
 
 
 def _refuse_another_shipment(row: JobRow, store: str) -> None:

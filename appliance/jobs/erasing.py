@@ -16,6 +16,7 @@ from appliance.errors import (
     RootMismatchError,
 )
 from appliance.events import Json, Result
+from appliance.jobs import custody
 from appliance.jobs.desk import Desk
 from appliance.jobs.spec import EraseSpec
 from appliance.language import marked
@@ -91,10 +92,14 @@ def agreed(found: Found, known: Delivered, told: Iterable[str]) -> Consent:
 
 
 def delivered(state: State, found: Found) -> Delivered:
-    """Whether this home knows of a finished check of every disk that lies in the store."""
+    """Whether the receiver has signed that they have it, or this home knows of a finished check of
+    every disk that lies in the store.
+    """
     if found.about.erasure:  # what lay in it cannot be told any more
         return Delivered.NOBODY
     try:
+        if custody.is_received(state.home, found.path, found.about.shipment):
+            return Delivered.CUSTODY
         infos = Store(found.path).infos()
         disks = {one.disk for one in by_point(infos)}
     except MotionGearError:

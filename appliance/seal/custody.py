@@ -42,7 +42,7 @@ __all__ = [
 DIRECTORY = "custody"
 NAME = re.compile(r"([0-9]{6})\.json")
 MAX_RECORDS = 4096
-_LOCK = "lock"
+LOCK = "lock"
 Chain = dict[int, bytes]  # the records' files by their numbers, as they are kept
 
 
@@ -151,7 +151,9 @@ def _writing(place: Path) -> Iterator[None]:
     """Hold the chain's lock, its directory made when it is missing."""
     _refuse_link(place)
     make_directory(place)
-    with locked(place / _LOCK):
+    with locked(place / LOCK):
+        for one in place.glob("*.json.*.new"):
+            one.unlink()  # of a writer that died: the living ones hold the lock
         yield
 
 
@@ -166,7 +168,7 @@ def _bring(source: Path, place: Path) -> None:
     try:
         theirs = read(source)
     except CustodyRefusedError:
-        return  # what cannot be read is not brought; verification says so
+        return  # verification says so
     last = max(_numbers(place), default=0)
     previous = deed.digest(_bytes(place / _name(last))) if last else ""
     while (data := theirs.get(last + 1)) is not None:
@@ -181,7 +183,15 @@ def _bring(source: Path, place: Path) -> None:
         previous = deed.digest(data)
 
 
+def last_digest(chain: Chain) -> str:
+    """The digest of a chain's last record, empty where there is none."""
+    return deed.digest(chain[max(chain)]) if chain else ""
+
+
 def bring(source: Path, place: Path) -> None:
-    """Bring a chain to ``place``, where an earlier state of it may be; OSError is StateError."""
-    with kept(place), _writing(place):
-        _bring(source, place)
+    """Bring a chain, where there is one, to ``place``, where an earlier state of it may be.
+    StateError where that cannot be written.
+    """
+    if read(source):
+        with kept(place), _writing(place):
+            _bring(source, place)

@@ -31,8 +31,8 @@ from appliance.errors import (
     StoreRefusedError,
 )
 from appliance.events import Emit, Json, Progress, Step
-from appliance.model import Stop
-from appliance.seal import canon, head, intent, places, statement
+from appliance.model import ShipmentId, Stop
+from appliance.seal import canon, custody, head, intent, places, statement
 from appliance.seal.certificate import (
     LONGEST_NAME,
     MAX_LEFT,
@@ -266,12 +266,14 @@ class Eraser:
             delivered=consent.delivered,
             told=consent.told,
             began=about.began,
-            copies=self._copies(found.path),
+            copies=self._copies(found.path, about.shipment),
         )
         return self._noted(Record(Phase.PACKS, places.note(packs), erased))
 
-    def _copies(self, store: Path) -> Copies:
-        """Copies of what is public beside the packs, where there is any; their digests."""
+    def _copies(self, store: Path, shipment: ShipmentId) -> Copies:
+        """Copies of what is public beside the packs, where there is any; their digests. Of the
+        chain of custody, which goes on at home, that of its last record.
+        """
         found = {}
         for name, most in ((head.FILE, head.MAX_HEAD), (SEAL, MAX_SEAL)):
             try:
@@ -282,7 +284,10 @@ class Eraser:
             with kept(self._kept):
                 write_durably(self._kept / f"{COPY}{name}", data, 0o600)
             found[name] = digest(data)
-        return Copies(head=found[head.FILE], seal=found[SEAL])
+        chain = custody.at_home(self._home, shipment)
+        custody.bring(custody.in_store(store), chain)
+        last = custody.last_digest(custody.read(chain))
+        return Copies(head=found[head.FILE], seal=found[SEAL], custody=last)
 
     def _noted(self, record: Record) -> Record:
         save(self._kept / RECORD, _write(record))

@@ -14,14 +14,20 @@ from pathlib import Path
 
 from appliance.block import mount_of, punch
 from appliance.errors import JobRunningError, NotAStoreError, StoreWriteError
-from appliance.seal import canary, files, head, intent
+from appliance.seal import canary, custody, files, head, intent
 from appliance.seal.store import PACKS, RESERVE, SEAL
 from appliance.seal.torn import DAMAGED
 
 PLACE = ""  # the store's directory itself
 _PACK = re.compile(r"[0-9a-f]{32}\.(pack|open)")
 # What lies below, in the order in which it goes. Beside it the head and the mark are the last.
-BELOW = {PACKS: _PACK, DAMAGED: _PACK, files.DIRECTORY: files.NAME}
+_CUSTODY = re.compile(rf"{custody.LOCK}|{custody.NAME.pattern}(\.[0-9a-f]{{16}}\.new)?")
+BELOW = {
+    PACKS: _PACK,
+    DAMAGED: _PACK,
+    files.DIRECTORY: files.NAME,
+    custody.DIRECTORY: _CUSTODY,
+}
 LAST = (SEAL, head.FILE, intent.FILE)
 _NAMES = "|".join(map(re.escape, (canary.FILE, RESERVE, *LAST)))
 _BESIDE = re.compile(rf"{_NAMES}|(head|canary|seal|erasing)\.json\.[0-9a-f]{{16}}\.new")

@@ -1,0 +1,325 @@
+"""``motiongear custody``: through whose hands a shipment went."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from appliance.cli import ask, ends, show, work
+from appliance.errors import (
+    BadInputError,
+    CustodyRefusedError,
+    HandOverError,
+    NotAStoreError,
+)
+from appliance.events import Json, Result
+from appliance.jobs import custody as custodian
+from appliance.language import chosen, marked, translator
+from appliance.seal import chain, deed, statement, text
+from appliance.seal import custody as chains
+from appliance.seal.chain import Expected, Finding, Kind
+from appliance.seal.custody import Custody, Deed, What, Who
+from appliance.seal.identity import Device, device_fingerprint
+from appliance.seal.keys import FINGERPRINT_SIZE, fingerprint
+from appliance.seal.store import Store
+
+F = TypeVar("F", bound=Callable[..., object])
+APART = marked("Seal and key never travel on one path; nor does this code travel with the device.")
+_NOBODY = "00" * 32
+SAID: dict[Kind, str] = {
+    Kind.DAMAGED: marked("is no record, or another one's"),
+    Kind.BAD_SIGNATURE: marked("is not what was signed"),
+    Kind.GAP: marked("is missing, though later ones are there"),
+    Kind.BROKEN: marked("does not follow the record before it"),
+    Kind.FORK: marked("is another one in the other copy: the chain forks"),
+    Kind.TRUNCATED: marked("is missing: the other copy is longer"),
+    Kind.ORDER: marked("tells a deed that cannot stand here"),
+    Kind.FOREIGN: marked("belongs to another shipment"),
+    Kind.OTHER_ROOT: marked("names another seal"),
+    Kind.OTHER_SIGNER: marked("is not signed by the device of the shipment"),
+    Kind.OTHER_RECEIVER: marked("is signed by another receiver than the one named"),
+    Kind.EMPTY: marked("there is no record at all"),
+    Kind.CLOCK_BACKWARDS: marked("is dated before the record before it"),
+    Kind.NOT_COUNTERSIGNED: marked("hands over, and nobody has signed for it"),
+    Kind.SAME_SIGNER: marked("was received by the key that handed it over"),
+    Kind.BEGINS_LATE: marked("is the first, and the shipment was begun before"),
+    Kind.LACKS_SEAL: marked("the store is sealed, and no record says so"),
+    Kind.AFTER_ERASED: marked("comes after the shipment was erased"),
+}
+
+
+@click.group()
+def custody() -> None:
+    """Who had a shipment: a chain of signed records, checked by anyone, offline."""
+
+
+def _by(function: F) -> F:
+    """Who does it: options, else what the environment says."""
+    for name, what in (
+        ("--by", "Your name; else MOTIONGEAR_NAME, else the user."),
+        ("--organisation", "Your organisation; else MOTIONGEAR_ORGANISATION."),
+        ("--where", "Where you are; else MOTIONGEAR_WHERE, else the host."),
+    ):
+        function = click.option(name, default="", type=ask.TEXT, help=what)(function)
+    return function
+
+
+_place = click.argument("place", type=click.Path(path_type=Path, file_okay=False, exists=True))
+
+
+def _hands(about: Custody, by: str, organisation: str, where: str) -> Custody:
+    who = Who(by or about.who.name, organisation or about.who.organisation)
+    return replace(about, who=who, where=where or about.where)
+
+
+@custody.command()
+def key() -> None:
+    """The public key of this home, to be named as the receiver in a hand-over."""
+    with work.state() as opened:
+        device = Device.of(opened.home)
+    show.line(device.public)
+    show.line(device.fingerprint)
+
+
+@custody.command("show")
+@_place
+@ask.as_records
+def show_records(place: Path, as_lines: bool) -> None:
+    """The records of PLACE, a store or an exported chain. Their signatures are told by verify."""
+    for number, one in chain.records(_read(place)).items():
+        if as_lines:
+            show.event(Result("custody", _figures(number, one)))
+        else:
+            _show(one)
+
+
+def _figures(number: int, signed: deed.Signed) -> dict[str, Json]:
+    one = signed.record
+    return {
+        "number": number,
+        "deed": one.deed,
+        "at": one.at,
+        "clock": one.clock,
+        "name": one.who.name,
+        "organisation": one.who.organisation,
+        "where": one.where,
+        "to": one.what.to.name,
+        "to_organisation": one.what.to.organisation,
+        "disk": one.what.disk,
+        "note": one.what.note,
+        "root": one.root,
+        "signer": device_fingerprint(one.signer),
+        "genuine": signed.genuine,
+    }
+
+
+def _show(signed: deed.Signed) -> None:
+    _, one = translator(chosen()), signed.record
+    told = [one.at, f"({_(_CLOCKS[one.clock])})", ", ".join(filter(None, _who(one.who)))]
+    show.line(f"{one.number:4}  {_(_DEEDS[one.deed]):14}  {'  '.join(told)}")
+    rows = [
+        (_("where"), one.where),
+        (_("to"), ", ".join(filter(None, _who(one.what.to)))),
+        (_("disk"), one.what.disk),
+        (_("note"), one.what.note),
+        (_("signed by"), device_fingerprint(one.signer)),
+    ]
+    show.rows([row for row in rows if row[1]])
+
+
+def _who(who: Who) -> tuple[str, str]:
+    return who.name, who.organisation
+
+
+_CLOCKS = {
+    chains.Clock.SYNCHRONISED: marked("clock kept right by others"),
+    chains.Clock.FREE: marked("own clock"),
+}
+_DEEDS = {
+    Deed.CREATED: marked("created"),
+    Deed.INGESTED: marked("ingested"),
+    Deed.SEALED: marked("sealed"),
+    Deed.HANDED_OVER: marked("handed over"),
+    Deed.RECEIVED: marked("received"),
+    Deed.VERIFIED: marked("verified"),
+    Deed.OPENED: marked("opened"),
+    Deed.RESTORED: marked("restored"),
+    Deed.CHECKED: marked("checked"),
+    Deed.ERASED: marked("erased"),
+}
+
+
+def _read(place: Path) -> chains.Chain:
+    inside = chains.in_store(place)
+    return chains.read(inside if inside.exists() else place)
+
+
+@custody.command("hand-over")
+@ask.store
+@click.option("--to", "to", required=True, type=ask.TEXT, help="Who takes it.")
+@click.option("--to-organisation", default="", type=ask.TEXT, help="For whom they take it.")
+@click.option(
+    "--receiver", default="", help="The receiver's public key, as `custody key` tells it there."
+)
+@_by
+@ask.as_json
+def hand_over(
+    store: Path,
+    to: str,
+    to_organisation: str,
+    receiver: str,
+    by: str,
+    organisation: str,
+    where: str,
+    as_lines: bool,
+) -> None:
+    """Write down that a sealed shipment leaves your hands; prints the code to compare.
+
+    The receiver signs with `custody receive`. A courier without a key writes the code on paper.
+    """
+    found = Store(store.absolute())
+    root = statement.read(found.path).root().hex()
+    if receiver and (len(receiver) != 64 or set(receiver) - set("0123456789abcdef")):
+        raise BadInputError(f"{receiver!r} is no public key", todo="Give its 64 hex digits.")
+    what = What(to=Who(to, to_organisation), receiver=receiver)
+    with work.state() as opened:
+        about = custodian.hands(opened.home, found.head.shipment)
+        about = _hands(about, by, organisation, where)
+        code = deed.code(chains.append(about, found.path, Deed.HANDED_OVER, root, what))
+    if as_lines:
+        show.event(Result("custody", {"deed": Deed.HANDED_OVER, "code": code}))
+        return
+    _ = translator(chosen())
+    show.line(_("Handed over to {name}. The code of this hand-over:").format(name=to))
+    show.line(code)
+    show.line(_("Both write it down, or send it to the receiver by another path than the device."))
+    show.line(_(APART))
+
+
+@custody.command()
+@ask.store
+@click.option("--code", default="", help="The code that the giver has told.")
+@_by
+@ask.as_json
+def receive(
+    store: Path, code: str, by: str, organisation: str, where: str, as_lines: bool
+) -> None:
+    """Sign that you have a shipment that was handed over; compares the giver's code."""
+    found = Store(store.absolute())
+    root = statement.read(found.path).root().hex()
+    with work.state() as opened:
+        about = custodian.hands(opened.home, found.head.shipment)
+        about = _hands(about, by, organisation, where)
+        told = _answered(found, Device.of(opened.home), code)
+        what = What(code=told if code else "")
+        chains.append(about, found.path, Deed.RECEIVED, root, what)
+    if as_lines:
+        show.event(Result("custody", {"deed": Deed.RECEIVED, "code": told}))
+        return
+    _ = translator(chosen())
+    show.line(_("Received, and signed. It answers the hand-over with this code:"))
+    show.line(told)
+    if not code:
+        show.line(_("Nobody has compared the code: ask the giver for it by another path."))
+    show.line(_(APART))
+
+
+def _answered(found: Store, own: Device, code: str) -> str:
+    """The code of the hand-over that is waiting for an answer by this home."""
+    told = chains.read(chains.in_store(found.path))
+    waiting = None
+    for number, signed in chain.records(told).items():
+        if signed.record.deed in {Deed.HANDED_OVER, Deed.RECEIVED}:
+            waiting = number if signed.record.deed is Deed.HANDED_OVER else None
+    if waiting is None:
+        raise HandOverError("No hand-over of this shipment is waiting for an answer")
+    wanted = deed.code(deed.digest(told[waiting]))
+    given = text.parse_grouped(code, deed.CODE_SIZE, "the code") if code else None
+    if given is not None and text.grouped(given) != wanted:
+        raise HandOverError(
+            "The code is not that of the hand-over in the store",
+            todo="Treat the records as exchanged until the giver has told you theirs.",
+        )
+    named = chain.records(told)[waiting].record.what.receiver
+    if named not in {"", own.public}:
+        raise HandOverError(f"It was handed over to another key, {device_fingerprint(named)}")
+    return wanted
+
+
+@custody.command()
+@_place
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Another copy: a store, or an exported chain.",
+)
+@click.option(
+    "--device", default="", help="The fingerprint of the device that should have sealed."
+)
+@ask.as_json
+def verify(place: Path, against: Path | None, device: str, as_lines: bool) -> None:
+    """Check the chain of PLACE, a store or an exported chain: every signature, link and deed.
+
+    Without --device it can only be found consistent (exit code 3).
+    """
+    told = _read(place)
+    found = chain.verify(told, _expected(place, told, device), _read(against) if against else None)
+    if as_lines:
+        listed: list[Json] = [{"finding": one.kind, "number": one.number} for one in found]
+        show.event(Result("custody", {"records": len(told), "findings": listed}))
+    else:
+        _tell(found, len(told))
+    if any(one.is_error for one in found):
+        raise CustodyRefusedError(f"The chain of custody in {place} does not hold together")
+    if not device:
+        sys.exit(ends.CONSISTENT_ONLY)
+
+
+def _expected(place: Path, told: chains.Chain, device: str) -> Expected:
+    """What the store and the operator say of it."""
+    try:
+        store = Store(place.absolute())
+        root = statement.read(store.path).root().hex() if store.sealed else ""
+        known = Expected(store.head.shipment, root, store.head.device)
+    except NotAStoreError:
+        known = Expected()
+    if not device:
+        return known
+    wanted = text.parse_either(device, FINGERPRINT_SIZE, "the device's fingerprint")
+    signers = {known.device} | {one.record.signer for one in chain.records(told).values()}
+    hits = [one for one in signers if one and fingerprint(bytes.fromhex(one)) == wanted]
+    return replace(known, device=hits[0] if hits else _NOBODY)
+
+
+def _tell(found: list[Finding], count: int) -> None:
+    _ = translator(chosen())
+    for one in found:
+        mark, said = "!!" if one.is_error else "??", _(SAID[one.kind])
+        about = _("record {number}").format(number=one.number) if one.number else _("the chain")
+        show.line(f"{mark}  {about}: {said} ({one.kind})")
+    if not any(one.is_error for one in found):
+        show.line(_("{count} records hold together.").format(count=count))
+
+
+@custody.command()
+@ask.store
+@click.option(
+    "--out",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The directory to make, or to bring up to date.",
+)
+def export(store: Path, out: Path) -> None:
+    """Bring the records of a store and of this home together in a directory of their own."""
+    found = Store(store.absolute())
+    with work.state() as opened:
+        home = chains.at_home(opened.home, found.head.shipment)
+    for source in (chains.in_store(found.path), home):
+        chains.bring(source, out.absolute())
+    _ = translator(chosen())
+    made = chains.read(out.absolute())
+    show.line(_("{count} records in {path}.").format(count=len(made), path=out))

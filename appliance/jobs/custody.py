@@ -1,0 +1,120 @@
+"""What a job that has come to its end adds to the chain of custody."""
+
+import os
+import socket
+from collections.abc import Iterator
+from getpass import getuser
+from pathlib import Path
+
+from appliance.errors import StateError
+from appliance.events import Result
+from appliance.jobs.desk import Desk
+from appliance.jobs.spec import (
+    CheckSpec,
+    EraseSpec,
+    IngestSpec,
+    RestoreSpec,
+    SealSpec,
+    Spec,
+    VerifySpec,
+)
+from appliance.model import ShipmentId
+from appliance.seal import chain, custody, statement
+from appliance.seal.custody import Custody, Deed, What, Who
+from appliance.seal.identity import Device
+
+_ONCE = frozenset({Deed.CREATED, Deed.SEALED, Deed.ERASED})
+_LONGEST, _LONGEST_NOTE = 128, 1024
+
+
+def hands(home: Path, shipment: ShipmentId) -> Custody:
+    """The home, as its environment says who and where that is: MOTIONGEAR_NAME, else the user;
+    MOTIONGEAR_ORGANISATION; MOTIONGEAR_WHERE, else the name of the host.
+    """
+    who = Who(_told("MOTIONGEAR_NAME") or _user(), _told("MOTIONGEAR_ORGANISATION"))
+    return Custody(home, shipment, who, _told("MOTIONGEAR_WHERE") or socket.gethostname())
+
+
+def _told(name: str) -> str:
+    """At most what a record holds; bytes that are no UTF-8 become question marks."""
+    return os.environ.get(name, "").encode(errors="replace").decode()[:_LONGEST]
+
+
+def _user() -> str:
+    try:
+        return getuser()[:_LONGEST]
+    except (OSError, KeyError):  # a user without a name
+        return str(os.getuid())
+
+
+def note(spec: Spec, desk: Desk, shipment: ShipmentId) -> None:
+    """Append what the finished job has done. Where no record can be kept, that is told; the job
+    has come to its end all the same.
+    """
+    for about, store, done, root, what in _deeds(spec, desk.home, shipment):
+        try:
+            add(about, store, done, root, what)
+        except StateError as exc:
+            desk.emit(Result("custody", {"deed": done, "not_kept": exc.what}))
+
+
+_Entry = tuple[Custody, Path | None, Deed, str, What]
+
+
+def _deeds(spec: Spec, home: Path, shipment: ShipmentId) -> Iterator[_Entry]:
+    if isinstance(spec, EraseSpec):
+        for path, about, root, erasure in spec.places:
+            what = What(note=f"erase {erasure}: {path}"[:_LONGEST_NOTE])
+            yield hands(home, ShipmentId(about)), None, Deed.ERASED, root, what
+        return
+    if isinstance(spec, IngestSpec):
+        what = What(disk=spec.disk, note=spec.machine[:_LONGEST_NOTE])
+        yield hands(home, shipment), Path(spec.store), Deed.INGESTED, "", what
+        return
+    if not isinstance(spec, SealSpec | VerifySpec | RestoreSpec | CheckSpec):
+        return
+    store, what = Path(spec.store), What()
+    root = statement.read(store).root().hex()
+    if isinstance(spec, RestoreSpec | CheckSpec):
+        what = What(note=f"{spec.target}: {spec.place}"[:_LONGEST_NOTE])
+    for done in _of(spec):
+        yield hands(home, shipment), store, done, root, what
+
+
+def _of(spec: SealSpec | VerifySpec | RestoreSpec | CheckSpec) -> tuple[Deed, ...]:
+    if isinstance(spec, SealSpec):
+        return (Deed.SEALED,)
+    if isinstance(spec, VerifySpec):
+        return (Deed.VERIFIED, Deed.OPENED) if spec.keyed else (Deed.VERIFIED,)
+    if isinstance(spec, RestoreSpec):
+        return (Deed.RESTORED, Deed.CHECKED)
+    return (Deed.CHECKED,)
+
+
+def add(about: Custody, store: Path | None, done: Deed, root: str, what: What) -> None:
+    """Append, but what is done once only once: a job may have died behind its record."""
+    if done in _ONCE:
+        place = custody.at_home(about.home, about.shipment)
+        own = Device.of(about.home).public
+        for one in chain.records(custody.read(place)).values():
+            if (one.record.deed, one.record.root, one.record.signer) == (done, root, own):
+                return
+    custody.append(about, store, done, root, what)
+
+
+def is_received(home: Path, store: Path, shipment: ShipmentId) -> bool:
+    """Whether somebody to whom this home has handed the shipment over, naming their key, has
+    signed that they have it.
+    """
+    told, own = custody.read(custody.in_store(store)), Device.of(home).public
+    mine = custody.read(custody.at_home(home, shipment))
+    if any(one.is_error for one in chain.verify(told, chain.Expected(shipment), mine)):
+        return False
+    receiver = ""
+    for signed in chain.records(told).values():
+        one = signed.record
+        if one.deed is Deed.HANDED_OVER:
+            receiver = one.what.receiver if one.signer == own else ""
+        if one.deed is Deed.RECEIVED and receiver not in {"", own}:
+            return True  # signed by that key: verification has found nothing else
+    return False

@@ -1,0 +1,100 @@
+"""From the device's first disk to the destination's check: every deed is in the chain."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import BadInputError, CustodyRefusedError, HandOverError
+from appliance.seal import custody
+from appliance.seal.custody import read
+from tests.support import sample_bytes
+from tests.technician import PASSPHRASE, Keys, Shell
+
+APART = "Seal and key never travel on one path"
+
+
+def deeds(shell: Shell, place: Path) -> list[str]:
+    said = shell.typed("custody", "show", place, "--json").fine()
+    return [one["deed"] for one in said.results("custody")]
+
+
+@pytest.fixture
+def sealed(device: Shell, keyring: Keys, tmp_path: Path) -> Path:
+    """A shipment as a technician makes it, by the verbs alone."""
+    store, image = tmp_path / "shipped", tmp_path / "web.img"
+    image.write_bytes(sample_bytes(1))
+    device.typed("shipment", "new", "hall 4", "-s", store, *keyring.recipients).fine()
+    device.typed("ingest", image, "-s", store, "--machine", "web01").fine()
+    device.typed("seal", "-s", store, "--waive", "no canary").fine()
+    return store
+
+
+def test_a_shipment_goes_from_hand_to_hand(
+    device: Shell, operator: Shell, keyring: Keys, sealed: Path, tmp_path: Path
+) -> None:
+    assert deeds(device, sealed) == ["created", "ingested", "sealed"]
+    taker = operator.typed("custody", "key").fine().out.split()[0]
+    giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin", "--by", "Ada")
+    said = device.typed(*giving, "--receiver", taker).fine()
+    assert APART in said.out
+    code = said.out.splitlines()[1]
+    wrong = operator.typed("custody", "receive", "-s", sealed, "--code", "AAAA-" * 3 + "AAAA")
+    wrong.refused(HandOverError)
+    device.typed("custody", "receive", "-s", sealed).refused(HandOverError)  # not the one named
+    took = operator.typed("custody", "receive", "-s", sealed, "--code", code.lower()).fine()
+    assert (code in took.out, APART in took.out) == (True, True)
+    operator.typed("custody", "receive", "-s", sealed).refused(HandOverError)  # nothing waits
+
+    opening = ("verify", "-s", sealed, "--key", keyring.operator)
+    operator.typed(*opening, passphrase=PASSPHRASE).fine(3)
+    target = tmp_path / "target"
+    operator.typed(
+        "restore", "-s", sealed, "--to", target, "--key", keyring.operator, passphrase=PASSPHRASE
+    )
+    wanted = ["created", "ingested", "sealed", "handed-over", "received", "verified", "opened"]
+    assert deeds(operator, sealed)[:7] == wanted
+    assert deeds(operator, sealed)[7:] == ["restored", "checked"]
+
+    out = tmp_path / "papers"
+    operator.typed("custody", "export", "-s", sealed, "--out", out).fine()
+    assert read(out) == read(custody.in_store(sealed))
+    fingerprint = device.typed("custody", "key").fine().out.split()[1]
+    check = ("custody", "verify", out, "--against", sealed)
+    assert "9 records hold together" in operator.typed(*check, "--device", fingerprint).fine().out
+    operator.typed(*check).fine(3)
+    strange = operator.typed("custody", "key").fine().out.split()[1]
+    operator.typed(*check, "--device", strange).refused(CustodyRefusedError)
+
+
+def test_what_is_wrong_is_said_by_name(device: Shell, sealed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(custody.in_store(sealed), copy)
+    (copy / "000002.json").unlink()
+    said = device.typed("custody", "verify", copy).refused(CustodyRefusedError)
+    assert "record 2: is missing, though later ones are there (gap)" in said.out
+    told = device.typed("custody", "verify", copy, "--json").refused(CustodyRefusedError)
+    assert told.results("custody")[0]["findings"] == [{"finding": "gap", "number": 2}]
+    (custody.in_store(sealed) / "000003.json").unlink()
+    said = device.typed("custody", "verify", sealed).fine(3)
+    assert "the chain: the store is sealed, and no record says so (lacks-seal)" in said.out
+
+
+def test_people_read_who_and_where(device: Shell, sealed: Path) -> None:
+    device.typed(
+        "custody", "hand-over", "-s", sealed, "--to", "Lin", "--organisation", "Acme", "--json"
+    ).fine()
+    said = device.typed("custody", "show", sealed).fine().out
+    assert "handed over" in said
+    assert "Acme" in said
+    assert "Lin" in said
+
+
+def test_a_key_that_is_none_is_refused(device: Shell, sealed: Path) -> None:
+    giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin")
+    device.typed(*giving, "--receiver", "Z" * 64).refused(BadInputError)
+    told = json.loads(device.typed(*giving, "--json").fine().out)
+    assert told["figures"]["deed"] == "handed-over"
+    said = device.typed("custody", "receive", "-s", sealed).fine().out
+    assert "Nobody has compared the code" in said
