@@ -17,7 +17,10 @@ ENDS = (
 )
 ENVIRONMENT = (
     ("MOTIONGEAR_HOME", "The state directory, instead of those under FILES."),
+    ("MOTIONGEAR_NAME", "Who you are, in the chain of custody; else the user."),
+    ("MOTIONGEAR_ORGANISATION", "For whom you act, in the chain of custody."),
     ("MOTIONGEAR_STORE", "Stands in for --store."),
+    ("MOTIONGEAR_WHERE", "Where you are, in the chain of custody; else the host."),
     ("XDG_STATE_HOME", "Where users keep state, instead of ~/.local/state."),
 )
 FILES = (
