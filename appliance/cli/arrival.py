@@ -14,7 +14,7 @@ from appliance.events import Json, Result
 from appliance.model import Loops, Target
 from appliance.rate import parse_limit
 from appliance.restore import plan as plans
-from appliance.seal import opening
+from appliance.seal import intent, opening
 from appliance.seal import verify as verification
 from appliance.seal.accepted import Accepted
 from appliance.seal.recover import make_output
@@ -302,6 +302,10 @@ def recover(
             sorted(one.glob("*.pack")) + sorted(one.glob("*.open")) if one.is_dir() else [one]
         )
     ]
+    for given in packs:
+        place = given.parent if given.is_dir() else given.parent.parent
+        if intent.stands(place):
+            show.line(f"{place} is erased in part: packs are missing.")
     make_output(output)
     disks, lost = recover_packs(files, key, output)
     for problem in lost:

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Sequence
-from getpass import getuser
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ import click
 from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, NotConfirmedError
 from appliance.events import Result
-from appliance.jobs import NOBODYS, EraseSpec
+from appliance.jobs import NOBODYS, EraseSpec, custody
 from appliance.jobs.erasing import (
     DATA_LOST,
     NOT_DELIVERED,
@@ -52,7 +51,10 @@ _MOST_NAMED = 20
     "root; with --all the directory.",
 )
 @click.option(
-    "--by", default="", type=ask.TEXT, help="Who erases it, for the certificate; else the user."
+    "--by",
+    default="",
+    type=ask.TEXT,
+    help="Who erases it, for the certificate; else MOTIONGEAR_NAME, else the user.",
 )
 @click.option(
     f"--{NOT_SEALED}", "not_sealed", is_flag=True, help="Yes, it was never sealed and shipped."
@@ -89,7 +91,6 @@ def erase(
     """
     if (store is None) == (place is None):
         raise BadInputError("Say what is to be erased", todo="Give either --store or --all.")
-    by = by or _user()
     if len(by) > 128:
         raise BadInputError("A name has 1 to 128 characters")
     flags = {NOT_SEALED: not_sealed, NOT_DELIVERED: not_delivered, DATA_LOST: data_lost}
@@ -103,6 +104,7 @@ def erase(
         for one in found:
             agreed(one, delivered(opened, one), told)
         _confirmed(found, place, confirm, _)
+        by = by or custody.hands(opened.home, NOBODYS).who.name
         spec = EraseSpec(tuple(_named(one, opened) for one in found), by, told)
         single = found[0].about if len(found) == 1 else None
         title = f"erase {single.label if single else place}"
@@ -120,13 +122,6 @@ def _looked(store: Path | None, place: Path | None) -> list[Found]:
         return [erasing.look(store.absolute())]
     assert place is not None
     return [erasing.look(one) for one in erasing.stores_below(place.absolute())]
-
-
-def _user() -> str:
-    try:
-        return getuser()
-    except (OSError, KeyError):  # a user without a name
-        return f"uid {os.getuid()}"
 
 
 def _named(found: Found, state: State) -> tuple[str, str, str, str]:

@@ -1,5 +1,6 @@
 """``motiongear shipment``, ``canary`` and ``jobs``: what there is, and what becomes of it."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +24,13 @@ from appliance.jobs import (
 )
 from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
-from appliance.seal import head, statement, text
+from appliance.seal import head, intent, statement, text
 from appliance.seal.canon import now
 from appliance.seal.custody import Deed, What
 from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
 from appliance.seal.store import SEAL, PointPacks, Store, by_point
-from appliance.state import ENDED, EventRow, JobRow, JobState, State
+from appliance.state import ENDED, EventRow, JobRow, JobState, ShipmentRow, State
 from appliance.state.words import last_words
 
 _GOES_BY_ITSELF = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FINISHED})
@@ -75,11 +76,16 @@ def new(label: str, store: Path, recipients: tuple[Path, ...], block_size: int) 
 def list_shipments() -> None:
     """The shipments that this device knows of."""
     with work.state() as opened:
-        body = [
-            (one.label, "sealed" if one.root else "open", one.path, one.id)
-            for one in opened.shipments()
-        ]
+        body = [(one.label, _standing(one), one.path, one.id) for one in opened.shipments()]
     show.table(("LABEL", "STATE", "PATH", "ID"), body)
+
+
+def _standing(row: ShipmentRow) -> str:
+    if intent.stands(row.path):
+        return "erased in part"
+    known = "sealed" if row.root else "open"
+    there = os.path.lexists(row.path)  # also where it may not be looked into
+    return known if there else f"{known}, not there"
 
 
 @shipment.command("show")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
-from appliance.block import read_small, write_durably
+from appliance.block import clock_is_kept, read_small, write_durably
 from appliance.errors import (
     CertificateRefusedError,
     JobRunningError,
@@ -33,7 +33,10 @@ from appliance.state import ENDED, JobState, State
 NOT_SEALED = "not-sealed"
 NOT_DELIVERED = "not-delivered"
 DATA_LOST = "data-will-be-lost"
-CLOCK = marked("this device's own clock, which nobody vouches for")
+_CLOCKS = {
+    True: marked("this device's clock, synchronised, as its kernel says"),
+    False: marked("this device's own clock, which nobody vouches for"),
+}
 
 
 def erase(spec: EraseSpec, desk: Desk) -> None:
@@ -141,7 +144,8 @@ def _certified(spec: EraseSpec, desk: Desk, erased: list[Erased]) -> tuple[Path,
         made = certificate.verify(read_certificate(path))
         if (made.device, made.erased) == (device.public, tuple(erased)):
             return path, made
-    made = Certificate(device.public, spec.by, canon.now(), CLOCK, tuple(erased))
+    clock = _CLOCKS[clock_is_kept()]
+    made = Certificate(device.public, spec.by, canon.now(), clock, tuple(erased))
     with kept(path):
         write_durably(path, certificate.sign(made, device), 0o600)
     return path, made

@@ -1,0 +1,610 @@
+"""Erase as a technician types it: what is asked, what is refused, and jobs that are killed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pypdfium2 import PdfDocument
+
+from appliance import jobs
+from appliance.errors import (
+    BadInputError,
+    CertificateRefusedError,
+    ErasedInPartError,
+    ExistsError,
+    JobRunningError,
+    NotAStoreError,
+    NotConfirmedError,
+    NotDeliveredError,
+    RootMismatchError,
+    SignerMismatchError,
+    UnknownFormatError,
+)
+from appliance.events import Json, Result, silent
+from appliance.jobs import verifying as verifying_module
+from appliance.jobs.custody import hands
+from appliance.jobs.erasing import certificate_path
+from appliance.language import Language, translator
+from appliance.model import JobId, ShipmentId
+from appliance.report import certificate as pages
+from appliance.report import paper
+from appliance.seal import certificate, custody, deed, erasing, intent, places, statement, text
+from appliance.seal.canon import now
+from appliance.seal.certificate import (
+    Certificate,
+    Delivered,
+    Discard,
+    Erased,
+    KnownBy,
+    Outcome,
+    Seen,
+)
+from appliance.seal.chain import records
+from appliance.seal.custody import Deed, What, Who
+from appliance.seal.identity import Device
+from appliance.seal.store import Store, by_point
+from appliance.seal.tree import Tree
+from appliance.state import JobState
+from tests.media import Bench
+from tests.support import OPERATOR, many_packs, new_store
+from tests.technician import PASSPHRASE, Keys, Said, Shell
+
+LOST = ("--not-delivered", "--data-will-be-lost")
+# The process dies (SIGKILL) when it comes to this for the n-th time.
+_DIES = """
+import os, signal, sys
+from importlib import import_module
+from pathlib import Path
+from appliance import process
+from appliance.model import JobId
+home, job, module, names, count = sys.argv[1:]
+where = import_module(module)
+*way, name = names.split(".")
+for one in way:
+    where = getattr(where, one)
+honest, left = getattr(where, name), int(count)
+def dies(*args, **more):
+    global left
+    left -= 1
+    if left < 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return honest(*args, **more)
+setattr(where, name, dies)
+process.main(Path(home), JobId(int(job)))
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return many_packs(tmp_path_factory.mktemp("made")).path
+
+
+@pytest.fixture
+def place(bench: Bench) -> Path:
+    """A file system of its own, in memory: no disk of the machine's is told to discard."""
+    return bench.tmpfs(bench.place / "media", "128m")
+
+
+@pytest.fixture
+def store(made: Path, place: Path) -> Store:
+    return Store(shutil.copytree(made, place / "store"))
+
+
+def root_end_of(seal: statement.Seal) -> str:
+    return "-".join(text.grouped(seal.root()).split("-")[-2:])
+
+
+def erase(shell: Shell, store: Path, *more: object) -> Said:
+    return shell.typed("erase", "--store", store, "--confirm", "test", *more)
+
+
+def certificate_of(shell: Shell, job: int = 1) -> Certificate:
+    return certificate.verify(certificate_path(shell.home, JobId(job)).read_bytes())
+
+
+# --- what is asked ---
+
+
+def test_what_is_to_go_is_listed_before_it_is_asked_for(device: Shell, store: Store) -> None:
+    (store.path / "packs" / "notes\x1b[2J").touch()
+    seal = statement.read(store.path)
+    said = device.at_terminal(
+        "erase", "--store", store.path, *LOST, answers=[("Type to erase it", "test")]
+    )
+    assert said.code == 0, said
+    listed, _, asked = said.out.partition("Type to erase it: ")
+    assert text.grouped(seal.root()) in listed
+    assert store.head.shipment in listed
+    assert f"{len(seal.packs)}, " in listed
+    assert r"notes\x1b[2J" in listed
+    assert "NOT KNOWN" in listed
+    assert f"{root_end_of(seal)} | test" in asked
+    assert "Certificate: " in asked
+    assert [one.name for one in store.path.rglob("*") if one.is_file()] == ["notes\x1b[2J"]
+
+
+@pytest.mark.parametrize("typed", ["label", "label ", "root", "small", "spaces"])
+def test_the_label_or_the_end_of_the_root_is_typed(
+    device: Shell, store: Store, typed: str
+) -> None:
+    end = root_end_of(statement.read(store.path))
+    texts = {
+        "label": "test",
+        "label ": " test ",
+        "root": end,
+        "small": end.lower(),
+        "spaces": end.replace("-", " "),
+    }
+    device.typed("erase", "--store", store.path, "--confirm", texts[typed], *LOST).fine()
+    assert not store.path.exists()
+
+
+@pytest.mark.parametrize("typed", ["", "Test", "yes", "AAAA-AAAA", "last", "shipment"])
+def test_nothing_else_will_do(device: Shell, store: Store, typed: str) -> None:
+    end = root_end_of(statement.read(store.path))
+    text_typed = {"last": end.split("-")[-1], "shipment": store.head.shipment}.get(typed, typed)
+    said = device.typed("erase", "--store", store.path, "--confirm", text_typed, *LOST)
+    said.refused(NotConfirmedError)
+    assert Store(store.path).sealed
+    assert not (device.home / erasing.DIRECTORY).exists()
+
+
+def test_a_label_that_cannot_be_typed_is_typed_as_it_is_shown(device: Shell, place: Path) -> None:
+    device_key = Device.of(device.home)
+    store = Store.create(place / "s", "a\tb\u202e", device_key, (OPERATOR.recipient,))
+    args = ("erase", "--store", store.path, "--not-sealed", "--data-will-be-lost", "--confirm")
+    device.typed(*args, "a b").refused(NotConfirmedError)
+    device.typed(*args, r"a\tb\u202e").fine()
+
+
+def test_the_store_of_the_environment_is_never_meant(
+    device: Shell, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOTIONGEAR_STORE", str(store.path))
+    device.typed("erase", "--confirm", "test", *LOST).refused(BadInputError)
+    device.typed("erase", "--store", store.path, "--all", store.path).refused(BadInputError)
+    assert Store(store.path).sealed
+
+
+def test_who_erases_has_a_name_that_fits(device: Shell, store: Store) -> None:
+    erase(device, store.path, *LOST, "--by", "x" * 129).refused(BadInputError)
+    erase(device, store.path, *LOST, "--by", "A. Adams").fine()
+    assert certificate_of(device).by == "A. Adams"
+
+
+# --- what nobody is known to have ---
+
+
+def test_what_nobody_is_known_to_have_has_to_be_said_twice(device: Shell, store: Store) -> None:
+    for told in ((), LOST[:1], LOST[1:], ("--not-sealed", "--data-will-be-lost")):
+        said = erase(device, store.path, *told).refused(NotDeliveredError)
+        lacking = {"--not-delivered", "--data-will-be-lost"} - set(told)
+        assert all(one in said.err.partition("Do:")[2] for one in lacking)
+    assert Store(store.path).sealed
+    erase(device, store.path, *LOST).fine()
+    (done,) = certificate_of(device).erased
+    assert done.delivered is Delivered.NOBODY
+    assert done.told == ("not-delivered", "data-will-be-lost")
+
+
+def test_what_was_never_sealed_has_to_be_said_twice(device: Shell, place: Path) -> None:
+    store, _ = new_store(place)
+    for told in ((), LOST, ("--not-sealed",)):
+        erase(device, store.path, *told).refused(NotDeliveredError)
+    erase(device, store.path, "--not-sealed", "--data-will-be-lost").fine()
+    (done,) = certificate_of(device).erased
+    assert (done.told, done.root) == (("not-sealed", "data-will-be-lost"), "")
+
+
+def checked(shell: Shell, store: Store, kind: str = "restore", **change: Json) -> JobId:
+    """A job that has checked the disks of the store."""
+    with shell.state() as state:
+        job = state.add_job(kind, store.head.shipment, kind, "{}", now())
+        for disk in {one.disk for one in by_point(store.infos())}:
+            figures: dict[str, Json] = {"disk": disk, "wrong": [], "unknown": 0, **change}
+            state.put_event(job, now(), Result("check", figures))
+        state.end_job(job, JobState.FINISHED, now())
+    return job
+
+
+@pytest.mark.parametrize("kind", ["restore", "check"])
+def test_what_was_checked_here_is_delivered(device: Shell, store: Store, kind: str) -> None:
+    checked(device, store, kind)
+    erase(device, store.path).fine()
+    (done,) = certificate_of(device, 2).erased
+    assert (done.delivered, done.told) == (Delivered.CHECKED, ())
+
+
+@pytest.mark.parametrize(
+    "change", [{"wrong": [[0, 1]]}, {"unknown": 1}, {"disk": "99" * 16}], ids=str
+)
+def test_a_check_that_was_not_all_right_is_none(
+    device: Shell, store: Store, change: dict[str, Json]
+) -> None:
+    checked(device, store, "restore", **change)
+    erase(device, store.path).refused(NotDeliveredError)
+
+
+def test_a_check_that_did_not_end_is_none(device: Shell, store: Store) -> None:
+    job = checked(device, store)
+    with device.state() as state:
+        state.end_job(job, JobState.FAILED, now())
+    erase(device, store.path).refused(NotDeliveredError)
+
+
+def test_a_store_that_is_damaged_is_not_known_to_be_delivered(device: Shell, store: Store) -> None:
+    checked(device, store)
+    next(store.closed()).write_bytes(b"short")
+    erase(device, store.path).refused(NotDeliveredError)
+
+
+def test_what_the_receiver_has_signed_for_is_delivered(
+    device: Shell, operator: Shell, store: Store
+) -> None:
+    """And the chain goes on at home, with the erase as its last record."""
+    shipment, root = store.head.shipment, statement.read(store.path).root().hex()
+    receiver = Device.of(operator.home).public
+    mine, theirs = hands(device.home, shipment), hands(operator.home, shipment)
+    custody.append(mine, store.path, Deed.HANDED_OVER, root, What(receiver=receiver))
+    erase(device, store.path).refused(NotDeliveredError)
+    custody.append(theirs, store.path, Deed.RECEIVED, root, What(to=Who("B")))
+    erase(device, store.path).fine()
+    (done,) = certificate_of(device).erased
+    assert (done.delivered, done.told) == (Delivered.CUSTODY, ())
+    chain = custody.read(custody.at_home(device.home, shipment))
+    assert custody.last_digest({1: chain[1], 2: chain[2]}) == done.copies.custody
+    last = deed.parse(chain[3]).record
+    assert (last.deed, last.root, last.signer) == (
+        Deed.ERASED,
+        root,
+        Device.of(device.home).public,
+    )
+    assert not [one for one in custody.verify(chain) if one.is_error]
+
+
+# --- who is at work there ---
+
+
+def test_a_job_that_uses_the_store_is_not_disturbed(device: Shell, store: Store) -> None:
+    spec = jobs.VerifySpec(str(store.path), "", "", (), keyed=False)
+    with device.state() as state:
+        job = state.add_job("verify", store.head.shipment, "v", jobs.dump_spec(spec), now())
+        with state.living(job):
+            state.begin_job(job)
+            erase(device, store.path, *LOST).refused(JobRunningError)
+            state.end_job(job, JobState.STOPPED, now())
+    with store.lock(alone=False):
+        erase(device, store.path, *LOST).refused(JobRunningError)
+    assert Store(store.path).sealed
+
+
+def test_who_verifies_holds_the_store(
+    device: Shell, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another home nobody knows here: the lock tells."""
+    met: list[str] = []
+
+    def verifying(*_: object) -> None:
+        with Tree.opened(store.path) as tree, pytest.raises(JobRunningError), tree.alone():
+            met.append("never")
+        met.append("held")
+
+    monkeypatch.setattr(verifying_module, "verify_store", verifying)
+    spec = jobs.VerifySpec(str(store.path), "", "", (), keyed=False)
+    with device.state() as state:
+        job = state.add_job("verify", store.head.shipment, "v", jobs.dump_spec(spec), now())
+        desk = jobs.Desk(job, device.home, state, silent, lambda: False, None)
+        jobs.run(state.job(job), desk)
+    assert met == ["held"]
+
+
+def test_what_was_confirmed_is_what_goes(device: Shell, store: Store) -> None:
+    """Where another shipment has come between the question and the job."""
+    spec = jobs.EraseSpec(
+        ((str(store.path), store.head.shipment, "11" * 32, "ee" * 16),), "me", ()
+    )
+    job = device.start("erase", store.path, spec)
+    assert device.ended(job).error == RootMismatchError.name
+    assert Store(store.path).sealed
+
+
+# --- half erased, it is known for what it is ---
+
+
+def begun(shell: Shell, store: Path) -> JobId:
+    """An erase whose job is written down but not started."""
+    found = erasing.look(store)
+    told = ("not-delivered", "data-will-be-lost")
+    about = found.about
+    erasure = about.erasure or "ee" * 16
+    spec = jobs.EraseSpec(((str(store), about.shipment, about.root, erasure),), "me", told)
+    with shell.state() as state:
+        return state.add_job("erase", about.shipment, "erase", jobs.dump_spec(spec), now())
+
+
+def dies(shell: Shell, job: JobId, module: str, name: str, count: int = 1) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _DIES, shell.home, str(job), module, name, str(count)],
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == -9
+
+
+PLACES_TO_DIE = [
+    ("appliance.seal.intent", "write_durably", 1),
+    ("appliance.seal.tree", "punch", 3),
+    ("appliance.seal.erasing", "trim", 1),
+    ("appliance.seal.places", "look_again", 1),
+    ("appliance.seal.tree", "Tree.remove_directories", 1),
+    ("appliance.seal.erasing", "remove_empty", 1),
+    ("appliance.jobs.erasing", "_certified", 1),
+    ("appliance.jobs.custody", "add", 1),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "count"), PLACES_TO_DIE)
+def test_killed_anywhere_it_is_resumed_and_ends(
+    device: Shell, store: Store, module: str, name: str, count: int
+) -> None:
+    root, shipment = statement.read(store.path).root().hex(), store.head.shipment
+    packs = len(list(store.closed()))
+    job = begun(device, store.path)
+    dies(device, job, module, name, count)
+    if intent.stands(store.path):
+        device.typed("shipment", "show", "--store", store.path).refused(ErasedInPartError)
+    assert device.job(job).state is JobState.DIED
+    device.run("jobs", "resume", job).fine()
+    assert not store.path.exists()
+    (done,) = certificate_of(device).erased
+    assert (done.root, done.packs, done.directory) == (root, packs, "removed")
+    chain = custody.read(custody.at_home(device.home, shipment))
+    assert [one.record.deed for one in records(chain).values()] == [Deed.ERASED]
+
+
+def test_every_verb_calls_it_erased_in_part(
+    device: Shell, keyring: Keys, store: Store, tmp_path: Path
+) -> None:
+    dies(device, begun(device, store.path), "appliance.seal.tree", "punch", 2)
+    with device.state() as state:
+        state.note_shipment(store.head.shipment, store.path, "test")
+    at, key = ("--store", store.path), ("--key", keyring.operator)
+    (tmp_path / "disk.img").write_bytes(bytes(1 << 20))
+    for verb in (
+        ("shipment", "show", *at),
+        ("shipment", "new", "again", *at, *keyring.recipients),
+        ("canary", "confirm", *at, "AAAA"),
+        ("canary", "open", *at, *key),
+        ("ingest", tmp_path / "disk.img", *at, "-m", "web01"),
+        ("seal", *at),
+        ("label", *at, "--out", tmp_path / "l.pdf"),
+        ("verify", *at),
+        ("manifest", *at, *key),
+        ("restore", *at, *key, "--to", tmp_path / "volumes"),
+        ("check", *at, "--to", tmp_path),
+        ("report", "make", *at, "--out", tmp_path / "r"),
+        ("jobs", "discard", "11" * 16, *at, "--yes"),
+    ):
+        device.typed(*verb, passphrase=None).refused(ErasedInPartError)
+    assert "erased in part" in device.typed("shipment", "list").fine().out
+    made = tmp_path / "recovered"
+    said = device.typed("recover", store.packs, *key, "--output", made, passphrase=PASSPHRASE)
+    assert "is erased in part" in said.out
+
+
+def test_an_erase_that_began_elsewhere_is_ended_here(
+    device: Shell, operator: Shell, store: Store
+) -> None:
+    root = statement.read(store.path).root().hex()
+    dies(device, begun(device, store.path), "appliance.seal.tree", "punch", 2)
+    said = erase(operator, store.path).refused(NotDeliveredError)
+    assert "erased in part" in said.err
+    erase(operator, store.path, *LOST).fine()
+    assert certificate_of(operator).erased[0].root == root
+    device.run("jobs", "resume", 1).refused(NotAStoreError)
+
+
+def test_a_disk_that_is_not_there_is_waited_for(device: Shell, store: Store) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 2)
+    store.path.rename(store.path.with_name("taken-away"))
+    device.run("jobs", "resume", job).refused(NotAStoreError)
+    store.path.with_name("taken-away").rename(store.path)
+    device.run("jobs", "resume", job).fine()
+
+
+def test_it_says_what_comes_next(device: Shell, store: Store) -> None:
+    said = erase(device, store.path, *LOST, "--json").fine()
+    (figures,) = said.results("erase")
+    assert figures["certificate"] == str(certificate_path(device.home, JobId(1)))
+    followed = device.typed("jobs", "follow", 1).fine()
+    assert "motiongear certificate show 1" in followed.err
+    assert "not there" in device.typed("shipment", "list").fine().out
+
+
+def test_it_goes_on_without_its_console(device: Shell, store: Store) -> None:
+    said = erase(device, store.path, *LOST, "--json", "--detach").fine()
+    (started,) = said.results("start")
+    assert device.ended(started["job"]).state is JobState.FINISHED
+
+
+# --- a whole place ---
+
+
+def test_a_whole_place_goes_with_one_certificate(device: Shell, store: Store, place: Path) -> None:
+    other, _ = new_store(place, name="other")
+    (place / "precious").write_bytes(b"precious")
+    told = (*LOST, "--not-sealed")
+    device.typed("erase", "--all", place, "--confirm", "test", *told).refused(NotConfirmedError)
+    said = device.typed("erase", "--all", place, "--confirm", place, *LOST)
+    said.refused(NotDeliveredError)
+    assert Store(store.path).sealed
+    device.typed("erase", "--all", place, "--confirm", place, *told).fine()
+    assert sorted(one.name for one in place.iterdir()) == ["home", "precious"]
+    done = certificate_of(device).erased
+    assert [one.place for one in done] == [str(other.path), str(store.path)]
+    assert [bool(one.root) for one in done] == [False, True]
+
+
+def test_of_a_whole_place_that_is_killed_the_rest_goes_on(
+    device: Shell, store: Store, place: Path
+) -> None:
+    other, _ = new_store(place, name="other")
+    about = [erasing.look(one).about for one in (other.path, store.path)]
+    places = tuple(
+        (str(path), one.shipment, one.root, number * 16)
+        for path, one, number in zip((other.path, store.path), about, ("aa", "bb"), strict=True)
+    )
+    told = ("not-delivered", "not-sealed", "data-will-be-lost")
+    spec = jobs.EraseSpec(places, "me", told)
+    with device.state() as state:
+        job = state.add_job("erase", ShipmentId(""), "erase", jobs.dump_spec(spec), now())
+    dies(device, job, "appliance.seal.tree", "punch", 6)
+    assert not other.path.exists()
+    device.run("jobs", "resume", job).fine()
+    assert len(certificate_of(device).erased) == 2
+
+
+# --- certificates ---
+
+
+@pytest.fixture
+def signed(tmp_path: Path) -> tuple[Device, Certificate]:
+    device = Device.of(tmp_path / "home")
+    done = Erased(
+        erasure="ee" * 16,
+        shipment=ShipmentId("11" * 16),
+        label="<b>标签</b>",
+        signer=device.public,
+        root="22" * 32,
+        sequence=7,
+        known_by=KnownBy.SEAL,
+        place="/media/a <b>b</b>",
+        packs=3,
+        size=12_345_678,
+        delivered=Delivered.NOBODY,
+        told=("not-delivered", "data-will-be-lost"),
+        began="2026-11-23T08:00:00Z",
+        ended="2026-11-23T08:00:01Z",
+        discard=Discard(Outcome.DONE, 99_000_000),
+        seen=Seen(256, 1, 250, 5, 3, "/dev/sdx", places.UNREADABLE),
+        left=("notes", "packs/x"),
+        left_count=30,
+    )
+    at = "2026-11-23T08:00:02Z"
+    return device, Certificate(device.public, "A. Adams", at, "some clock", (done,))
+
+
+def test_a_certificate_is_what_was_signed(signed: tuple[Device, Certificate]) -> None:
+    device, made = signed
+    data = certificate.sign(made, device)
+    assert certificate.verify(data) == made
+    assert made.device_fingerprint == device.fingerprint
+
+
+@pytest.mark.parametrize("offset", range(0, 1800, 61))
+def test_a_certificate_that_was_changed_is_refused(
+    signed: tuple[Device, Certificate], offset: int
+) -> None:
+    data = bytearray(certificate.sign(signed[1], signed[0]))
+    data[offset % len(data)] ^= 1
+    with pytest.raises((CertificateRefusedError, UnknownFormatError)):
+        certificate.verify(bytes(data))
+
+
+def test_a_certificate_by_another_key_or_of_what_goes_on_is_refused(
+    signed: tuple[Device, Certificate], tmp_path: Path
+) -> None:
+    device, made = signed
+    with pytest.raises(CertificateRefusedError, match="signature"):
+        certificate.verify(certificate.sign(made, Device.of(tmp_path / "other")))
+    open_end = replace(made, erased=(replace(made.erased[0], ended=""),))
+    with pytest.raises(CertificateRefusedError, match="not ended"):
+        certificate.verify(certificate.sign(open_end, device))
+
+
+def test_a_certificate_is_verified_by_anybody(
+    operator: Shell, signed: tuple[Device, Certificate], tmp_path: Path
+) -> None:
+    device, made = signed
+    file = tmp_path / "c.json"
+    file.write_bytes(certificate.sign(made, device))
+    said = operator.typed("certificate", "verify", file)
+    assert said.code == 3
+    assert "Consistent" in said.out
+    said = operator.typed("certificate", "verify", file, "--device", device.fingerprint).fine()
+    assert "AUTHENTIC" in said.out
+    stranger = Device.of(tmp_path / "other").fingerprint
+    said = operator.typed("certificate", "verify", file, "--device", stranger)
+    said.refused(SignerMismatchError)
+    (told,) = operator.typed("certificate", "verify", file, "--json").results("certificate")
+    assert (told["trust"], told["erased"][0]["root"]) == ("consistent", "22" * 32)
+    missing = operator.typed("certificate", "verify", tmp_path / "none.json")
+    missing.refused(CertificateRefusedError)
+
+
+def test_certificates_are_kept_and_shown(device: Shell, store: Store, tmp_path: Path) -> None:
+    assert device.typed("certificate", "list").fine().out.split() == ["AT", "LABELS", "FILE"]
+    erase(device, store.path, *LOST).fine()
+    assert "certificate-1.json" in device.typed("certificate", "list").fine().out
+    (record,) = map(
+        json.loads, device.typed("certificate", "list", "--json").fine().out.split("\n")[:-1]
+    )
+    assert record["erased"][0]["label"] == "test"
+    assert "Erased: test" in device.typed("certificate", "show", 1).fine().out
+    assert "已擦除\uff1atest" in device.typed("certificate", "show", 1, "--lang", "zh").fine().out
+    for ending in ("json", "html", "pdf"):
+        out = tmp_path / f"c.{ending}"
+        device.typed("certificate", "show", 1, "--out", out).fine()
+        device.typed("certificate", "show", 1, "--out", out).refused(ExistsError)
+    assert certificate.verify((tmp_path / "c.json").read_bytes()) == certificate_of(device)
+    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+    device.typed("certificate", "show", 1, "--out", tmp_path / "c.txt").refused(BadInputError)
+    nowhere = tmp_path / "no" / "c.json"
+    device.typed("certificate", "show", 1, "--out", nowhere).refused(BadInputError)
+
+
+@pytest.mark.parametrize("language", Language)
+def test_the_page_says_what_the_document_says_and_no_more(
+    signed: tuple[Device, Certificate], language: Language
+) -> None:
+    device, made = signed
+    page = pages.html(certificate.sign(made, device), language)
+    told = ["256", "250", "12 345 678", "99 000 000", device.fingerprint, "A. Adams", "/dev/sdx"]
+    assert all(one in page for one in told)
+    assert text.grouped(bytes.fromhex("22" * 32)) in page
+    assert text.words(bytes.fromhex("22" * 32)) in page
+    assert "<b>" not in page
+    assert "&lt;b&gt;标签&lt;/b&gt;" in page
+    assert "<script" not in page
+    known = translator(language)
+    assert known(places.UNREADABLE) in page
+    assert known("and {count} more").format(count=28) in page
+    with pytest.raises(CertificateRefusedError):
+        pages.html(b"{}", language)
+
+
+def test_paper_holds_the_words_in_chinese(signed: tuple[Device, Certificate]) -> None:
+    data = paper.pdf(pages.html(certificate.sign(signed[1], signed[0]), Language.ZH))
+    with PdfDocument(data) as document:
+        shown = "".join(one.get_textpage().get_text_bounded() for one in document)
+    assert "擦除证书" in shown
+    assert "封存根" in shown
+    assert "标签" in shown
+
+
+def test_what_was_not_sealed_and_not_looked_at_is_said(
+    signed: tuple[Device, Certificate],
+) -> None:
+    device, made = signed
+    bare = replace(
+        made.erased[0], root="", sequence=0, seen=Seen(), left=(), left_count=0, discard=Discard()
+    )
+    page = pages.html(certificate.sign(replace(made, erased=(bare,)), device), Language.EN)
+    assert "it was not sealed" in page
+    assert "there were no pages to look at" in page
+    assert "the disk was not told" in page
