@@ -415,3 +415,18 @@ def test_a_record_that_could_not_be_written_voids_all_behind_the_last_checkpoint
     with pytest.raises(StoreWriteError):
         pack.checkpoint(0, GUARD)
     assert pack.path.stat().st_size == safe
+
+
+def test_a_checkpoint_that_cannot_be_written_voids_all_behind_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = new_store(tmp_path)
+    pack = written(store)
+    safe = pack.size
+    payload = os.urandom(5000)
+    pack.append(document(Kind.NOTE, payload), payload)
+    pack.settle()
+    monkeypatch.setattr(os, "pwrite", Failing(os.pwrite, 1, errno.EIO, lasting=False))
+    with pytest.raises(StoreWriteError):
+        pack.checkpoint(0, GUARD)
+    assert pack.path.stat().st_size == safe
