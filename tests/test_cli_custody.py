@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadInputError, CustodyRefusedError, HandOverError
+from appliance.jobs.custody import is_received
 from appliance.seal import custody
 from appliance.seal.custody import read
+from appliance.seal.store import Store
 from tests.support import sample_bytes
 from tests.technician import PASSPHRASE, Keys, Shell
 
@@ -98,3 +100,21 @@ def test_a_key_that_is_none_is_refused(device: Shell, sealed: Path) -> None:
     assert told["figures"]["deed"] == "handed-over"
     said = device.typed("custody", "receive", "-s", sealed).fine().out
     assert "Nobody has compared the code" in said
+
+
+def test_only_the_receiver_that_was_named_has_it(
+    device: Shell, operator: Shell, sealed: Path
+) -> None:
+    shipment = Store(sealed).head.shipment
+    giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin")
+    device.typed(*giving).fine()
+    operator.typed("custody", "receive", "-s", sealed).fine()
+    assert not is_received(device.home, sealed, shipment)  # anybody may have signed
+    taker = operator.typed("custody", "key").fine().out.split()[0]
+    device.typed(*giving, "--receiver", taker).fine()
+    assert not is_received(device.home, sealed, shipment)
+    operator.typed("custody", "receive", "-s", sealed).fine()
+    assert is_received(device.home, sealed, shipment)
+    assert not is_received(operator.home, sealed, shipment)
+    (custody.in_store(sealed) / "000002.json").write_bytes(b"")
+    assert not is_received(device.home, sealed, shipment)
