@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import block
 from appliance.block import PAGE
 from appliance.errors import (
     ErasedInPartError,
@@ -23,11 +24,12 @@ from appliance.errors import (
     RootMismatchError,
     StateError,
     StoppedError,
+    StoreRefusedError,
     StoreWriteError,
     UnknownFormatError,
 )
 from appliance.events import Event, Progress, silent
-from appliance.seal import erasing, head, intent, places, statement, tree
+from appliance.seal import canon, erasing, head, intent, places, statement, tree
 from appliance.seal.certificate import (
     Delivered,
     Directory,
@@ -83,7 +85,7 @@ def phase(store: Path) -> Phase | None:
 @pytest.fixture(autouse=True)
 def only_the_bench_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk that the tests themselves lie on is large, and not theirs to discard."""
-    own, honest = tmp_path.stat().st_dev, erasing.trim
+    own, honest = tmp_path.stat().st_dev, block.trim
 
     def trim(fd: int) -> int:
         if os.fstat(fd).st_dev == own:
@@ -257,6 +259,7 @@ def test_a_shipment_that_was_never_sealed_goes_with_its_reserve(tmp_path: Path) 
     with pytest.raises(PowerCutError):
         put_blocks(store, data, point(data), cut_at=3)
     (store.packs / f"{'ab' * 16}.open").write_bytes(bytes(PAGE))
+    (store.packs / f"{'ac' * 16}.open").touch()
     (store.path / "damaged").mkdir()
     (store.path / "damaged" / f"{'ab' * 16}.open").write_bytes(bytes(PAGE))
     (store.path / f"head.json.{'12' * 8}.new").write_bytes(b"{")
@@ -264,7 +267,7 @@ def test_a_shipment_that_was_never_sealed_goes_with_its_reserve(tmp_path: Path) 
     assert found.unsealed == "it is not sealed"
     done = erase(store.path)
     assert (done.known_by, done.root, done.sequence) == (KnownBy.HEAD, "", 0)
-    assert done.packs == 2
+    assert done.packs == 3
     assert done.copies.seal == ""
     assert not store.path.exists()
 
@@ -812,3 +815,134 @@ def test_a_place_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         plug.setattr(os, "fwalk", fails)
         with pytest.raises(StoreWriteError):
             erasing.stores_below(tmp_path)
+
+
+def test_what_the_system_refuses_is_told_and_the_erase_goes_on_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's own refusals end as the store's errors, whichever call they come from."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for where, name in ((tree, "punch"), (os, "rmdir"), (os, "fsync")):
+        with monkeypatch.context() as plug:
+            plug.setattr(where, name, fails)
+            with pytest.raises((StoreWriteError, StateError)):
+                erase(store.path)
+    erase(store.path)
+
+
+def test_a_directory_that_cannot_be_opened_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = os.open
+
+    def refuses(path: str, flags: int, *more: int, dir_fd: int | None = None) -> int:
+        if path == "packs":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return honest(path, flags, *more, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuses)
+    with pytest.raises(StoreWriteError, match="Permission denied"):
+        erasing.look(store.path)
+
+
+def test_a_directory_that_vanishes_meanwhile_is_told(store: Store) -> None:
+    with Tree.opened(store.path) as opened, pytest.raises(StoreWriteError, match="has vanished"):
+        opened.erase("damaged", "x")
+
+
+def test_a_directory_that_cannot_be_removed_in_the_end_is_said_to_stay(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(erasing, "remove_empty", fails)
+    assert erase(store.path).directory is Directory.KEPT
+    assert store.path.exists()
+
+
+# --- pages that cannot be looked at ---
+
+
+def some_file(place: Path, data: bytes) -> list[tuple[Path, int]]:
+    (place / "file").write_bytes(data)
+    with (place / "file").open("rb") as file:
+        os.fsync(file.fileno())
+    return [(place / "file", len(data))]
+
+
+def test_pages_of_zeros_prove_nothing_and_are_passed_over(ext4: tuple[Path, Path]) -> None:
+    found = places.note(some_file(ext4[1], bytes(PAGE) + os.urandom(PAGE) + bytes(PAGE) + b"end"))
+    assert (len(found.pages), found.missed) == (1, 0)
+    assert places.note(some_file(ext4[1], b"")) == replace(found, pages=())
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(errno.EACCES, places.NOT_PERMITTED), (errno.EIO, places.UNREADABLE)],
+)
+def test_a_disk_that_cannot_be_opened_is_said_to_be_so(
+    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, code: int, why: str
+) -> None:
+    files = some_file(ext4[1], os.urandom(3 * PAGE))
+    noted = places.note(files)
+
+    def fails(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(places, "opened_past_cache", fails)
+    found = places.note(files)
+    assert (found.pages, found.missed, found.why) == ((), 3, why)
+    seen = places.look_again(noted)
+    assert (seen.taken, seen.not_seen, seen.why) == (3, 3, why)
+
+
+def test_a_disk_that_cannot_be_read_later_is_said_to_be_so(
+    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = places.note(some_file(ext4[1], os.urandom(3 * PAGE)))
+
+    def fails(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(places, "pread_full", fails)
+    seen = places.look_again(noted)
+    assert (seen.taken, seen.not_seen, seen.why) == (3, 3, places.UNREADABLE)
+
+
+def test_a_disk_that_is_another_by_now_is_not_looked_at(
+    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = places.note(some_file(ext4[1], os.urandom(3 * PAGE)))
+    monkeypatch.setattr(places, "device_node", lambda _: Path("/dev/another"))
+    seen = places.look_again(noted)
+    assert (seen.zeros, seen.not_seen, seen.why) == (0, 3, places.NO_DEVICE)
+
+
+def test_what_the_file_system_does_not_tell_is_not_guessed(
+    ext4: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = some_file(ext4[1], os.urandom(3 * PAGE))
+
+    def refuses(_: int, __: int) -> int:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    honest = block.physical_place
+    for told, why in (
+        (refuses, places.NO_PLACE),
+        (lambda *_: None, places.NO_PLACE),
+        (lambda fd, at: (honest(fd, at) or 0) + PAGE, places.ELSEWHERE),
+    ):
+        monkeypatch.setattr(places, "physical_place", told)
+        found = places.note(files)
+        assert (found.pages, found.missed, found.why) == ((), 3, why)
+
+
+def test_what_is_noted_is_kept_as_it_is(ext4: tuple[Path, Path]) -> None:
+    found = places.note(some_file(ext4[1], os.urandom(3 * PAGE)))
+    data = canon.dump(places.write_pages(found))
+    back = canon.read(data, "pages", places.parse_pages, places.write_pages, StoreRefusedError)
+    assert back == found

@@ -1,5 +1,5 @@
 """The certificate of an erase: what was done and what was seen, and no more, signed by the device
-that did it. Pure.
+that did it (docs/erase-format.md). Pure.
 """
 
 from dataclasses import dataclass

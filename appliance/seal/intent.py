@@ -1,5 +1,5 @@
 """The mark of an erase: what a store directory holds from the moment on from which it is none any
-more (store-format.md, section 2). Whoever opens a store looks for it first.
+more (docs/erase-format.md). Whoever opens a store looks for it first.
 """
 
 import os
