@@ -43,15 +43,9 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-def caught(
-    device: Shell,
-    store: Store,
-    image: Path,
-    disk: str = "22" * 16,
-    limits: tuple[str, ...] = SLOW,
-) -> JobId:
+def caught(device: Shell, store: Store, image: Path, disk: str = "22" * 16) -> JobId:
     """A slow job that has made a few checkpoints."""
-    spec = replace(ingest_spec(store.path, image, limits=limits), disk=disk)
+    spec = replace(ingest_spec(store.path, image, limits=SLOW), disk=disk)
     job = device.start("ingest", store.path, spec)
     device.wait_for(job, "checkpoint", 2)
     return job
@@ -167,7 +161,8 @@ def test_a_gate_does_not_rest(tmp_path: Path, operator: Shell) -> None:
 
 
 def test_all_who_follow_are_told_of_a_stop_alike(device: Shell, store: Store, image: Path) -> None:
-    job = caught(device, store, image, limits=("100kB/s",))  # three consoles take seconds to start
+    image.write_bytes(noise(600 * BLOCK))  # three consoles take their time to start
+    job = caught(device, store, image)
     with (
         device.popen("jobs", "follow", job) as one,
         device.popen("jobs", "follow", job, "--json") as other,
