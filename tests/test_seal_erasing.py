@@ -29,7 +29,7 @@ from appliance.errors import (
     UnknownFormatError,
 )
 from appliance.events import Event, Progress, silent
-from appliance.seal import canon, erasing, head, intent, places, statement, tree
+from appliance.seal import canon, custody, erasing, head, intent, places, statement, tree
 from appliance.seal.certificate import (
     Delivered,
     Directory,
@@ -395,6 +395,21 @@ def test_a_file_that_has_another_name_is_refused_before_anything_goes(
     erase(store.path)
 
 
+def test_a_record_of_custody_whose_writer_died_between_its_names_goes(
+    store: Store, tmp_path: Path
+) -> None:
+    about = custody.Custody(tmp_path / "home", store.head.shipment, custody.Who(), "")
+    custody.append(about, store.path, custody.Deed.CREATED)
+    chain = custody.in_store(store.path)
+    os.link(chain / "000001.json", chain / f"000001.json.{'12' * 8}.new")
+    os.link(chain / "000001.json", tmp_path / "copy")
+    held = (tmp_path / "copy").read_bytes()
+    done = erase(store.path)
+    assert done.directory is Directory.REMOVED
+    assert (tmp_path / "copy").read_bytes() == held
+    assert done.copies.custody == custody.last_digest({1: held})
+
+
 def test_a_name_given_to_a_file_meanwhile_stops_the_erase_before_it(
     store: Store, tmp_path: Path
 ) -> None:
@@ -695,6 +710,7 @@ def test_another_shipment_that_came_to_the_place_is_not_touched(
     with pytest.raises(RootMismatchError):
         erase(store.path)
     assert len(list(store.packs.iterdir())) == len(statement.read(store.path).packs)
+    assert intent.stands(store.path) is begun
 
 
 def test_where_the_disk_is_not_attached_nothing_is_believed_to_be_gone(

@@ -132,7 +132,8 @@ class Tree:
             at = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if form.fullmatch(name) and stat.S_ISREG(at.st_mode):
                 with self._file(fd, name) as file:
-                    _refuse_other_names(file, f"{directory}/{name}")
+                    if directory != custody.DIRECTORY:
+                        _refuse_other_names(file, f"{directory}/{name}")
                 known[name] = at.st_size
             elif directory or name not in BELOW:
                 left.append(printable(os.path.join(directory, name)))  # noqa: PTH118 - any bytes
@@ -184,6 +185,9 @@ class Tree:
             if fd is None:
                 raise FileNotFoundError(errno.ENOENT, f"{directory} has vanished")
             file = stack.enter_context(self._file(fd, name))
+            if directory == custody.DIRECTORY:  # public; who died there may have left two names
+                os.unlink(name, dir_fd=fd)
+                return True
             _refuse_other_names(file, f"{directory}/{name}")
             os.unlink(name, dir_fd=fd)
             return _empty(file)
