@@ -339,6 +339,6 @@ def sealed_disks(place: Path, pace: Pace = SMALL, **disks: bytes) -> Sent:
 
 def listed(group: click.Group) -> list[tuple[str, click.Command]]:
     """The verbs of a group by name."""
-    context = click.Context(group)
+    context = click.Context(group, **group.context_settings)
     found = [(name, group.get_command(context, name)) for name in group.list_commands(context)]
     return [(name, command) for name, command in found if command is not None]

@@ -64,7 +64,7 @@ def parsed(line: str) -> click.Context:
     program, *args = shlex.split(line)
     assert program == "motiongear"
     group: click.Command = cli.motiongear
-    context = click.Context(group, info_name=program)
+    context = click.Context(group, info_name=program, **group.context_settings)
     while isinstance(group, click.Group):
         name, found, args = group.resolve_command(context, args)
         assert found is not None, name

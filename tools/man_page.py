@@ -97,7 +97,7 @@ def page() -> str:
 
 def _verbs(group: click.Group, *above: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """All that is not hidden, in the order of the help."""
-    context = click.Context(group)
+    context = click.Context(group, **group.context_settings)
     for name in sorted(group.list_commands(context)):
         command = group.get_command(context, name)
         assert command is not None  # it is listed
