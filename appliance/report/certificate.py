@@ -81,7 +81,11 @@ def told_of(one: Erased, _: Translator) -> list[tuple[str, str]]:
         (_("directory"), _(_DIRECTORY[one.directory])),
         *((_("left"), told) for told in _left(one, _)),
     ]
-    kept = (("head.json", one.copies.head), ("seal.json", one.copies.seal))
+    kept = (
+        ("head.json", one.copies.head),
+        ("seal.json", one.copies.seal),
+        ("custody/", one.copies.custody),
+    )
     return rows + [
         (_("kept"), _("copy of {name}, BLAKE3 {digest}").format(name=name, digest=digest))
         for name, digest in kept
