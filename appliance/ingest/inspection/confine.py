@@ -30,7 +30,16 @@ _ALLOWED = (
     *("mmap", "mmap2", "munmap", "mremap", "mprotect", "brk", "madvise", "futex"),
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "getrandom"),
     *("clock_gettime", "clock_gettime64", "gettimeofday", "time", "getpid", "gettid"),
-    *("getuid", "geteuid", "getgid", "getegid", "sched_yield", "sched_getaffinity", "uname"),
+    *(
+        "getuid",
+        "geteuid",
+        "getgid",
+        "getegid",
+        "sched_yield",
+        "sched_getaffinity",
+        "uname",
+        "getcwd",
+    ),
     *("getrlimit", "ugetrlimit", "prlimit64", "getrusage", "sysinfo", "restart_syscall"),
     *("exit", "exit_group"),
 )

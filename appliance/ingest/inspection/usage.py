@@ -6,7 +6,8 @@ import struct
 from collections.abc import Callable
 
 Read = Callable[[int, int], bytes]  # offset in the file system, size: fewer bytes at its end
-_64BIT = 0x80  # of ext4's incompatible features
+_64BIT, _EXTENTS = 0x80, 0x40  # of ext4's incompatible features
+_JOURNAL = 4  # of its compatible ones
 
 
 def used(kind: str, read: Read, size: int) -> int | None:
@@ -45,6 +46,21 @@ def _xfs(read: Read) -> int | None:
 def _btrfs(read: Read) -> int | None:
     block = read(1 << 16, 4096)
     return int(struct.unpack_from("<Q", block, 0x78)[0]) if block[64:72] == b"_BHRfS_M" else None
+
+
+def kind(read: Read) -> str:
+    """Of the file systems that are known here; empty for any other."""
+    if read(0, 4) == b"XFSB":
+        return "xfs"
+    if read((1 << 16) + 64, 8) == b"_BHRfS_M":
+        return "btrfs"
+    block = read(1024, 1024)
+    if block[56:58] != b"\x53\xef":
+        return ""
+    compatible, features = struct.unpack_from("<II", block, 92)
+    if features & _EXTENTS:
+        return "ext4"
+    return "ext3" if compatible & _JOURNAL else "ext2"
 
 
 _MEASURES = {"ext2": _ext, "ext3": _ext, "ext4": _ext, "xfs": _xfs, "btrfs": _btrfs}
