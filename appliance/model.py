@@ -75,6 +75,92 @@ class DiskFacts:
         return mine == (other.serial, other.model, other.size, other.logical_sector)
 
 
+class Answer(StrEnum):
+    """What is known of a question with two answers."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """A network interface as its machine is told to set it up. Texts are foreign.
+
+    ``addresses`` with the length of their prefix (``192.0.2.7/24``); ``dns`` are the servers it
+    is to ask.
+    """
+
+    name: str
+    mac: str
+    addresses: tuple[str, ...]
+    gateway: str
+    dns: tuple[str, ...]
+    dhcp: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    """A file system on a disk. ``place`` is the number of its partition, ``0`` where it fills the
+    disk, or a logical volume's ``group/name``; of its ``size`` so many bytes are ``used``, None
+    where that is not known. Texts are foreign.
+    """
+
+    place: str
+    type: str
+    label: str
+    size: int
+    used: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogicalVolume:
+    """A volume that LVM makes of this disk, perhaps with others. Texts are foreign."""
+
+    group: str
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """An encrypted range of a disk; ``place`` as of a file system, ``kind`` is ``luks`` or
+    ``bitlocker``.
+    """
+
+    place: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """What a disk tells of the machine it belongs to, read from inside its file systems. Texts
+    are foreign.
+
+    ``family`` is ``linux``, ``windows``, ``other`` or ``unknown``; ``firmware`` is ``uefi``,
+    ``bios`` or ``unknown``. ``dirty`` (not cleanly unmounted) and ``hibernated`` speak of Windows.
+    ``method`` is ``dissect``, or ``blkid`` where nothing but tables and superblocks could be
+    read, ``none`` where nothing could, with the ``reason``. ``warnings`` are English sentences.
+    """
+
+    hostname: str
+    family: str
+    product: str
+    version: str
+    architecture: str
+    kernels: tuple[str, ...]
+    nics: tuple[Nic, ...]
+    firmware: str
+    dirty: Answer
+    hibernated: Answer
+    encrypted: tuple[Encrypted, ...]
+    volumes: tuple[LogicalVolume, ...]
+    file_systems: tuple[FileSystem, ...]
+    warnings: tuple[str, ...]
+    method: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """A byte range of a disk; ``hole`` means that it is known to read as zeros."""

@@ -4,22 +4,21 @@ import json
 import os
 import struct
 import zlib
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance import run as run_module
 from appliance.block import opened
-from appliance.errors import ToolFailedError, ToolMissingError
+from appliance.errors import ToolMissingError
 from appliance.ingest import inspection
+from appliance.ingest.inspection import cell, native, tables
 from appliance.model import DiskFacts, DiskId, PointSpec
-from appliance.run import run
 from appliance.seal import canon
 from appliance.seal.papers import read_disk_head, write_disk_head
-from tests.media import Bench, fake_tool, tool
+from tests.media import Bench, tool
 
 MIB = 1 << 20
 ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
@@ -125,14 +124,6 @@ def test_a_disk_of_4096_byte_sectors(bench: Bench) -> None:
     assert tool("losetup", "--list", "--output", "BACK-FILE").count(str(image)) == 1
 
 
-def test_an_image_is_only_lent_to_sfdisk(bench: Bench, fakes: Path) -> None:
-    fake_tool(fakes, "sfdisk", 'cat "/sys/block/${2#/dev/}/ro" > "$0.ro"; exit 1')
-    image = bench.image(MIB)
-    assert inspected(image, sector=4096).table == "none"
-    assert (fakes / "sfdisk.ro").read_text() == "1\n"
-    assert str(image) not in tool("losetup", "--list", "--output", "BACK-FILE")
-
-
 def test_the_sector_size_of_an_image_stands_in_its_table(bench: Bench) -> None:
     image = bench.image(16 * MIB)
     for content, sector in ((b"", 512), (b"label: gpt\n", 512)):
@@ -200,68 +191,54 @@ def test_a_hostile_partition_name(bench: Bench) -> None:
     assert kept(facts) == facts
 
 
-# --- tools that do not do their work --------------------
+# --- libraries that do not do their work --------------------
 
 
-@pytest.fixture
-def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory of programs that are found before the real ones."""
-    place = tmp_path / "bin"
-    monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
-    monkeypatch.setattr(inspection, "run", partial(run, timeout=0.3))
-    return place
+def told(table: bytes, **probed: bytes) -> DiskFacts:
+    """The facts where libfdisk and libblkid say this of a disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "table", lambda *_: table)
+        patch.setattr(native, "probe", lambda *_: probed)
+        return tables.read(0, MIB, 512)
+
+
+def as_table(table: object) -> bytes:
+    return json.dumps({"partitiontable": table}).encode()
 
 
 NOTHING = [
-    "exec sleep 1000",
-    "exit 3",
-    "kill -9 $$",
-    "echo garbage",
-    "printf '\\377\\000\\n='",
-    "head -c 100000 /dev/zero",
-    "echo null",
-    "echo '[]'",
-    "echo '{\"partitiontable\": 3}'",
-    "head -c 200000 /dev/zero | tr '\\0' '['",
-    'echo \'{"partitiontable": {"label": [], "partitions": {}}}\'',
+    b"",
+    b"garbage",
+    b"\xff\0\n=",
+    bytes(100_000),
+    b"null",
+    b"[]",
+    b'{"partitiontable": 3}',
+    b"[" * 200_000,
+    b'{"partitiontable": {"label": [], "partitions": {}}}',
 ]
 
 
-@pytest.mark.parametrize("script", NOTHING)
-def test_tools_that_fail_leave_the_facts_empty(fakes: Path, script: str) -> None:
-    fake_tool(fakes, "sfdisk", script)
-    fake_tool(fakes, "blkid", script)
-    facts = inspected(Path("/dev/sdx"), MIB)
+@pytest.mark.parametrize("table", NOTHING)
+def test_nonsense_leaves_the_facts_empty(table: bytes) -> None:
+    facts = told(table)
     assert (facts.table, facts.parts, facts.firmware_hint) == ("none", (), "unknown")
-    assert kept(facts) == facts
 
 
-def test_a_missing_tool_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(run_module, "_SBIN", "")
-    with pytest.raises(ToolMissingError, match="Debian package: fdisk"):
-        inspected(Path("/dev/sdx"), MIB)
-
-
-def test_endless_names_are_cut(fakes: Path) -> None:
+def test_endless_names_are_cut() -> None:
     long = "x" * 10_000
     table = {"label": long, "id": long, "partitions": [{"name": long, "start": 1, "size": 1}]}
-    fake_tool(fakes, "sfdisk", f"echo '{json.dumps({'partitiontable': table})}'")
-    label = r"\x5b" * 3000
-    fake_tool(fakes, "blkid", f"echo ID_FS_TYPE={long}; printf %s 'ID_FS_LABEL_ENC={label}'")
-    facts = inspected(Path("/dev/" + long), MIB)
-    assert facts.source == ("/dev/" + long)[:512]
+    facts = told(as_table(table), TYPE=long.encode(), LABEL=b"[" * 3000)
     assert facts.table == facts.table_id == facts.parts[0].name == facts.parts[0].fs == long[:512]
     assert facts.parts[0].fs_label == "[" * 512
-    assert kept(facts) == facts
+    named = inspected(Path("/dev/" + long), MIB)
+    assert named.source == ("/dev/" + long)[:512]
+    assert kept(named) == named
 
 
-def test_thousands_of_partitions_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = json.dumps({"partitiontable": {"label": "gpt", "partitions": [{}] * 5000}})
-    monkeypatch.setattr(inspection, "run", lambda *_, **__: said)
-    facts = inspected(Path("/dev/sdx"), MIB)
+def test_thousands_of_partitions_are_too_many() -> None:
+    facts = told(as_table({"label": "gpt", "partitions": [{}] * 5000}))
     assert [one.number for one in facts.parts] == list(range(1, 129))
-    assert kept(facts) == facts
 
 
 texts = st.text(st.characters() | st.sampled_from("\ud800\0\x1b["))  # half characters too
@@ -277,26 +254,35 @@ entries = anything | st.fixed_dictionaries(
         for name in ("node", "start", "size", "type", "name", "uuid", "bootable")
     },
 )
-tables = anything | st.fixed_dictionaries(
+documents = anything | st.fixed_dictionaries(
     {}, optional={"label": anything, "id": anything, "partitions": st.lists(entries, max_size=3)}
 )
 
 
-@given(table=tables, probed=texts)
-def test_whatever_the_tools_say_the_facts_can_be_kept(table: object, probed: str) -> None:
-    printed = {"sfdisk": json.dumps({"partitiontable": table}), "blkid": f"ID_FS_TYPE={probed}"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspection, "run", lambda name, *_, **__: printed[name])
-        facts = inspected(Path("/dev/sdx"), MIB)
+@given(table=documents, probed=st.binary())
+def test_whatever_the_libraries_say_the_facts_can_be_kept(table: object, probed: bytes) -> None:
+    facts = replace(told(as_table(table), TYPE=probed, LABEL=probed), source="/dev/sdx")
     assert kept(facts) == facts
 
 
-def test_a_probe_that_fails_leaves_the_partition(monkeypatch: pytest.MonkeyPatch) -> None:
-    def said(name: str, *_: str, **__: object) -> str:
-        if name == "blkid":
-            raise ToolFailedError("blkid did not answer within 60 s")
-        return '{"partitiontable": {"label": "gpt", "partitions": [{"start": 8, "size": 8}]}}'
-
-    monkeypatch.setattr(inspection, "run", said)
-    (part,) = inspected(Path("/dev/sdx"), MIB).parts
+def test_a_probe_that_fails_leaves_the_partition() -> None:
+    table = {"label": "gpt", "partitions": [{"start": 8, "size": 8}]}
+    (part,) = told(as_table(table)).parts
     assert (part.start, part.size, part.fs) == (4096, 4096, "")
+
+
+def test_what_a_machine_lacks_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "_TABLES", "tests.no_such_examiner")
+    with pytest.raises(ToolMissingError, match="libfdisk1"):
+        inspected(bench.image(MIB))
+
+
+def test_a_cell_that_fails_leaves_the_facts_empty(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = bench.image(16 * MIB)
+    tool("sfdisk", image, stdin="label: gpt\nstart=2048\n")
+    monkeypatch.setattr(cell, "MOST_ANSWER", 10)
+    facts = inspected(image)
+    assert (facts.table, facts.parts, facts.firmware_hint) == ("none", (), "unknown")
+    assert kept(facts) == facts

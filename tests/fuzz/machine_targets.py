@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +12,8 @@ from unittest import mock
 import pyudev
 
 from appliance import process
-from appliance.errors import ToolFailedError
 from appliance.ingest import discovery, guard, image, inspection
+from appliance.ingest.inspection import cell, native, tables
 from appliance.jobs import KINDS, load_spec
 from appliance.jobs.spec import (
     CatchUpSpec,
@@ -92,7 +92,7 @@ def _secret(data: bytes) -> None:
         os.close(reader)
 
 
-# --- what disks say of themselves, through udev, sfdisk and blkid --------------------
+# --- what disks say of themselves, through udev, libfdisk and libblkid --------------------
 
 
 class _Device(SimpleNamespace):
@@ -109,11 +109,20 @@ def _disks() -> Iterator[Run]:
     """
     said: dict[str, object] = {}
 
-    def run_tool(tool: str, *_: str) -> str:
-        told = said.get(tool)
-        if told is None:
-            raise ToolFailedError(f"{tool} failed")
-        return told if isinstance(told, str) else canonical(told).decode(errors="replace")
+    def table(*_: object) -> bytes:
+        return _said(said.get("sfdisk"))
+
+    def probe(*_: object) -> dict[str, bytes]:
+        return {
+            key: one.encode(errors="replace") for key, one in _texts(said.get("blkid")).items()
+        }
+
+    def ask(_: str, fd: int, size: int, sector: int, seconds: int) -> bytes:
+        del seconds
+        return tables.examine(fd, size, sector)
+
+    def no_disk(*_: object) -> AbstractContextManager[int]:
+        return nullcontext(-1)
 
     def device(*_: object) -> _Device:
         return _Device(
@@ -128,7 +137,10 @@ def _disks() -> Iterator[Run]:
         )
 
     with (
-        mock.patch.object(inspection, "run", run_tool),
+        mock.patch.object(native, "table", table),
+        mock.patch.object(native, "probe", probe),
+        mock.patch.object(cell, "ask", ask),
+        mock.patch.object(inspection, "opened", no_disk),
         mock.patch.object(pyudev, "Context", object),
         mock.patch.object(pyudev.Devices, "from_device_file", device),
     ):
@@ -150,6 +162,10 @@ def _disks() -> Iterator[Run]:
             assert read_disk_head(canon.dump(write_disk_head(spec)), BLOCK) == spec
 
         yield run
+
+
+def _said(found: object) -> bytes:
+    return found.encode(errors="replace") if isinstance(found, str) else canonical(found)
 
 
 def _texts(found: object) -> dict[str, str]:
@@ -174,12 +190,12 @@ def _disk_seeds() -> Iterator[bytes]:
     yield canonical(
         {
             "attributes": {"device/model": "Model \0", "serial": "5", "device/wwid": "naa.5"},
-            "blkid": "ID_FS_TYPE=ext4\nID_FS_LABEL_ENC=a\\x20b\nID_FS_UUID_ENC=1-2\n",
+            "blkid": {"TYPE": "ext4", "LABEL": "a b", "UUID": "1-2"},
             "sfdisk": {"partitiontable": table},
             "udev": {"ID_BUS": "usb", "ID_MODEL_ENC": "a\\x20b\\xff", "ID_SERIAL_SHORT": "S"},
         }
     )
-    yield canonical({"attributes": {}, "blkid": "ID_FS_TYPE=vfat\n", "udev": {}})
+    yield canonical({"attributes": {}, "blkid": {"TYPE": "vfat"}, "udev": {}})
 
 
 # --- image files that are not raw --------------------
@@ -288,7 +304,7 @@ TARGETS = (
     ),
     Target(
         "disk-facts",
-        tuple(_INGEST + one for one in ("inspection.py", "foreign.py", "discovery.py")),
+        tuple(_INGEST + one for one in ("inspection/tables.py", "foreign.py", "discovery.py")),
         _disks,
         _disk_seeds,
         documents,

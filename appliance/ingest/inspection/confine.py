@@ -1,0 +1,153 @@
+"""Inside a cell: a program of its own (``python -m appliance.ingest.inspection.confine EXAMINER
+PARENT SIZE SECTOR SECONDS``), which gives up every right that it has before it looks at a disk.
+
+Standard input is the disk, open for reading; standard output takes the answer, or, with another
+exit code than 0, the reason why there is none. Nothing else can be opened, no process started and
+nobody signalled. It dies with its parent. Raises what it likes: its caller believes none of it.
+"""
+
+import ctypes
+import importlib
+import os
+import resource
+import signal
+import sys
+from contextlib import suppress
+from typing import Protocol, cast
+
+NOBODY = 65534
+FAILED, UNPREPARED = 3, 4  # exit codes
+MEMORY = 1 << 30  # bytes of address space; dissect and its libraries take 150 MiB of them
+_NEW_SPACES = 0x40000000 | 0x08000000 | 0x04000000 | 0x00020000  # CLONE_NEWNET, IPC, UTS, NS
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_SCMP_ACT_ALLOW, _SCMP_ACT_EPERM = 0x7FFF0000, 0x00050000 | 1  # seccomp.h
+_SCMP_CMP_EQ = 4
+# What a Python program needs that reads two descriptors it has and computes: nothing is opened,
+# made, sent, signalled or changed.
+_ALLOWED = (
+    *("read", "pread64", "readv", "preadv", "lseek", "_llseek", "write", "close"),
+    *("fstat", "fstat64", "newfstatat", "statx", "poll", "ppoll"),
+    *("mmap", "mmap2", "munmap", "mremap", "mprotect", "brk", "madvise", "futex"),
+    *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "getrandom"),
+    *("clock_gettime", "clock_gettime64", "gettimeofday", "time", "getpid", "gettid"),
+    *(
+        "getuid",
+        "geteuid",
+        "getgid",
+        "getegid",
+        "sched_yield",
+        "sched_getaffinity",
+        "uname",
+        "getcwd",
+    ),
+    *("getrlimit", "ugetrlimit", "prlimit64", "getrusage", "sysinfo", "restart_syscall"),
+    *("exit", "exit_group"),
+)
+# What asks a block device for its size and sectors (linux/fs.h).
+_ASKED = (0x80081272, 0x1260, 0x1268, 0x127B, 0x1278, 0x1279, 0x127A, 0x125E)
+
+
+class Examiner(Protocol):
+    """A module that examines a disk."""
+
+    def prepare(self) -> None:
+        """Import what is needed, before anything is given up and the disk is looked at."""
+
+    def examine(self, fd: int, size: int, sector: int) -> bytes:
+        """The answer, about a disk of ``size`` bytes."""
+
+
+def _syscall(library: ctypes.CDLL, name: str, *args: object) -> None:
+    if getattr(library, name)(*args):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def _limit(seconds: int) -> None:
+    for what, most in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 3),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+class _Comparison(ctypes.Structure):
+    """``struct scmp_arg_cmp`` of seccomp.h."""
+
+    _fields_ = (
+        ("arg", ctypes.c_uint),
+        ("op", ctypes.c_int),
+        ("datum_a", ctypes.c_uint64),
+        ("datum_b", ctypes.c_uint64),
+    )
+
+
+def _filter(library: ctypes.CDLL) -> None:
+    """From now on the kernel refuses every call that is not allowed, with EPERM."""
+    library.seccomp_init.restype = ctypes.c_void_p
+    rules = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(_SCMP_ACT_EPERM)))
+    if rules.value is None:
+        raise OSError("seccomp_init failed")
+    for name in _ALLOWED:
+        number = library.seccomp_syscall_resolve_name(name.encode())
+        if number >= 0 and library.seccomp_rule_add_array(
+            rules, ctypes.c_uint32(_SCMP_ACT_ALLOW), number, 0, None
+        ):
+            raise OSError(f"seccomp knows no {name}")
+    number = library.seccomp_syscall_resolve_name(b"ioctl")
+    for one in _ASKED:
+        asked = _Comparison(1, _SCMP_CMP_EQ, one, 0)
+        if library.seccomp_rule_add_array(
+            rules, ctypes.c_uint32(_SCMP_ACT_ALLOW), number, 1, ctypes.byref(asked)
+        ):
+            raise OSError("seccomp cannot compare")
+    if library.seccomp_load(rules):
+        raise OSError("seccomp_load failed")
+
+
+def give_up(parent: int, seconds: int) -> None:
+    """Every right but to read, to answer and to end."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    seccomp = ctypes.CDLL("libseccomp.so.2", use_errno=True)
+    os.umask(0o777)
+    if os.geteuid() == 0:
+        with suppress(OSError):  # a container may have no right to
+            _syscall(libc, "unshare", _NEW_SPACES)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    os.chdir("/")
+    _limit(seconds)
+    _syscall(libc, "prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _syscall(libc, "prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _syscall(libc, "prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it has died before that was set
+        os._exit(1)
+    _filter(seccomp)
+
+
+def main() -> None:
+    name, parent, size, sector, seconds = sys.argv[1], *map(int, sys.argv[2:])
+    code = UNPREPARED
+    try:
+        examiner = cast("Examiner", importlib.import_module(name))
+        examiner.prepare()
+        code = FAILED
+        give_up(parent, seconds)
+        answer, code = examiner.examine(0, size, sector), 0
+    except Exception as exc:  # noqa: BLE001 - the process ends here, and says why
+        answer = f"{type(exc).__name__}: {exc}"[:300].encode(errors="replace")
+    left = memoryview(answer)
+    while left:
+        left = left[os.write(1, left) :]
+    os._exit(code)  # nothing of what a disk made of this interpreter runs on
+
+
+if __name__ == "__main__":
+    main()
