@@ -71,7 +71,9 @@ def hive(content: Key) -> bytes:
         bin_.data += struct.pack("<i", free).ljust(free, b"\0")
     struct.pack_into("<4sIIQQI", bin_.data, 0, b"hbin", 0, len(bin_.data), 0, 0, 0)
     head = bytearray(4096)
-    struct.pack_into("<4sIIQIIIIIII", head, 0, b"regf", 1, 1, 0, 1, 3, 0, 1, root, len(bin_.data), 1)
+    struct.pack_into(
+        "<4sIIQIIIIIII", head, 0, b"regf", 1, 1, 0, 1, 3, 0, 1, root, len(bin_.data), 1
+    )
     checksum = 0
     for (word,) in struct.iter_unpack("<I", head[:508]):
         checksum ^= word

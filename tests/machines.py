@@ -74,7 +74,7 @@ def centos(bench: Bench) -> Path:
     files = {
         "etc/redhat-release": "CentOS Linux release 7.9.2009 (Core)\n",
         "etc/hostname": "db.example\n",
-        "etc/ifcfg": 'DEVICE="ens192"\nIPADDR=198.51.100.4\nNETMASK=255.255.254.0\nBOOTPROTO=none\n',
+        "etc/ifcfg": 'DEVICE="ens192"\nIPADDR=198.51.100.4\nNETMASK=255.255.254.0\n',
     }
     source = tree(bench.place / "centos", files)
     proto = bench.place / "proto"
@@ -104,8 +104,8 @@ $
     tool("sfdisk", image, stdin="label: gpt\nsize=8MiB\nsize=80MiB,type=lvm\n")
     device = bench.loop(image)
     member = bench.partitions(device)[1]
-    only = f'devices{{use_devicesfile=0 filter=["a|{member}|","r|.*|"]}} global{{use_lvmpolld=0 activation=0}}'
-    lvm = ("--config", only + " activation{udev_sync=0 udev_rules=0}")
+    only = f'devices{{use_devicesfile=0 filter=["a|{member}|","r|.*|"]}}'
+    lvm = ("--config", only + " global{use_lvmpolld=0 activation=0}")
     tool("pvcreate", "-qy", *lvm, member)
     tool("vgcreate", "-qy", *lvm, "vg-0", member)
     made = ("-y", "-an", "-Zn", "-Wn", *lvm)

@@ -17,6 +17,7 @@ from typing import Protocol, cast
 
 NOBODY = 65534
 FAILED, UNPREPARED = 3, 4  # exit codes
+_DESCRIPTORS = 3  # input, output, and where errors go
 MEMORY = 1 << 30  # bytes of address space; dissect and its libraries take 150 MiB of them
 _NEW_SPACES = 0x40000000 | 0x08000000 | 0x04000000 | 0x00020000  # CLONE_NEWNET, IPC, UTS, NS
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
@@ -40,7 +41,7 @@ _ALLOWED = (
         "uname",
         "getcwd",
     ),
-    *("getrlimit", "ugetrlimit", "prlimit64", "getrusage", "sysinfo", "restart_syscall"),
+    *("getrusage", "sysinfo", "restart_syscall"),
     *("exit", "exit_group"),
 )
 # What asks a block device for its size and sectors (linux/fs.h).
@@ -69,7 +70,7 @@ def _limit(seconds: int) -> None:
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 3),
+        (resource.RLIMIT_NOFILE, _DESCRIPTORS),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
         (resource.RLIMIT_NPROC, 0),

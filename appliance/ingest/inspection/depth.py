@@ -19,6 +19,7 @@ from dissect.ntfs.c_ntfs import ATTRIBUTE_TYPE_CODE
 from dissect.target import Target, plugin
 from dissect.target.containers.raw import RawContainer
 from dissect.target.filesystem import Filesystem
+from dissect.target.plugin import OperatingSystem
 from dissect.target.volume import Volume
 from dissect.volume.lvm.physical import LVM2Device
 
@@ -32,6 +33,9 @@ from appliance.seal import canon, machine
 from appliance.seal.papers import MAX_SIZE
 
 _MOST_NAMES = 4096
+_MOST_SYSTEMS = 32
+_LINUX = frozenset({"linux", "proxmox", "vyos"})
+_OTHER = frozenset(OperatingSystem) - _LINUX
 _NTFS_DIRTY = 1  # VOLUME_IS_DIRTY
 _T = TypeVar("_T")
 _MOST_BITMAP = 1 << 26  # bytes: of 2 TiB in clusters of 4 KiB
@@ -102,7 +106,7 @@ def examine(fd: int, size: int, sector: int) -> bytes:
     target = Target()
     with io.FileIO(fd, closefd=False) as file:
         target.disks.add(RawContainer(file))
-        target.apply()
+        _tried(None, target.apply)
         groups = _groups(target)
         logical = {place: one for one in target.volumes if (place := _place(one))}
         starts = {one.start: str(one.number) for one in disk.parts}
@@ -216,7 +220,7 @@ def _clusters(fs: Filesystem) -> int | None:
 def _dirty(fs: Filesystem) -> Answer:
     def work() -> Answer:
         record = fs.ntfs.mft.get("$Volume")
-        said = record.attributes[ATTRIBUTE_TYPE_CODE.VOLUME_INFORMATION][0].attribute.data()
+        said = record.attributes[ATTRIBUTE_TYPE_CODE.VOLUME_INFORMATION][0].data()
         flags = int.from_bytes(said[10:12], "little")
         return Answer.YES if flags & _NTFS_DIRTY else Answer.NO
 
@@ -233,15 +237,17 @@ def _system(target: Target, known: MachineFacts) -> MachineFacts:
         dirty = _dirty(system) if system is not None else Answer.UNKNOWN
         files = _Tree(system or target.fs)
         return windows.read(files, _Registry(target), known, dirty=dirty)
-    if kind == "linux":
+    if kind in _LINUX:
         return linux.read(_Tree(target.fs), known)
-    if kind in {"", "unknown", "None"}:
-        return known
-    return replace(
-        known,
-        family="other",
-        hostname=text(_tried("", lambda: target.hostname)),
-        product=text(kind),
-        version=text(_tried("", lambda: target.version)),
-        architecture=text(_tried("", lambda: target.architecture)),
-    )
+    if kind in _OTHER:
+        return replace(
+            known,
+            family="other",
+            hostname=text(_tried("", lambda: target.hostname)),
+            product=text(kind),
+            version=text(_tried("", lambda: target.version)),
+            architecture=text(_tried("", lambda: target.architecture)),
+        )
+    # Nothing that dissect knows, or something that it fails over: a loop in fstab is enough.
+    found = (linux.read(_Tree(one), known) for one in islice(target.filesystems, _MOST_SYSTEMS))
+    return next((one for one in found if one.product), known)
