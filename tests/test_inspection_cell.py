@@ -15,6 +15,7 @@ from appliance.block import opened
 from appliance.ingest import inspection
 from appliance.ingest.inspection import cell
 from tests.media import NOBODY
+from tests.test_inspection_machines import BARE
 
 HERE = Path(__file__).parents[1]
 Ask = Callable[..., list[str]]
@@ -209,7 +210,7 @@ def test_a_malformed_answer_is_no_answer(
     for one in ("_TABLES", "_SURFACE", "_DEPTH"):
         monkeypatch.setattr(inspection, one, "tests.escapes")
     disk = str(place / "disk")
-    found = inspection.machine_facts(disk, 4096, 512)
+    found = inspection.machine_facts(disk, BARE)
     assert (found.method, found.family) == ("none", "unknown")
     assert found.reason
     facts = inspection.facts(

@@ -12,7 +12,7 @@ import pytest
 
 from appliance.block import opened
 from appliance.ingest import inspection
-from appliance.ingest.inspection import depth, native, networks, surface, tables, usage, warned
+from appliance.ingest.inspection import depth, networks, surface, usage, warned
 from appliance.ingest.inspection.files import MOST_FILE, cidr
 from appliance.model import (
     Answer,
@@ -22,6 +22,7 @@ from appliance.model import (
     LogicalVolume,
     MachineFacts,
     Nic,
+    Part,
 )
 from appliance.seal import machine
 from tests import machines
@@ -31,7 +32,15 @@ MIB = 1 << 20
 
 
 def inspected(image: Path) -> MachineFacts:
-    return inspection.machine_facts(str(image), image.stat().st_size, 512)
+    disk = inspection.facts(
+        source=str(image),
+        serial="",
+        model="",
+        bus="",
+        size=image.stat().st_size,
+        sectors=(512, 512),
+    )
+    return inspection.machine_facts(str(image), disk)
 
 
 def within(image: Path) -> MachineFacts:
@@ -41,6 +50,19 @@ def within(image: Path) -> MachineFacts:
         return machine.read(depth.examine(fd, image.stat().st_size, 512))
 
 
+BARE = DiskFacts(
+    source="/dev/sdx",
+    serial="",
+    model="",
+    bus="",
+    size=MIB,
+    logical_sector=512,
+    physical_sector=512,
+    table="none",
+    table_id="",
+    firmware_hint="unknown",
+    parts=(Part(0, 0, MIB, "", "", "", "ext4", "", ""),),
+)
 BOTH = pytest.mark.parametrize("look", [inspected, within])
 Look = Callable[[Path], MachineFacts]
 
@@ -181,7 +203,7 @@ def test_without_dissect_tables_and_superblocks_are_told(
 
 
 def test_a_disk_that_is_not_there_tells_nothing() -> None:
-    found = inspection.machine_facts("/dev/no-such-disk", MIB, 512)
+    found = inspection.machine_facts("/dev/no-such-disk", BARE)
     assert found.method == "none"
     assert "No such file" in found.reason
 
@@ -471,21 +493,34 @@ def test_of_no_file_system_no_use_is_known() -> None:
 
 
 def test_a_group_on_other_disks_and_a_raid_are_told() -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "table", lambda *_: b"")
-        patch.setattr(native, "probe", lambda *_: {"TYPE": b"LVM2_member"})
-        disk: DiskFacts = tables.read(0, MIB, 512)
-    known = replace(machine.nothing(""), family="linux")
-    assert warned.warned(known, disk, {"vg": 2}) == (warned.LVM_APART,)
-    assert warned.warned(known, disk, {"vg": 1}) == ()
-    assert warned.warned(known, disk, {}) == (warned.LVM_UNREAD,)
-    raid = replace(disk, parts=(replace(disk.parts[0], fs="linux_raid_member"),))
-    assert warned.warned(known, raid, {}) == (warned.RAID,)
+    def holding(fs: str) -> DiskFacts:
+        return replace(BARE, parts=(replace(BARE.parts[0], fs=fs),))
+
+    known, member = replace(machine.nothing(""), family="linux"), holding("LVM2_member")
+    assert warned.warned(known, member, {"vg": 2}) == (warned.LVM_APART,)
+    assert warned.warned(known, member, {"vg": 1}) == ()
+    assert warned.warned(known, member, {}) == (warned.LVM_UNREAD,)
+    assert warned.warned(known, holding("linux_raid_member"), {}) == (warned.RAID,)
+
+
+def test_a_disk_on_which_nothing_is_known_to_lie_is_not_looked_into(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = bench.image(16 * MIB)
+    tool("sfdisk", image, stdin="label: gpt\nsize=4MiB,type=uefi\n")
+    disk = inspection.facts(
+        source=str(image), serial="", model="", bus="", size=16 * MIB, sectors=(512, 512)
+    )
+    monkeypatch.setattr(inspection, "_asked", None)
+    found = inspection.machine_facts(str(image), disk)
+    assert (found.method, found.reason, found.firmware) == ("blkid", "", "uefi")
 
 
 def test_a_cell_that_is_too_slow_is_given_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspection, "MACHINE_SECONDS", 0)
-    found = inspected(bench.image(MIB))
+    image = bench.image(4 * MIB)
+    tool("mkfs.ext4", "-q", image)
+    found = inspected(image)
     assert (found.method, found.reason) == ("blkid", "it did not answer within 0 s")

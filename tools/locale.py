@@ -31,6 +31,7 @@ ROOMS = {
         "report/templates/certificate.html.j2",
         "seal/places.py",
     ),
+    "inspection": ("cli/inspecting.py", "ingest/inspection/warned.py"),
     "label": ("cli/label.py", "report/label.py", "report/templates/label.html.j2"),
     "report": (
         "cli/report.py",

@@ -26,6 +26,7 @@ _MODULES = {
     "erase": "erase",
     "gate": "catching_up",
     "ingest": "departure",
+    "inspect": "inspecting",
     "job": "job",
     "jobs": "manage",
     "keys": "keys",
@@ -65,7 +66,7 @@ def motiongear() -> None:
     """Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
 
     \b
-    On the device:        keys new, shipment new, canary, disks, ingest, jobs, seal, label
+    On the device:        keys new, shipment new, canary, disks, inspect, ingest, jobs, seal, label
     At the destination:   verify, manifest, restore, check, recover, gate, points, report
     At the source:        enrol, catch-up
     When it has arrived:  erase, certificate

@@ -8,13 +8,14 @@ from typing import cast
 import click
 
 from appliance import jobs
-from appliance.cli import ask, completion, ends, show, work
+from appliance.cli import ask, completion, ends, inspecting, show, work
 from appliance.errors import BadInputError, IncompleteDiskError
 from appliance.events import Json, Result
-from appliance.model import Loops, Target
+from appliance.language import chosen, translator
+from appliance.model import DiskId, Loops, Target
 from appliance.rate import parse_limit
 from appliance.restore import plan as plans
-from appliance.seal import intent, opening
+from appliance.seal import intent, machine, opening
 from appliance.seal import verify as verification
 from appliance.seal.accepted import Accepted
 from appliance.seal.recover import make_output
@@ -82,11 +83,15 @@ def manifest(store: Path, key_file: Path, passphrase_fd: int | None, as_lines: b
     findings = opening.open_each(
         opening.disks_of(sealed, key), key, lambda one: found.append(jobs.disk_figures(one))
     )
-    if as_lines:
-        for one in found:
-            show.record(one)
-    else:
-        ends.show_disks(cast("list[dict[str, Json]]", found))
+    machines = opening.machines_of(sealed, key)
+    for one in cast("list[dict[str, Json]]", found):
+        known = machines.get(DiskId(str(one["disk"])))
+        if as_lines:
+            show.record(one | ({} if known is None else {"told": machine.write(known)}))
+            continue
+        ends.show_disks([one])
+        if known is not None:
+            inspecting.show_machine(known, translator(chosen()))
     findings.refuse()
 
 

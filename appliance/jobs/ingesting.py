@@ -1,12 +1,14 @@
 """Ingest: one disk's point from its source into the store, begun or gone on with."""
 
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
-from appliance.errors import SourceChangedError
+from appliance.errors import SourceChangedError, StateError
 from appliance.events import Json, Result, Step
+from appliance.ingest.inspection import machine_facts
 from appliance.ingest.loop import How, Ingest
 from appliance.ingest.witness import SampleWitness
 from appliance.jobs.desk import Desk
@@ -14,7 +16,7 @@ from appliance.jobs.plugins import source_for
 from appliance.jobs.spec import IngestSpec
 from appliance.model import DiskFacts, DiskId, PointSpec
 from appliance.rate import Throttle, parse_limit
-from appliance.seal import canon
+from appliance.seal import canon, machine
 from appliance.seal.papers import read_disk_head, write_disk_head
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace, StoreWriter
@@ -34,6 +36,7 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
         StoreWriter(store, desk.emit, pace, stop=desk.stop) as sink,
     ):
         point = PointSpec(DiskId(spec.disk), 0, spec.machine, disk.facts)
+        _inspect(spec, desk, store, disk.facts)
         witness = SampleWitness(disk, _guard_key(desk, store, point), store.head.block_size)
         desk.emit(Step("ingest", f"{disk.facts.size} bytes"))
         run = Ingest(
@@ -55,6 +58,15 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
         figures: dict[str, Json] = {"disk": spec.disk, "size": disk.facts.size}
         figures |= cast("dict[str, Json]", asdict(sink.counts)) | {"written": sink.bytes_written}
         desk.emit(Result("ingest", figures))
+
+
+def _inspect(spec: IngestSpec, desk: Desk, store: Store, facts: DiskFacts) -> None:
+    """Keep what the disk tells of its machine, once. Nothing depends on it."""
+    with suppress(StateError):
+        if spec.disk not in desk.state.machines(store.head.shipment):
+            desk.emit(Step("inspect"))
+            told = canon.dump(machine.write(machine_facts(spec.source, facts))).decode()
+            desk.state.note_machine(store.head.shipment, DiskId(spec.disk), told)
 
 
 def _named(facts: DiskFacts) -> str:

@@ -12,6 +12,7 @@ from appliance.errors import (
     BadInputError,
     JobRunningError,
     OpenErrorError,
+    RecordDamagedError,
     SignerMismatchError,
     StateError,
     UnknownNameError,
@@ -19,14 +20,16 @@ from appliance.errors import (
 from appliance.jobs.desk import Desk
 from appliance.jobs.spec import SealSpec
 from appliance.model import DiskId
-from appliance.seal import sealing, statement
+from appliance.seal import machine, sealing, statement
 from appliance.seal.identity import Device
-from appliance.seal.papers import read_disk_head
+from appliance.seal.papers import Note, read_disk_head
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store, by_point
 from appliance.seal.torn import disk_of
 from appliance.state import ENDED, JobState, Reached
 
+_MOST_NOTES = 1 << 20  # bytes, of the space that is kept for what a sealing writes
+_AROUND = 512  # bytes that a note takes besides
 _DISK = re.compile(r"[0-9a-f]{8,32}")
 _JOB = re.compile(r"[0-9]{1,7}")  # fewer digits than a disk is named by
 
@@ -64,8 +67,23 @@ def seal(spec: SealSpec, desk: Desk) -> None:
             reached = Reached(made.root().hex(), made.sequence)
             desk.state.note_reached(_task(desk), store.head.shipment, reached)
 
-    made = sealing.seal(store, device, facts, consent, desk.emit, desk.stop, signing=signing)
+    notes = _notes(desk, store)
+    made = sealing.seal(
+        store, device, facts, consent, desk.emit, desk.stop, notes=notes, signing=signing
+    )
     desk.state.note_sealed(store.head.shipment, made.root().hex())
+
+
+def _notes(desk: Desk, store: Store) -> list[Note]:
+    """What the disks tell of their machines, as long as there is room for it."""
+    found, left = [], _MOST_NOTES
+    for disk, told in desk.state.machines(store.head.shipment).items():
+        left -= len(told) + _AROUND
+        if left < 0:
+            break
+        with suppress(RecordDamagedError):  # then somebody else wrote it
+            found.append(machine.as_note(disk, machine.read(told.encode())))
+    return found
 
 
 def _task(desk: Desk) -> str:

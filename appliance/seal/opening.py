@@ -5,7 +5,7 @@ keeps nobody from the others.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,11 +22,12 @@ from appliance.errors import (
     WrongKeyError,
 )
 from appliance.events import Emit, Step, silent
-from appliance.model import DiskId, PointSpec, Stop
+from appliance.model import DiskId, MachineFacts, PointSpec, Stop
 from appliance.rate import Due, Interval
+from appliance.seal import machine
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import Entry, Kind
-from appliance.seal.papers import Contents, DiskContents, read_contents, read_note
+from appliance.seal.papers import Contents, DiskContents, Note, read_contents, read_note
 from appliance.seal.placed import placed
 from appliance.seal.pointmap import (
     PointMap,
@@ -160,6 +161,18 @@ def _swept_contents(reader: PackReader, info: PackInfo, entries: Sequence[Entry]
         for one in swept:
             read_note(bytes(one.payload))  # of no type that is known here
     return payload
+
+
+def machines_of(sealed: Sealed, key: PrivateKey) -> dict[DiskId, MachineFacts]:
+    """What the disks tell of their machines, as far as it was sealed and can be read: nothing
+    depends on it.
+    """
+    info = sealed.contents_info
+    notes: list[Note] = []
+    with suppress(MotionGearError), PackReader(info.path, key) as reader:
+        told = [one for one in reader.entries(info) if one.head.kind is Kind.NOTE]
+        notes.extend(read_note(bytes(reader.record(one).payload)) for one in told)
+    return machine.of_notes(notes)
 
 
 def _refuse(entry: Entry, problem: MotionGearError) -> None:

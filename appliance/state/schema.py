@@ -45,9 +45,20 @@ def second(db: Database) -> None:
     )
 
 
+@migrations()
+def third(db: Database) -> None:
+    """What disks tell of their machines."""
+    db.executescript(
+        """create table machines(disk text primary key, shipment text not null, facts text not
+        null);
+        """
+    )
+
+
 # What is known of a shipment's disks, wherever it stands.
 FORGET = (
     "delete from sources where shipment = ?",
+    "delete from machines where shipment = ?",
     """delete from events where job in
     (select id from jobs where shipment = ? and kind = 'ingest')""",
     """delete from events where kind = 'failed'

@@ -109,6 +109,20 @@ class State:
         )
         return [SourceRow(DiskId(a), b, c, d) for a, b, c, d in rows]
 
+    def note_machine(self, shipment: ShipmentId, disk: DiskId, facts: str) -> None:
+        """``facts`` are JSON text, as of a source."""
+        self._tables.write(
+            "insert or replace into machines(disk, shipment, facts) values(?, ?, ?)",
+            (disk, shipment, facts),
+        )
+
+    def machines(self, shipment: ShipmentId) -> dict[DiskId, str]:
+        """What the disks of a shipment tell of their machines."""
+        rows = self._tables.read(
+            "select disk, facts from machines where shipment = ? order by disk", (shipment,)
+        )
+        return {DiskId(disk): facts for disk, facts in rows}
+
     # --- jobs ---
 
     def add_job(

@@ -71,14 +71,17 @@ def facts(
     )
 
 
-def machine_facts(source: str, size: int, sector: int) -> MachineFacts:
-    """What the disk at ``source`` tells of its machine, in at most MACHINE_SECONDS and
-    TABLE_SECONDS; where that fails, the reason.
+def machine_facts(source: str, disk: DiskFacts) -> MachineFacts:
+    """What the disk at ``source`` tells of its machine, within MACHINE_SECONDS and TABLE_SECONDS;
+    where that fails, the reason. One on which nothing is known to lie is not looked into.
     """
+    if not any(one.fs for one in disk.parts):
+        return replace(machine.nothing(""), method="blkid", firmware=disk.firmware_hint)
     reasons = []
     for examiner, seconds in ((_DEPTH, MACHINE_SECONDS), (_SURFACE, TABLE_SECONDS)):
         try:
-            found = machine.read(_asked(examiner, source, size, sector, seconds))
+            answer = _asked(examiner, source, disk.size, disk.logical_sector, seconds)
+            found = machine.read(answer)
         except (cell.CellError, OSError, RecordDamagedError) as exc:
             reasons.append(text(str(exc)))
         else:
