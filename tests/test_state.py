@@ -442,9 +442,10 @@ def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.Monk
     later = Migrations("motiongear")
     later()(schema.first)
     later()(schema.second)
+    later()(schema.third)
 
     @later()
-    def third(db: Database) -> None:
+    def fourth(db: Database) -> None:
         db.execute("alter table jobs add column colour text not null default 'red'")
 
     monkeypatch.setattr(schema, "migrations", later)
@@ -467,6 +468,7 @@ def test_tables_are_made_by_one_process_at_a_time(
     looking = Looking("motiongear")
     looking()(schema.first)
     looking()(schema.second)
+    looking()(schema.third)
     monkeypatch.setattr(schema, "migrations", looking)
     with State(home) as state:
         assert add(state)
@@ -504,6 +506,10 @@ def test_the_seal_makes_it_forget_the_disks(home: Path) -> None:
         state.note_source(SHIPMENT, source)
         state.note_source(OTHER, SourceRow(DiskId("44" * 16), 0, "kept facts", b"kept guard"))
         assert state.sources(SHIPMENT) == [source]
+        told = f'{{"hostname":"{serial}"}}'
+        state.note_machine(SHIPMENT, source.disk, told)
+        state.note_machine(OTHER, DiskId("44" * 16), "kept machine")
+        assert state.machines(SHIPMENT) == {source.disk: told}
         state.change_job(job, f'{{"source": "/dev/disk/by-id/{serial}"}}')
         for _ in range(50):
             state.put_event(job, "", Step("open", serial))
@@ -518,6 +524,8 @@ def test_the_seal_makes_it_forget_the_disks(home: Path) -> None:
         assert (row.title, row.spec, row.what, row.state) == ("ingest", "{}", "", JobState.FAILED)
         assert not console.events(job)
         assert not console.sources(SHIPMENT)
+        assert not console.machines(SHIPMENT)
+        assert console.machines(OTHER)
         assert console.sources(OTHER)
         assert console.job(other).title == "kept title"
         assert console.shipments()[0].root == "ab" * 32
@@ -629,13 +637,13 @@ def test_what_is_no_database_is_told(home: Path) -> None:
     assert refused.value.code == 83
 
 
-@pytest.mark.parametrize("page", range(18))
+@pytest.mark.parametrize("page", range(20))
 def test_a_damaged_page_is_told_at_the_latest_when_it_is_read(home: Path, page: int) -> None:
     with State(home) as state:
         job = add(state)
         state.put_event(job, "", Step("open"))
     path = home / FILE
-    assert path.stat().st_size == 18 * 4096
+    assert path.stat().st_size == 20 * 4096
     with opened(path, os.O_WRONLY) as fd:
         os.pwrite(fd, b"\xa5" * (4096 - 100), page * 4096 + 100)
     try:
