@@ -25,9 +25,19 @@ from appliance.jobs.spec import (
     VerifySpec,
     dump_spec,
 )
-from appliance.model import DiskFacts, DiskId, JobId, ShipmentId
-from appliance.seal import canon
-from appliance.seal.papers import read_disk_head, write_disk_head
+from appliance.model import (
+    Answer,
+    DiskFacts,
+    DiskId,
+    Encrypted,
+    FileSystem,
+    JobId,
+    LogicalVolume,
+    Nic,
+    ShipmentId,
+)
+from appliance.seal import canon, machine
+from appliance.seal.papers import read_disk_head, read_note, write_disk_head, write_note
 from appliance.state import JobRow, JobState
 from tests.fuzz.documents import behind, canonical, documents, parsed
 from tests.fuzz.pack_targets import FACTS, SPEC
@@ -198,6 +208,38 @@ def _disk_seeds() -> Iterator[bytes]:
     yield canonical({"attributes": {}, "blkid": {"TYPE": "vfat"}, "udev": {}})
 
 
+# --- what a cell answers, and what a note says of a machine --------------------
+
+
+def _machine(data: bytes) -> None:
+    found = machine.read(data)
+    assert canon.dump(machine.write(found)) == data
+    note = read_note(canon.dump(write_note(machine.as_note(SPEC.disk, found))))
+    assert machine.of_notes([note]) == {SPEC.disk: found}
+
+
+def _machine_seeds() -> Iterator[bytes]:
+    nic = Nic("eth0", "52:54:00:aa:bb:cc", ("192.0.2.7/24",), "192.0.2.1", ("::1",), Answer.NO)
+    yield canon.dump(machine.write(machine.nothing("no reason")))
+    yield canon.dump(
+        machine.write(
+            replace(
+                machine.nothing(""),
+                hostname="web01",
+                family="windows",
+                kernels=("6.1",),
+                nics=(nic,),
+                dirty=Answer.YES,
+                encrypted=(Encrypted("1", "luks"),),
+                volumes=(LogicalVolume("vg", "root", 1 << 30),),
+                file_systems=(FileSystem("2", "ext4", "root", 1 << 30, None),),
+                warnings=("text",),
+                method="dissect",
+            )
+        )
+    )
+
+
 # --- image files that are not raw --------------------
 
 
@@ -310,6 +352,13 @@ TARGETS = (
         documents,
     ),
     Target("image", (_INGEST + "image.py",), _images, _image_seeds),
+    Target(
+        "machine",
+        ("appliance/seal/machine.py",),
+        steady(_machine),
+        _machine_seeds,
+        documents,
+    ),
     Target(
         "mountinfo",
         (_INGEST + "guard.py",),

@@ -137,7 +137,7 @@ def main() -> None:
     name, parent, size, sector, seconds = sys.argv[1], *map(int, sys.argv[2:])
     code = UNPREPARED
     try:
-        examiner = cast("Examiner", importlib.import_module(name))
+        examiner: Examiner = cast("Examiner", importlib.import_module(name))
         examiner.prepare()
         code = FAILED
         give_up(parent, seconds)

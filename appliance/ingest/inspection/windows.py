@@ -60,7 +60,7 @@ def _words(registry: Registry, key: str, name: str) -> list[str]:
         found = found.replace(",", " ").split()
     listed = found[:MAX_LIST] if isinstance(found, list) else []
     plain = [text(str(one).strip("\0 ")) for one in listed]
-    return [one for one in plain if one and one != "0.0.0.0"]  # noqa: S104
+    return [one for one in plain if one and one != "0.0.0.0"]  # noqa: S104 # nosec B104
 
 
 def _build(registry: Registry) -> str:
