@@ -12,7 +12,7 @@ import pytest
 
 from appliance.block import opened
 from appliance.ingest import inspection
-from appliance.ingest.inspection import depth, networks, surface, usage, warned
+from appliance.ingest.inspection import depth, linux, networks, surface, usage, warned
 from appliance.ingest.inspection.files import MOST_FILE, cidr
 from appliance.model import (
     Answer,
@@ -348,6 +348,42 @@ def test_a_hive_that_goes_round(bench: Bench) -> None:
     assert len(found.nics) <= machine.MAX_LIST
 
 
+# --- Linux --------------------
+
+
+def elf(machine_: int, order: str = "<") -> str:
+    data = struct.pack(f"{order}4sBB10xHH", b"\x7fELF", 2, 1 if order == "<" else 2, 2, machine_)
+    return data.decode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"/etc/debian_version": "3.1\n"}, {"product": "Debian GNU/Linux", "version": "3.1"}),
+        (
+            {"/usr/lib/os-release": "ID=alpine\nVERSION_ID=3.20\n"},
+            {"product": "alpine", "version": "3.20"},
+        ),
+        (
+            {"/etc/redhat-release": "nonsense\n", "/etc/os-release": "NAME=Fedora\n"},
+            {"product": "Fedora"},
+        ),
+        ({"/etc/HOSTNAME": "# a comment\nsuse\n"}, {"hostname": "suse"}),
+        ({"/etc/sysconfig/network": "HOSTNAME=old.example\n"}, {"hostname": "old.example"}),
+        (
+            {"/boot/vmlinuz-5.14": "", "/boot/vmlinux-4": "", "/boot/x": ""},
+            {"kernels": ("4", "5.14")},
+        ),
+        ({"/bin/ls": elf(22, ">")}, {"architecture": "s390x"}),
+        ({"/sbin/init": elf(77)}, {"architecture": "ELF machine 77"}),
+        ({"/bin/sh": "#!"}, {"architecture": ""}),
+    ],
+)
+def test_older_and_other_linuxes(files: dict[str, str], told: dict[str, object]) -> None:
+    found = linux.read(Tree(files), machine.nothing(""))
+    assert {name: getattr(found, name) for name in told} == told
+
+
 # --- networks --------------------
 
 
@@ -356,7 +392,7 @@ class Tree:
         self._files = files
 
     def read(self, path: str, most: int = MOST_FILE) -> bytes:
-        return self._files.get(path, "").encode()[:most]
+        return self._files.get(path, "").encode("latin-1")[:most]
 
     def names(self, directory: str) -> Sequence[str]:
         within = (one for one in self._files if one.startswith(directory + "/"))

@@ -8,7 +8,7 @@ from typing import cast
 
 from appliance.errors import SourceChangedError, StateError
 from appliance.events import Json, Result, Step
-from appliance.ingest.inspection import machine_facts
+from appliance.ingest.inspection import machine_facts, tells
 from appliance.ingest.loop import How, Ingest
 from appliance.ingest.witness import SampleWitness
 from appliance.jobs.desk import Desk
@@ -61,7 +61,9 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
 
 
 def _inspect(spec: IngestSpec, desk: Desk, store: Store, facts: DiskFacts) -> None:
-    """Keep what the disk tells of its machine, once. Nothing depends on it."""
+    """Keep what the disk tells of its machine, once, if anything. Nothing depends on it."""
+    if not tells(facts):
+        return
     with suppress(StateError):
         if spec.disk not in desk.state.machines(store.head.shipment):
             desk.emit(Step("inspect"))

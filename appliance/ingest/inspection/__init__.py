@@ -71,11 +71,16 @@ def facts(
     )
 
 
+def tells(disk: DiskFacts) -> bool:
+    """Whether anything is known to lie on the disk, so that it is worth a look."""
+    return any(one.fs for one in disk.parts)
+
+
 def machine_facts(source: str, disk: DiskFacts) -> MachineFacts:
     """What the disk at ``source`` tells of its machine, within MACHINE_SECONDS and TABLE_SECONDS;
     where that fails, the reason. One on which nothing is known to lie is not looked into.
     """
-    if not any(one.fs for one in disk.parts):
+    if not tells(disk):
         return replace(machine.nothing(""), method="blkid", firmware=disk.firmware_hint)
     reasons = []
     for examiner, seconds in ((_DEPTH, MACHINE_SECONDS), (_SURFACE, TABLE_SECONDS)):
