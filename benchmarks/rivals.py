@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -80,6 +81,26 @@ class Rivals:
             return [shell('zstd -q -1 -T0 -c "$1" >/dev/null', image)]
 
         return Contender("zstd -1 -T0 > /dev/null", ready)
+
+    def sketch(self, image: Path) -> Contender:
+        """No rival but a bound: what an ingest cannot do without, and nothing else."""
+
+        def ready() -> Sequence[Command]:
+            self._emptied(directory=False)
+            return [
+                Command(
+                    (
+                        sys.executable,
+                        "-m",
+                        "benchmarks.sketches",
+                        "store",
+                        str(image),
+                        str(self._out),
+                    )
+                )
+            ]
+
+        return Contender("the bare work, a sketch", ready, self.left)
 
     def borg(self, image: Path) -> Contender:
         options = (

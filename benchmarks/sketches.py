@@ -5,18 +5,25 @@ Use as ``python -m benchmarks.sketches`` with:
 hash FILE...            blake3 on all cores over the page cache's view of each file (as b3sum)
 hash-direct FILE...     the same, read past the page cache
 patch SOURCE REPLICA    whole blocks of 1 MiB that differ, found by digest, copied and synced
+store SOURCE FILE       blocks of 1 MiB digested, compressed and encrypted on all cores, synced;
+                        nothing is checked, told, kept for a resume or read back
 """
 
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from zstandard import ZstdCompressor
 
 from appliance.block import aligned_buffer, stream_past_cache
 
 _BLOCK = 1 << 20
+_ZEROS = bytes(_BLOCK)
 _PIECE = 8 << 20
 
 
@@ -52,11 +59,49 @@ def patch(source: Path, replica: Path) -> None:
     print(copied)  # noqa: T201
 
 
+class _Storing:
+    """What a whole ingest cannot do without, and nothing else."""
+
+    def __init__(self, source: int) -> None:
+        self._source, self._key = source, AESGCM(AESGCM.generate_key(128))
+        self._own = threading.local()
+
+    def block(self, at: int) -> bytes:
+        """The record of a block, empty for zeros."""
+        if not hasattr(self._own, "buffer"):
+            self._own.buffer, self._own.zstd = bytearray(_BLOCK), ZstdCompressor(level=1)
+        data = memoryview(self._own.buffer)[: os.preadv(self._source, [self._own.buffer], at)]
+        if data == _ZEROS[: len(data)]:
+            return b""
+        digest = blake3(data).digest()
+        packed = self._own.zstd.compress(data)
+        return digest + self._key.encrypt(at.to_bytes(12), packed, None)
+
+
+def store(source: Path, target: Path) -> None:
+    """Prints the bytes stored."""
+    reading, workers = os.open(source, os.O_RDONLY), os.cpu_count() or 1
+    storing, size = _Storing(reading), source.stat().st_size
+    flying: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(workers) as pool, target.open("wb", _BLOCK) as out:
+        for at in range(0, size, _BLOCK):
+            flying.append(pool.submit(storing.block, at))
+            if len(flying) > 8 * workers:
+                out.write(flying.popleft().result())
+        while flying:
+            out.write(flying.popleft().result())
+        out.flush()
+        os.fsync(out.fileno())
+        print(out.tell())  # noqa: T201
+
+
 if __name__ == "__main__":
     verb, paths = sys.argv[1], [Path(one) for one in sys.argv[2:]]
     if verb == "hash":
         hash_mapped(paths)
     elif verb == "hash-direct":
         hash_direct(paths)
+    elif verb == "store":
+        store(*paths)
     else:
         patch(*paths)

@@ -35,7 +35,7 @@ def files(room: Room) -> Section:
     """The first image: bars are set for it."""
     image, product = room.files(), room.motiongear()
     bound = [room.rivals().zstd_null(image)] if have("zstd") else []
-    found = compared(room, image, room.rounds, *bound)
+    found = compared(room, image, room.rounds, *bound, room.rivals().sketch(image))
     told = Section("Ingest: a disk a third full of real files")
     told.add(
         f"{image.stat().st_size / images.GIB:g} GiB, ext4, written to the end (zeros, not holes): "
