@@ -598,6 +598,16 @@ class MemoryShortError(MotionGearError):
     todo = "Use a machine with more memory, or take the disks one by one."
 
 
+class FoundWrongError(MotionGearError):
+    """Not a failure of the diagnosis: it has found something."""
+
+    name = "found-wrong"
+    code = 86
+    happened = "The diagnosis has found something wrong."
+    safe = "Nothing was changed: it was only looked at."
+    todo = "Go through what is listed from the top; what is worst stands first."
+
+
 def all_errors() -> list[type[MotionGearError]]:
     """Every error class with a code of its own, by code: the source of docs/cli.md."""
     found: list[type[MotionGearError]] = []

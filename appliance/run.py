@@ -1,6 +1,7 @@
 """Other programs: the only room that starts them. Their output is foreign text."""
 
 import os
+import shutil
 import threading
 from contextlib import suppress
 
@@ -24,9 +25,8 @@ def run(tool: str, *args: str, timeout: float = 60) -> str:
 
     Another exit code than 0 and running longer than ``timeout`` seconds raise ToolFailedError.
     """
-    paths = [*os.environ.get("PATH", "").split(os.pathsep), *_SBIN.split(":")]
     try:
-        command = sh.Command(tool, search_paths=paths)
+        command = sh.Command(tool, search_paths=_paths())
     except sh.CommandNotFound as exc:
         package = _PACKAGES.get(tool, tool)
         raise ToolMissingError(
@@ -57,6 +57,14 @@ def run(tool: str, *args: str, timeout: float = 60) -> str:
         said = exc.stderr.decode(errors="replace").strip()[:300]
         raise ToolFailedError(f"{tool} failed with exit code {exc.exit_code}: {said!r}") from exc
     return bytes(running.stdout)[:_MOST_OUTPUT].decode(errors="replace")
+
+
+def installed(tool: str) -> bool:
+    return shutil.which(tool, path=os.pathsep.join(_paths())) is not None
+
+
+def _paths() -> list[str]:
+    return [*os.environ.get("PATH", "").split(os.pathsep), *_SBIN.split(":")]
 
 
 def _end(running: sh.RunningCommand, late: threading.Event) -> None:

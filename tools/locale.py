@@ -23,6 +23,7 @@ _TOP = Path(__file__).parents[1]
 ROOMS = {
     "errors": ("cli/show.py",),
     "custody": ("cli/custody.py",),
+    "diagnose": ("cli/diagnose.py", "diagnose/findings.py"),
     "erase": (
         "cli/erase.py",
         "cli/certificate.py",

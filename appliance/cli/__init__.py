@@ -21,6 +21,7 @@ _MODULES = {
     "completion": "completion",
     "custody": "custody",
     "demo": "demo",
+    "diagnose": "diagnose",
     "disks": "departure",
     "enrol": "catching_up",
     "erase": "erase",
@@ -72,6 +73,7 @@ def motiongear() -> None:
     When it has arrived:  erase, certificate
     On its way:           custody
     To see all of it:     demo
+    When it goes wrong:   diagnose
     """  # noqa: D301 - the backspace by which click leaves lines as they are
 
 

@@ -72,7 +72,7 @@ def holder(path: Path) -> int | None:
     """The id of the process that holds the lock, 0 while it is being started, None where nobody
     does. Only looks: takes no lock itself.
     """
-    with suppress(FileNotFoundError), _opened(path, os.O_RDWR) as fd:
+    with suppress(FileNotFoundError), _opened(path, os.O_RDONLY) as fd:
         kind, _, _, length, _ = _LOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _lock()))
         if kind != fcntl.F_UNLCK:
             return 0 if length == _STARTING else int(length)

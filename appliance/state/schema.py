@@ -55,6 +55,11 @@ def third(db: Database) -> None:
     )
 
 
+def steps() -> tuple[str, ...]:
+    """The names of all steps, in order: a database that has others is of a later release."""
+    return tuple(one.name for one in migrations.pending(Database(memory=True)))
+
+
 # What is known of a shipment's disks, wherever it stands.
 FORGET = (
     "delete from sources where shipment = ?",

@@ -39,14 +39,16 @@ _BEGIN = "update jobs set boot = ?, pid = ?, " + _AFRESH  # noqa: S608 # nosec B
 class State:
     """The database under ``home``, opened. May be used by several threads."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, copy: Path | None = None) -> None:
+        """``copy`` is where a copy of the database lies, for whoever may change nothing."""
         self.home, self._jobs = home, home / "jobs"
         try:
-            self._jobs.mkdir(mode=0o700, exist_ok=True)
+            if copy is None:
+                self._jobs.mkdir(mode=0o700, exist_ok=True)
         except OSError as exc:
             raise StateError(f"The state directory {home} cannot be used ({exc})") from exc
         self._own: JobRow | None = None
-        self._tables = Tables(home, self._write_down_anew)
+        self._tables = Tables(copy or home, self._write_down_anew)
 
     def close(self) -> None:
         self._tables.close()
