@@ -1,48 +1,28 @@
-"""The diagnosis: everything it says is wrong was made wrong for real, and it changes nothing."""
+"""The diagnosis of a device and its jobs: what it says is wrong was made wrong for real, and it
+changes nothing.
+"""
 
-import json
 import os
+import re
+import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from appliance.errors import FoundWrongError
-from appliance.language import Language
-from appliance.state import FILE, State
+from appliance import block, jobs, process, run
+from appliance.block import locked
+from appliance.diagnose import machine, needs
+from appliance.errors import JobDiedError, UnknownNameError
+from appliance.model import JobId
+from appliance.seal.canon import now
+from appliance.state import BALLAST, FILE, State
+from tests.diagnosis import found, snapshot
 from tests.media import Bench, unprivileged
-from tests.technician import Shell
-
-WRONG = FoundWrongError.code
-Found = dict[str, dict[str, Any]]
-
-
-def found(shell: Shell, *options: object) -> Found:
-    """The findings by kind, the last of each; English and Chinese are told without a gap."""
-    told = shell.typed("diagnose", "--json", *options)
-    listed = json.loads(told.out)["findings"]
-    wrong = any(one["severity"] == "error" for one in listed)
-    assert told.code == (WRONG if wrong else 0), told
-    for language in Language:
-        said = shell.typed("diagnose", "--lang", language, *options).fine(told.code)
-        assert not [one for one in listed if f"({one['kind']})" not in said.out]
-        assert "{" not in said.out
-    order = [one["severity"] for one in listed]
-    assert order == sorted(order, key=["error", "warning", "ok"].index)
-    return {one["kind"]: one for one in listed}
-
-
-def snapshot(place: Path) -> dict[str, object]:
-    """All that can be told of the files in a directory but when they were read."""
-    return {str(one): _as_it_is(one) for one in [place, *sorted(place.rglob("*"))]}
-
-
-def _as_it_is(path: Path) -> object:
-    at = path.lstat()
-    data = path.read_bytes() if path.is_file() else b""
-    return at.st_ino, at.st_mode, at.st_size, at.st_nlink, at.st_mtime_ns, at.st_ctime_ns, data
+from tests.support import BLOCK
+from tests.technician import Shell, begun, ingest_spec, noise
 
 
 @pytest.fixture
@@ -134,3 +114,199 @@ def test_a_full_state_directory(bench: Bench, tmp_path: Path) -> None:
     told = found(shell)
     assert (told["space-none"]["severity"], told["space-none"]["error"]) == ("error", "store-full")
     assert told["database"]["severity"] == "ok"
+
+
+def test_the_space_kept_for_the_database_was_given_up(used: Shell) -> None:
+    (used.home / BALLAST).unlink()
+    assert found(used)["ballast-gone"]["severity"] == "warning"
+
+
+def test_who_holds_a_lock(used: Shell) -> None:
+    with locked(used.home / "state.lock"):
+        told = found(used)["lock"]["figures"]
+    assert told["path"] == str(used.home / "state.lock")
+    assert told["pid"] == str(os.getpid())
+    assert "lock" not in found(used)
+
+
+# --- stores and volumes that the device knows of --------------------
+
+
+def test_the_store_of_an_open_shipment_is_not_there(tmp_path: Path, device: Shell) -> None:
+    store = begun(device, tmp_path / "store")
+    assert "store-gone" not in found(device)
+    shutil.rmtree(store.path)
+    assert str(store.path) in found(device)["store-gone"]["what"]
+
+
+def test_a_loop_device_that_a_dead_job_has_left(bench: Bench, device: Shell) -> None:
+    place = bench.place / "volumes"
+    place.mkdir()
+    volume = bench.image(1 << 20, "volumes/a.img")
+    node = bench.loop(volume)
+    spec = jobs.GateSpec("local", str(place), "127.0.0.1:1", 8)
+    with device.state() as opened:
+        job = opened.add_job("gate", jobs.spec.NOBODYS, "gate", jobs.dump_spec(spec), now())
+        with opened.living(job):
+            opened.begin_job(job)
+            assert "loop-left" not in found(device)
+    told = found(device)
+    assert told["loop-left"]["figures"] == {"node": str(node), "path": str(volume)}
+    assert told["job-died"]["code"] == JobDiedError.code
+
+
+# --- the machine --------------------
+
+
+def test_nobody_is_told_what_only_root_can_do(bench: Bench, tmp_path: Path) -> None:
+    del bench
+    shell = Shell(tmp_path / "home")
+    assert "root" in found(shell)
+    with unprivileged():
+        told = found(shell)["root-not"]
+    assert (told["severity"], told["error"]) == ("warning", "need-root")
+
+
+def test_programs_and_libraries_that_are_missing(
+    used: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "needed" in found(used)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(run, "_SBIN", str(tmp_path))
+    told = found(used)
+    assert "losetup" in told["needed-missing"]["what"]
+    assert told["needed-missing"]["figures"]["package"] == "mount"
+    assert told["wanted-missing"]["severity"] == "warning"
+    gone = needs.Need("none", needs.Form.LIBRARY, "libnone.so.1", "nothing")
+    file, module = needs.Form.FILE, needs.Form.MODULE
+    assert not gone.is_met()
+    assert not replace(gone, form=file).is_met()
+    assert not replace(gone, form=module, name="none").is_met()
+
+
+def test_every_package_that_is_installed_is_looked_for() -> None:
+    script = (Path(__file__).parents[1] / "tools" / "prepare-debian").read_text()
+    listed = re.search(r"^run='([^']+)'", script, re.MULTILINE)
+    assert listed is not None
+    assert set(listed[1].split()) | {"qemu-utils"} == {one.package for one in needs.NEEDS}
+
+
+def test_memory_that_is_short(
+    used: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "meminfo").write_text("MemAvailable: 1000 kB\n")
+    monkeypatch.setattr(block, "MEMINFO", tmp_path / "meminfo")
+    assert found(used)["memory-short"]["figures"] == {"size": "1.0 MB"}
+
+
+def test_what_the_kernel_tells_of_disks(
+    used: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = {
+        "sda/device/ioerr_cnt": "0x1f",
+        "sda/ro": "1",
+        "sda/size": "1000",
+        "sdb/size": "0",
+        "sdb/ro": "?",
+        "loop0/size": "0",
+        "md0/md/degraded": "1",
+        "sdc1/errors_count": "3",
+        "sdd1/errors_count": "0",
+    }
+    for name, value in told.items():
+        (tmp_path / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys" / name).write_text(f"{value}\n")
+    monkeypatch.setattr(machine, "_BLOCK", tmp_path / "sys")
+    monkeypatch.setattr(machine, "_EXT4", tmp_path / "sys")
+    monkeypatch.setattr(machine, "_LOOPS", tmp_path / "none")
+    said = found(used)
+    assert said["disk-errors"]["figures"] == {"disk": "sda", "count": "31"}
+    assert said["disk-read-only"]["figures"] == {"disk": "sda"}
+    assert said["disk-empty"]["figures"] == {"disk": "sdb"}
+    assert said["raid-degraded"]["figures"] == {"disk": "md0", "count": "1"}
+    assert said["file-system-errors"]["figures"] == {"disk": "sdc1", "count": "3"}
+    assert said["loops-none"]["severity"] == "warning"
+
+
+def test_a_disk_that_can_only_be_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel itself tells it."""
+    device = bench.loop(bench.image(1 << 20), "--read-only")
+    monkeypatch.setattr(machine, "_NO_DISK", ("ram",))
+    listed = [one.figures for one in machine.findings() if one.kind == "disk-read-only"]
+    assert {"disk": device.name} in listed
+
+
+def test_a_clock_that_is_kept(used: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test may not set the machine's clock; the kernel's answer is read elsewhere."""
+    for kept, kind in ((True, "clock"), (False, "clock-free")):
+        monkeypatch.setattr(machine, "clock_is_kept", lambda kept=kept: kept)
+        assert kind in found(used)
+
+
+# --- jobs --------------------
+
+
+def broken_off(device: Shell, place: Path) -> JobId:
+    """A job that was killed."""
+    store = begun(device, place / "store")
+    image = place / "disk.img"
+    image.write_bytes(noise(600 * BLOCK))
+    job = device.start("ingest", store.path, ingest_spec(store.path, image, limits=("500kB/s",)))
+    device.wait_for(job, "step")
+    return job
+
+
+def test_a_job_that_lives_and_then_is_killed(tmp_path: Path, device: Shell) -> None:
+    job = broken_off(device, tmp_path)
+    with device.state() as opened:
+        pid = opened.process_of(job)
+    lives = found(device, "--job", job)
+    assert lives["job-lives"]["figures"]["pid"] == str(pid)
+    assert lives["job-lives"]["type"] == f"motiongear jobs follow {job}"
+    device.kill(job)
+    before = snapshot(device.home)
+    told = found(device, "--job", job)
+    assert snapshot(device.home) == before
+    assert "killed by a signal" in told["job-died"]["what"]
+    assert (told["job-died"]["code"], told["job-died"]["error"]) == (77, "job-died")
+    assert told["job-died"]["safe"] == JobDiedError.safe
+    assert told["job-died"]["type"] == f"motiongear jobs resume {job}"
+    assert found(device)["job-died"]["figures"]["job"] == str(job)
+    device.typed("jobs", "discard", job, "--yes").fine()
+    assert found(device, "--job", job)["job-dropped"]["severity"] == "ok"
+    assert "job-died" not in found(device)
+
+
+def test_a_job_that_waits(tmp_path: Path, device: Shell) -> None:
+    job = broken_off(device, tmp_path)
+    device.typed("jobs", "pause", job).fine()
+    assert found(device)["job-paused"]["severity"] == "warning"
+    device.typed("jobs", "stop", job).fine()
+    device.ended(job)
+    assert found(device)["job-stopped"]["severity"] == "warning"
+
+
+def test_a_gate_that_was_stopped(tmp_path: Path, device: Shell) -> None:
+    spec = jobs.GateSpec("local", str(tmp_path), "127.0.0.1:0", 8)
+    with device.state() as opened:
+        job = opened.add_job("gate", jobs.spec.NOBODYS, "gate", jobs.dump_spec(spec), now())
+        process.start(opened, job)
+    device.wait_for(job, "step")
+    device.typed("jobs", "stop", job).fine()
+    device.ended(job)
+    assert found(device)["gate-ended"]["severity"] == "warning"
+
+
+def test_a_job_that_failed_and_its_log(tmp_path: Path, device: Shell) -> None:
+    store = begun(device, tmp_path / "store")
+    job = device.start("ingest", store.path, ingest_spec(store.path, tmp_path / "none.img"))
+    device.ended(job)
+    told = found(device, "--job", job)
+    assert told["job-failed"]["code"] == device.job(job).code != 0
+    assert told["job-log-none"]["severity"] == "ok"
+    (device.home / "jobs" / f"{job}.log").write_text("\n".join(f"line {one}" for one in range(99)))
+    assert found(device, "--job", job)["job-log"]["lines"][-1] == "line 98"
+    assert len(found(device, "--job", job)["job-log"]["lines"]) == 20
+    (device.home / FILE).unlink()
+    assert "job-log" in found(device, "--job", job)
+    device.typed("diagnose", "--job", 99).refused(UnknownNameError)

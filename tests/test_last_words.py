@@ -10,16 +10,21 @@ import click
 import pytest
 
 from appliance import cli, jobs
+from appliance.cli import show
 from appliance.errors import (
     AlreadySealedError,
     JobDiedError,
     MotionGearError,
     StoppedError,
+    StoreFullError,
     all_errors,
 )
+from appliance.events import failed
+from appliance.language import Language, translator
 from appliance.model import JobId, ShipmentId
 from appliance.state import JobRow, JobState
 from appliance.state.words import last_words
+from tests.technician import Shell
 
 STORE = "/media/my store/s"
 SPECS: dict[str, jobs.Spec] = {
@@ -106,6 +111,27 @@ def test_a_job_that_did_not_fail_says_what_comes_next(kind: str, state: JobState
         assert not said.verb
     else:
         parsed(said.verb)
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("state", [JobState.FINISHED, JobState.PAUSED, JobState.RUNNING])
+def test_what_comes_next_is_said_in_chinese_too(kind: str, state: JobState) -> None:
+    said = last_words(row(kind, state))
+    for one in (said.safe, said.todo):
+        assert translator(Language.ZH)(one) != one
+
+
+def test_the_list_of_jobs_and_what_a_job_ends_with_are_said_in_chinese(
+    device: Shell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOTIONGEAR_LANG", "zh")
+    show.words(last_words(row("seal", JobState.FINISHED)))
+    assert "安全:    货件已经封存。" in capsys.readouterr().err
+    with device.state() as opened:
+        spec = jobs.dump_spec(SPECS["seal"])
+        job = opened.add_job("seal", ShipmentId("11" * 16), "seal", spec, "now")
+        opened.end_job(job, JobState.FAILED, "then", failed(StoreFullError("It is full")))
+    assert translator(Language.ZH)(StoreFullError.todo) in device.typed("jobs", "list").out
 
 
 def test_a_job_is_resumed_with_what_it_needs() -> None:

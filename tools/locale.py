@@ -23,7 +23,7 @@ _TOP = Path(__file__).parents[1]
 ROOMS = {
     "errors": ("cli/show.py",),
     "custody": ("cli/custody.py",),
-    "diagnose": ("cli/diagnose.py", "diagnose/findings.py"),
+    "diagnose": ("cli/diagnose.py", "diagnose/kinds.py", "diagnose/needs.py"),
     "erase": (
         "cli/erase.py",
         "cli/certificate.py",
@@ -41,6 +41,7 @@ ROOMS = {
         "report/pages.py",
         "report/templates/report.html.j2",
     ),
+    "words": ("state/words.py", "state/death.py"),
 }
 TRANSLATED = [one for one in Language if one is not Language.EN]
 _KEYWORDS = {"_": None, "marked": None}

@@ -237,7 +237,8 @@ def _list(*, as_lines: bool) -> None:
     for row, _ in found:
         said = last_words(row)
         if row.state not in _GOES_BY_ITSELF and said.verb:
-            show.line(f"Job {row.id}: {said.safe} {said.todo} Type: {said.verb}")
+            safe, todo = show.translated(said.safe), show.translated(said.todo)
+            show.line(f"Job {row.id}: {safe} {todo} {show.translated('Type')}: {said.verb}")
 
 
 def _follow_living(*, as_lines: bool) -> None:

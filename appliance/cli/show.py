@@ -98,10 +98,19 @@ def refusal(exc: MotionGearError) -> None:
     )
 
 
+def translated(sentence: str) -> str:
+    """In the chosen language, where it is known there; an error may have its own sentence."""
+    return translator(chosen())(sentence) if sentence else ""
+
+
 def words(said: Words) -> None:
     """The last words of a job that did not end by an error."""
     _ = translator(chosen())
-    _rows((_("Safe"), said.safe), (_("Do"), said.todo), (_("Type"), said.verb))
+    _rows(
+        (_("Safe"), translated(said.safe)),
+        (_("Do"), translated(said.todo)),
+        (_("Type"), said.verb),
+    )
 
 
 def _rows(*told: tuple[str, str]) -> None:

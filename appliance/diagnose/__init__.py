@@ -1,7 +1,3 @@
 """What is wrong with a device, a store or a job, what is safe, and what to do; and the package of
 papers that goes to whoever is asked for help. Looks, and changes nothing.
 """
-
-from appliance.diagnose.findings import Finding, Kind, Severity, Told
-
-__all__ = ["Finding", "Kind", "Severity", "Told"]

@@ -1,29 +1,36 @@
-"""What is wrong with this device: its state directory, its space, its clock, its machine."""
+"""What is wrong with this device: its state directory, its jobs and stores, and its machine."""
 
+import json
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from appliance.block import clock_is_kept, free_space
-from appliance.diagnose.findings import Finding, Kind
-from appliance.seal.canon import now
-from appliance.state import FILE
+from appliance.diagnose import jobs, locks, machine, space
+from appliance.diagnose.findings import Finding
+from appliance.diagnose.kinds import Kind
+from appliance.state import BALLAST, FILE, LIVING, JobState, State
 from appliance.state.look import Seen, Standing
 
-_NONE, _SHORT = 64 << 20, 1 << 30  # bytes: less stops jobs, less stops them soon
+_LOOPS = Path("/sys/block")
+_GONE = " (deleted)"
 
 
 def findings(home: Path, seen: Seen) -> Iterator[Finding]:
     """``seen`` is the state database of ``home``."""
     yield from _home(home, seen)
-    yield Finding(Kind.CLOCK) if clock_is_kept() else Finding(Kind.CLOCK_FREE, {"now": now()})
+    if seen.state is not None:
+        yield from jobs.findings(seen.state)
+        yield from _stores(seen.state)
+        yield from _loops(seen.state)
+    yield from machine.findings()
 
 
 def _home(home: Path, seen: Seen) -> Iterator[Finding]:
     about = {"path": str(home)}
     try:
         found = home.stat()
-        next(home.iterdir(), None)
+        inside = sorted(home.iterdir())
     except FileNotFoundError:
         yield Finding(Kind.HOME_NONE, about)
         return
@@ -32,24 +39,10 @@ def _home(home: Path, seen: Seen) -> Iterator[Finding]:
         return
     if stat.S_IMODE(found.st_mode) & 0o077:
         yield Finding(Kind.HOME_OPEN, about)
-    yield space(home)
+    yield space.left(home)
     yield from _database(home, seen)
-
-
-def space(path: Path) -> Finding:
-    """How much room there is at ``path``; raises OSError."""
-    left = free_space(path)
-    kind = Kind.SPACE_NONE if left < _NONE else Kind.SPACE_SHORT if left < _SHORT else Kind.SPACE
-    return Finding(kind, {"path": str(path), "size": written(left)})
-
-
-def written(size: float) -> str:
-    """Bytes in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    for one in locks.holders([*inside, *home.glob("*/lock"), *home.glob("custody/*/lock")]):
+        yield Finding(Kind.LOCK, {"path": str(one.path), "pid": str(one.pid), "name": one.name})
 
 
 _DATABASE = {
@@ -67,3 +60,42 @@ def _database(home: Path, seen: Seen) -> Iterator[Finding]:
         yield Finding(_DATABASE[seen.standing], about)
     elif any((home / "jobs").glob("*.lock")):
         yield Finding(Kind.DATABASE_MISSING, about)
+    if seen.standing is not Standing.MISSING and not (home / BALLAST).exists():
+        yield Finding(Kind.BALLAST_GONE, {"path": str(home)})
+
+
+def _stores(state: State) -> Iterator[Finding]:
+    """Room in those that are still being filled."""
+    for row in state.shipments():
+        if row.root:
+            continue
+        try:
+            yield space.left(row.path)
+        except OSError:
+            yield Finding(Kind.STORE_GONE, {"label": row.label, "path": str(row.path)})
+
+
+def _loops(state: State) -> Iterator[Finding]:
+    """Loop devices over volumes of jobs that have broken off, and over files that are gone."""
+    over = list(_attached())
+    rows = state.jobs() if over else []
+    for place in {_place(row.spec) for row in rows} - {""}:
+        here = [row for row in rows if _place(row.spec) == place]
+        used = any(row.state in LIVING for row in here)
+        broken = here[-1].state in {JobState.DIED, JobState.FAILED}
+        for node, path in over:
+            left = not used and (broken or path.endswith(_GONE))
+            if left and Path(place) in Path(path).parents:
+                yield Finding(Kind.LOOP_LEFT, {"node": node, "path": path})
+
+
+def _attached() -> Iterator[tuple[str, str]]:
+    """Loop devices and the files they are attached to."""
+    for one in sorted(_LOOPS.glob("loop*/loop/backing_file")):
+        with suppress(OSError):
+            yield f"/dev/{one.parents[1].name}", one.read_text().removesuffix("\n")
+
+
+def _place(spec: str) -> str:
+    """Where a job has its volumes; empty where it has none."""
+    return str(json.loads(spec).get("place", ""))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from appliance.block import opened, peek
 from appliance.errors import JobDiedError
+from appliance.language import marked
 from appliance.state import alive
 from appliance.state.rows import JobRow
 
@@ -33,10 +34,10 @@ def died(row: JobRow, log: Path) -> JobDiedError:
     if not row.pid:
         return JobDiedError(
             f"The process of job {row.id} never came up{_last_line(said)}",
-            safe="Nothing was changed by this start; what was stored before is kept.",
+            safe=marked("Nothing was changed by this start; what was stored before is kept."),
         )
     if over := _OVER.search(said):
-        todo = "See to the space and the disk of the state directory; then resume the job."
+        todo = marked("See to the space and the disk of the state directory; then resume the job.")
         return JobDiedError(over[1], todo=todo)
     if crash := _CRASH.search(said):
         return JobDiedError(
@@ -46,7 +47,7 @@ def died(row: JobRow, log: Path) -> JobDiedError:
     if _out_of_memory(row.pid, row.up):
         return JobDiedError(
             f"Job {row.id} was killed by the system: memory ran out",
-            todo="Let fewer jobs run at once, or add memory; then resume the job.",
+            todo=marked("Let fewer jobs run at once, or add memory; then resume the job."),
         )
     return JobDiedError(f"Job {row.id} was killed by a signal from outside{_last_line(said)}")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from appliance.events import Json
+from appliance.language import marked
 from appliance.state.rows import LIVING, JobRow, JobState
 
 _Spec = Mapping[str, Json]
@@ -14,7 +15,9 @@ _Spec = Mapping[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """``verb`` is a command to type; empty where there is nothing to do."""
+    """``verb`` is a command to type; empty where there is nothing to do. Whoever shows the
+    sentences translates them.
+    """
 
     safe: str
     todo: str
@@ -26,9 +29,11 @@ def last_words(row: JobRow) -> Words:
     if row.state in LIVING:
         return _living(row)
     if row.resolved:
-        return Words("Nothing of it is kept.", "Start a new job where you want one.", "")
+        return Words(
+            marked("Nothing of it is kept."), marked("Start a new job where you want one."), ""
+        )
     if row.forgotten:  # and was no secret to whoever sealed it
-        return Words("Its disk is in the sealed shipment.", "Nothing.", "")
+        return Words(marked("Its disk is in the sealed shipment."), marked("Nothing."), "")
     spec = cast("_Spec", json.loads(row.spec))
     if row.state is JobState.FINISHED:
         return _finished(row, spec)
@@ -39,44 +44,66 @@ def last_words(row: JobRow) -> Words:
 def _living(row: JobRow) -> Words:
     if row.state is JobState.PAUSED:
         return Words(
-            "All that was done so far is safe, and the job keeps what it holds.",
-            "Let it go on when you like.",
+            marked("All that was done so far is safe, and the job keeps what it holds."),
+            marked("Let it go on when you like."),
             f"motiongear jobs resume {row.id}",
         )
-    return Words("It goes on without a console.", "See it.", f"motiongear jobs follow {row.id}")
+    return Words(
+        marked("It goes on without a console."),
+        marked("See it."),
+        f"motiongear jobs follow {row.id}",
+    )
 
 
 def _finished(row: JobRow, spec: _Spec) -> Words:
     match row.kind:
         case "ingest":
-            told = ("All of the disk is in the store, and was read back.", "Seal the shipment.")
+            told = (
+                marked("All of the disk is in the store, and was read back."),
+                marked("Seal the shipment."),
+            )
             verb = _line("motiongear seal", "--store", spec["store"])
         case "seal":
-            told = ("The shipment is sealed.", "Ship it; verify it where it arrives.")
+            told = (
+                marked("The shipment is sealed."),
+                marked("Ship it; verify it where it arrives."),
+            )
             verb = _line("motiongear verify", "--store", spec["store"])
         case "verify":
-            told = ("Every pack is as it was sealed.", "Restore it.")
+            told = (marked("Every pack is as it was sealed."), marked("Restore it."))
             verb = _line("motiongear restore --key FILE --to PLACE", "--store", spec["store"])
         case "restore" | "check":
             told = (
-                "Every block of the volumes is that of the manifest.",
-                "Let the gate take up the volumes, and catch up from the source.",
+                marked("Every block of the volumes is that of the manifest."),
+                marked("Let the gate take up the volumes, and catch up from the source."),
             )
             verb = _line("motiongear gate serve", "--to", spec["place"])
         case "gate-check":
-            told = ("Every block of the replicas is that of the last round.", "Choose a point.")
+            told = (
+                marked("Every block of the replicas is that of the last round."),
+                marked("Choose a point."),
+            )
             verb = _line("motiongear points list", "--to", spec["place"])
         case "catch-up" if spec["final"]:
-            told = ("Both ends are the same, at a point that is kept.", "Boot it at the gate.")
+            told = (
+                marked("Both ends are the same, at a point that is kept."),
+                marked("Boot it at the gate."),
+            )
             verb = "motiongear points list --to PLACE"
         case "catch-up":
-            told = ("The replica is at the last round's point.", "Stop the source, then finish.")
+            told = (
+                marked("The replica is at the last round's point."),
+                marked("Stop the source, then finish."),
+            )
             verb = _catch_up(spec, "--final")
         case "erase":
-            told = ("What was erased is gone.", "Keep the certificate of what was done and seen.")
+            told = (
+                marked("What was erased is gone."),
+                marked("Keep the certificate of what was done and seen."),
+            )
             verb = f"motiongear certificate show {row.id}"
         case _:
-            told, verb = ("What it has done stands.", "Nothing."), ""
+            told, verb = (marked("What it has done stands."), marked("Nothing.")), ""
     return Words(*told, verb)
 
 

@@ -1,0 +1,83 @@
+"""What is wrong with jobs: those that broke off, those that wait, and one by its number."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from appliance.block import opened, peek
+from appliance.diagnose.findings import Finding
+from appliance.diagnose.kinds import Kind
+from appliance.errors import UnknownNameError, all_errors
+from appliance.model import JobId
+from appliance.state import JobRow, JobState, State
+from appliance.state.look import Seen
+from appliance.state.words import last_words
+
+_LINES, _TAIL = 20, 16 << 10
+_KINDS = {
+    JobState.QUEUED: Kind.JOB_LIVES,
+    JobState.RUNNING: Kind.JOB_LIVES,
+    JobState.PAUSED: Kind.JOB_PAUSED,
+    JobState.FINISHED: Kind.JOB_FINISHED,
+    JobState.STOPPED: Kind.JOB_STOPPED,
+    JobState.FAILED: Kind.JOB_FAILED,
+    JobState.DIED: Kind.JOB_DIED,
+}
+
+_HAPPENED = {each.name: each.happened for each in all_errors()}
+
+
+def findings(state: State) -> Iterator[Finding]:
+    """Of all jobs but those that are done with."""
+    for row in state.jobs():
+        if not row.resolved and row.state is not JobState.FINISHED:
+            yield _standing(state, row)
+
+
+def one(home: Path, seen: Seen, job: JobId) -> Iterator[Finding]:
+    """All that can be said of a job; UnknownNameError where nothing can."""
+    log = home / "jobs" / f"{job}.log"
+    if seen.state is not None:
+        yield _standing(seen.state, seen.state.job(job))
+    elif not log.exists():
+        raise UnknownNameError(f"There is no job {job}")
+    if said := tail(log, _TAIL).splitlines()[-_LINES:]:
+        yield Finding(Kind.JOB_LOG, {"path": str(log)}, lines=tuple(said))
+    else:
+        yield Finding(Kind.JOB_LOG_NONE, {"job": str(job)})
+
+
+def _standing(state: State, row: JobRow) -> Finding:
+    kind = Kind.JOB_DROPPED if row.resolved else _KINDS[row.state]
+    if row.kind == "gate" and kind is Kind.JOB_STOPPED:
+        kind = Kind.GATE_ENDED
+    words = last_words(row)
+    figures = {
+        "job": str(row.id),
+        "kind": row.kind,
+        "state": row.state,
+        "what": row.what,
+        "happened": _HAPPENED.get(row.error, ""),
+        "pid": str(state.process_of(row.id)),
+        "created": row.created,
+        "ended": row.ended,
+    }
+    if (told := state.progress(row.id)) is not None:
+        figures |= {"step": told.step, "done": str(told.done), "total": str(told.total)}
+    return Finding(
+        kind,
+        figures,
+        safe=words.safe,
+        todo=words.todo,
+        verb=words.verb,
+        error=row.error,
+        code=row.code,
+    )
+
+
+def tail(path: Path, most: int) -> str:
+    """The end of a file, at most so many bytes; empty where there is none to read."""
+    with suppress(OSError), opened(path, 0) as fd:
+        size = path.stat().st_size
+        return peek(fd, most, max(size - most, 0)).decode(errors="replace")
+    return ""

@@ -1,0 +1,252 @@
+"""The diagnosis of a store: each damage is done to a real one; looking at it changes nothing."""
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from appliance.block import PAGE, opened
+from appliance.diagnose import store as diagnosis
+from appliance.errors import IncompleteDiskError
+from appliance.seal import chain, intent
+from appliance.seal.store import RESERVE
+from tests.diagnosis import found, snapshot
+from tests.media import Bench, tool, unprivileged
+from tests.support import BLOCK
+from tests.technician import Keys, Sent, Shell, begun, ingest_spec, noise, sealed_disks
+
+ERRORS = {"store-refused", "seal-refused", "pack-refused", "custody-wrong"}
+
+
+@pytest.fixture
+def sent(tmp_path: Path) -> Sent:
+    return sealed_disks(tmp_path, web01=noise(40 * BLOCK), db01=noise(3 * BLOCK))
+
+
+def refused(device: Shell, sent: Sent, kind: str) -> str:
+    """The error that alone stands behind what is wrong with the store."""
+    told = found(device, "--store", sent.path)
+    assert {one for one in told if told[one]["severity"] == "error"} == {kind}
+    assert told[kind]["code"]
+    return str(told[kind]["error"])
+
+
+def overwrite(path: Path, at: int, data: bytes) -> None:
+    with opened(path, os.O_WRONLY) as fd:
+        os.pwrite(fd, data, at)
+
+
+# --- whole stores --------------------
+
+
+def test_a_sealed_store_with_which_nothing_is_wrong(device: Shell, sent: Sent) -> None:
+    before = snapshot(sent.path)
+    told = found(device, "--store", sent.path)
+    assert told["store"]["figures"]["disks"] == "2"
+    assert told["sealed"]["figures"]["device"] == sent.seal.device_fingerprint
+    assert not ERRORS & told.keys()
+    assert told["custody-lacks"]["figures"]["finding"] == "empty"  # it was made without one
+    assert told.keys() >= {"content-unread"}
+    assert "unsealed" not in told
+    assert snapshot(sent.path) == before
+
+
+def test_an_open_store_as_the_verbs_make_it(device: Shell, keyring: Keys, tmp_path: Path) -> None:
+    store, image = tmp_path / "store", tmp_path / "disk.img"
+    image.write_bytes(noise(4 * BLOCK))
+    device.typed("shipment", "new", "hall 4", "-s", store, *keyring.recipients).fine()
+    device.typed("ingest", image, "-s", store, "--machine", "web01").fine()
+    before = snapshot(store)
+    told = found(device, "--store", store)
+    assert told["custody"]["figures"] == {"count": "2"}
+    assert told["unsealed"]["severity"] == "ok"
+    assert not {one for one in told if told[one]["severity"] != "ok"}
+    assert snapshot(store) == before
+
+
+def test_a_store_that_is_being_written_and_one_whose_writer_was_killed(
+    device: Shell, tmp_path: Path
+) -> None:
+    store, image = begun(device, tmp_path / "store"), tmp_path / "disk.img"
+    image.write_bytes(noise(600 * BLOCK))
+    spec = ingest_spec(store.path, image, limits=("2MB/s",))
+    job = device.start("ingest", store.path, spec)
+    device.wait_for(job, "checkpoint", 12)
+    with device.state() as known:
+        pid = str(known.process_of(job))
+    told = found(device, "--store", store.path)
+    assert told["pack-written"]["figures"]["pid"] == pid
+    assert told["store-locked"]["figures"]["pid"] == pid
+    device.kill(job)
+    told = found(device, "--store", store.path)
+    assert told["pack-torn"]["severity"] == "warning"
+    assert told["disk-incomplete"]["error"] == IncompleteDiskError.name
+    assert "store-locked" not in told
+
+
+# --- damage --------------------
+
+
+def test_a_byte_of_a_packs_head_is_flipped(device: Shell, sent: Sent) -> None:
+    overwrite(sent.packs("web01")[0], 3, b"!")
+    assert refused(device, sent, "pack-refused") == "pack-damaged"
+
+
+def test_a_pack_of_another_shipment(device: Shell, sent: Sent) -> None:
+    overwrite(sent.packs("web01")[0], 16, b"another shipment")
+    assert refused(device, sent, "pack-refused") == "foreign-pack"
+
+
+def test_a_pack_is_missing(device: Shell, sent: Sent) -> None:
+    gone = sent.packs("web01")[0]
+    gone.unlink()
+    assert refused(device, sent, "pack-refused") == "pack-missing"
+    assert gone.name in found(device, "--store", sent.path)["pack-refused"]["what"]
+
+
+def test_a_pack_is_cut_short(device: Shell, sent: Sent) -> None:
+    os.truncate(sent.packs("web01")[0], 3 * PAGE)
+    assert refused(device, sent, "pack-refused") == "pack-damaged"
+
+
+def test_a_pack_of_another_size_that_is_whole_in_itself(device: Shell, sent: Sent) -> None:
+    """Only the seal tells."""
+    first, other = sent.packs("db01")[0], sent.packs("web01")[0]
+    first.write_bytes(other.read_bytes())
+    assert refused(device, sent, "pack-refused") == "foreign-pack"
+    listed = sent.seal.packs[0]
+    path = sent.store.pack(listed.pack)
+    path.write_bytes(path.read_bytes() + bytes(PAGE))
+    assert "pack-damaged" in {
+        one.refusal.name for one in diagnosis.findings(sent.path) if one.refusal
+    }
+
+
+@pytest.mark.parametrize("name", ["notes.txt", f"{'ab' * 16}.pack", f"{'ab' * 16}.open"])
+def test_what_is_no_pack_of_the_seal(device: Shell, sent: Sent, name: str) -> None:
+    (sent.store.packs / name).write_bytes(b"x")
+    assert refused(device, sent, "pack-refused") == "pack-unlisted"
+
+
+def test_a_pack_that_is_there_twice(device: Shell, tmp_path: Path) -> None:
+    """In an open store, where no seal says which one it is."""
+    sent = sealed_disks(tmp_path, web01=noise(40 * BLOCK))
+    (sent.path / "seal.json").unlink()
+    told = found(device, "--store", sent.path)
+    assert "pack-refused" not in told
+    first, second = sent.packs("web01")[:2]
+    data = bytearray(first.read_bytes())
+    data[64:80] = bytes.fromhex(second.stem)  # its name, and still the other's place
+    second.write_bytes(data)
+    assert refused(device, sent, "pack-refused") == "pack-repeated"
+
+
+def test_a_damaged_seal(device: Shell, sent: Sent) -> None:
+    path = sent.path / "seal.json"
+    path.write_bytes(path.read_bytes().replace(b'"sequence":1', b'"sequence":2'))
+    assert refused(device, sent, "seal-refused") == "seal-damaged"
+
+
+def test_files_that_the_seal_does_not_list(device: Shell, sent: Sent) -> None:
+    (sent.path / "files").mkdir()
+    (sent.path / "files" / "more.txt").write_text("x")
+    assert refused(device, sent, "seal-refused") == "pack-unlisted"
+
+
+def test_another_canary_than_was_sealed(device: Shell, sent: Sent) -> None:
+    (sent.path / "canary.json").write_text("{}")
+    assert refused(device, sent, "seal-refused") == "seal-damaged"
+
+
+def test_a_damaged_head(device: Shell, sent: Sent) -> None:
+    path = sent.path / "head.json"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert refused(device, sent, "store-refused") == "head-damaged"
+
+
+def test_no_store_at_all(device: Shell, sent: Sent) -> None:
+    (sent.path / "head.json").unlink()
+    assert refused(device, sent, "store-refused") == "not-a-store"
+    shutil.rmtree(sent.path)
+    assert refused(device, sent, "store-refused") == "not-a-store"
+    assert not sent.path.exists()
+
+
+def test_a_store_that_is_half_erased(device: Shell, sent: Sent) -> None:
+    (sent.path / intent.FILE).write_text("{}")
+    assert refused(device, sent, "store-refused") == "erased-in-part"
+
+
+def test_a_chain_of_custody_with_a_gap_or_none_that_can_be_read(
+    device: Shell, keyring: Keys, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(BLOCK))
+    device.typed("shipment", "new", "hall 4", "-s", store, *keyring.recipients).fine()
+    device.typed("ingest", image, "-s", store, "--machine", "web01").fine()
+    (store / "custody" / "000001.json").unlink()
+    told = found(device, "--store", store)["custody-wrong"]
+    assert (told["error"], told["figures"]["finding"]) == ("custody-refused", chain.Kind.GAP)
+    shutil.rmtree(store / "custody")
+    (store / "custody").symlink_to(tmp_path)
+    assert found(device, "--store", store)["custody-wrong"]["figures"]["number"] == "0"
+
+
+def test_many_findings_of_one_kind_are_counted(device: Shell, sent: Sent) -> None:
+    for one in range(30):
+        (sent.store.packs / f"{one}.txt").touch()
+    assert found(device, "--store", sent.path)["more"]["figures"]["count"] == "10"
+
+
+# --- what lies around it --------------------
+
+
+def test_what_was_left_in_it(device: Shell, tmp_path: Path) -> None:
+    store = begun(device, tmp_path / "store")
+    (store.path / "damaged").mkdir()
+    (store.path / "damaged" / f"{'ab' * 16}.open").touch()
+    (store.path / f"head.json.{'ab' * 8}.new").touch()
+    (store.path / "notes.txt").touch()
+    told = found(device, "--store", store.path)
+    assert told["aside"]["figures"] == {"count": "1"}
+    assert told["draft-left"]["figures"]["name"].startswith("head.json.")
+    assert told["foreign-file"]["figures"] == {"name": "notes.txt"}
+
+
+def test_a_full_store(bench: Bench, device: Shell, tmp_path: Path) -> None:
+    store = begun(device, bench.tmpfs(tmp_path / "small", "64m") / "store")
+    (store.path / RESERVE).unlink()
+    bench.fill(store.path.parent)
+    told = found(device, "--store", store.path)
+    assert told["space-none"]["error"] == "store-full"
+    assert told["reserve-gone"]["severity"] == "warning"
+    assert found(device)["space-none"]["figures"]["path"] == str(store.path)
+
+
+def test_a_store_that_can_only_be_read(bench: Bench, device: Shell, tmp_path: Path) -> None:
+    store = begun(device, tmp_path / "store")
+    bench.mount(store.path, store.path, "--bind")
+    assert "store-read-only" not in found(device, "--store", store.path)
+    tool("mount", "-o", "remount,ro,bind", store.path)
+    assert found(device, "--store", store.path)["store-read-only"]["severity"] == "warning"
+
+
+def test_a_store_of_somebody_else_and_one_that_is_everybodys(
+    bench: Bench, device: Shell, tmp_path: Path
+) -> None:
+    del bench
+    with TemporaryDirectory() as name:  # nobody may go through a test's own directories
+        Path(name).chmod(0o755)
+        store = begun(device, Path(name) / "store")
+        for owner, told in ((0, "root"), (4_000_000, "4000000")):
+            os.chown(store.path, owner, 0)
+            nobody = Shell(tmp_path / told)
+            with unprivileged():
+                shut = found(nobody, "--store", store.path)["store-shut"]
+            assert shut["figures"] == {"owner": told}
+        store.packs.chmod(0o777)
+        told = found(device, "--store", store.path)["store-open"]["figures"]["path"]
+        assert told == str(store.packs)
