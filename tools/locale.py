@@ -23,7 +23,13 @@ _TOP = Path(__file__).parents[1]
 ROOMS = {
     "errors": ("cli/show.py",),
     "custody": ("cli/custody.py",),
-    "diagnose": ("cli/diagnose.py", "diagnose/kinds.py", "diagnose/needs.py"),
+    "diagnose": (
+        "cli/diagnose.py",
+        "diagnose/findings.py",
+        "diagnose/kinds.py",
+        "diagnose/needs.py",
+        "diagnose/package.py",
+    ),
     "erase": (
         "cli/erase.py",
         "cli/certificate.py",

@@ -8,17 +8,16 @@ import click
 
 from appliance import config
 from appliance.cli import ask, completion, show
-from appliance.diagnose import device, jobs
+from appliance.diagnose import device, jobs, package
 from appliance.diagnose import store as stores
 from appliance.diagnose.findings import Finding, worst_first
 from appliance.diagnose.kinds import Severity
 from appliance.errors import FoundWrongError
+from appliance.events import Json
 from appliance.language import Language, translator
 from appliance.model import JobId
 from appliance.state import look
 from appliance.state.look import Seen
-
-_MARKS = {Severity.ERROR: "!!", Severity.WARNING: "??", Severity.OK: "ok"}
 
 
 @click.command()
@@ -35,21 +34,32 @@ _MARKS = {Severity.ERROR: "!!", Severity.WARNING: "??", Severity.OK: "ok"}
     shell_complete=completion.jobs_in(),
     help="Look at this job.",
 )
+@click.option(
+    "--package",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Write a support package, FILE.tar.zst, of this device and the stores it knows.",
+    metavar="FILE.tar.zst",
+)
 @click.option("--json", "as_document", is_flag=True, help="Print one JSON document.")
 @ask.language
-def diagnose(store: Path | None, job: int | None, language: str, *, as_document: bool) -> None:
+def diagnose(
+    store: Path | None, job: int | None, file: Path | None, language: str, *, as_document: bool
+) -> None:
     """Say what is wrong with this device, a store or a job, what is safe, and what to do.
 
     Changes nothing. What is worst stands first. The exit code is 86 where something is wrong;
-    a warning (??) is not.
+    a warning (??) is not. With --package it is 0 when the package is written.
     """
-    home = config.home()
+    home, place = config.home(), store.absolute() if store is not None else None
     with look.seen(home) as seen:
-        found = worst_first(_findings(home, seen, store, job))
-    if as_document:
-        show.record({"findings": [one.as_json() for one in found]})
-    else:
-        _tell(found, Language(language))
+        if file is not None:
+            more = [place] if place is not None else []
+            made = package.write(file.absolute(), home, seen, more)
+            _tell_package(made, Language(language), as_document=as_document)
+            return
+        found = worst_first(_findings(home, seen, place, job))
+    _tell(found, Language(language), as_document=as_document)
     if wrong := sum(one.severity is Severity.ERROR for one in found):
         if as_document:
             sys.exit(FoundWrongError.code)
@@ -58,20 +68,35 @@ def diagnose(store: Path | None, job: int | None, language: str, *, as_document:
 
 def _findings(home: Path, seen: Seen, store: Path | None, job: int | None) -> Iterator[Finding]:
     if store is not None:
-        yield from stores.findings(store.absolute())
+        yield from stores.findings(store)
     if job is not None:
         yield from jobs.one(home, seen, JobId(job))
     if store is None and job is None:
         yield from device.findings(home, seen)
 
 
-def _tell(found: list[Finding], language: Language) -> None:
-    _ = translator(language)
+def _tell(found: list[Finding], language: Language, *, as_document: bool) -> None:
+    if as_document:
+        show.record({"findings": [one.as_json() for one in found]})
+        return
     for one in found:
-        told, behind = one.told(language), one.as_json()
-        code = f", {behind['code']} {behind['error']}" if behind["code"] else ""
-        show.line(f"{_MARKS[one.severity]}  {told.what} ({one.kind}{code})")
-        rows = [(_("Safe"), told.safe), (_("Do"), told.todo), (_("Type"), one.verb)]
-        show.rows([row for row in rows if row[1]])
-        for line in one.lines:
-            show.line(f"    {line}")
+        for line in one.lines_in(language):
+            show.line(line)
+
+
+def _tell_package(made: package.Package, language: Language, *, as_document: bool) -> None:
+    if as_document:
+        told: Json = {"package": str(made.path), "size": made.size, "files": list(made.names)}
+        show.record(told)
+        return
+    _ = translator(language)
+    count, size = len(made.names), show.size(made.size)
+    show.line(
+        _("Written: {path}, {count} files, {size}. Inside:").format(
+            path=made.path, count=count, size=size
+        )
+    )
+    for one in package.INSIDE:
+        show.line(f"  - {_(one)}")
+    show.line(_(package.NOT_INSIDE))
+    show.line(_("Look through it before you send it; it is not encrypted."))

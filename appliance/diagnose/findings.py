@@ -1,12 +1,14 @@
 """A finding: what is, what is safe and what to do, in any language and for programs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from appliance.diagnose.kinds import SAID, Kind, Severity
 from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.language import Language, translator
+
+_MARKS = {Severity.ERROR: "!!", Severity.WARNING: "??", Severity.OK: "ok"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,15 @@ class Finding:
             own_or(self.safe, said.safe or error.safe),
             own_or(self.todo, said.todo or error.todo),
         )
+
+    def lines_in(self, language: Language) -> Iterator[str]:
+        """The finding as a console shows it."""
+        _, told, behind = translator(language), self.told(language), self.as_json()
+        code = f", {behind['code']} {behind['error']}" if behind["code"] else ""
+        yield f"{_MARKS[self.severity]}  {told.what} ({self.kind}{code})"
+        rows = ((_("Safe"), told.safe), (_("Do"), told.todo), (_("Type"), self.verb))
+        yield from (f"    {name}: {text}" for name, text in rows if text)
+        yield from (f"    {one}" for one in self.lines)
 
     def as_json(self) -> dict[str, Json]:
         """In English, as all that is for programs."""

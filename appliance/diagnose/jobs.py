@@ -1,5 +1,6 @@
 """What is wrong with jobs: those that broke off, those that wait, and one by its number."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -77,7 +78,7 @@ def _standing(state: State, row: JobRow) -> Finding:
 
 def tail(path: Path, most: int) -> str:
     """The end of a file, at most so many bytes; empty where there is none to read."""
-    with suppress(OSError), opened(path, 0) as fd:
-        size = path.stat().st_size
+    with suppress(OSError), opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as fd:
+        size = os.fstat(fd).st_size
         return peek(fd, most, max(size - most, 0)).decode(errors="replace")
     return ""

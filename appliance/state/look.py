@@ -40,13 +40,14 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """``why`` says what refuses; ``applied`` are the steps of the schema that it has. ``state``
-    is there when it was read: what is written to it is lost.
+    """``why`` says what refuses; ``applied`` are the steps of the schema that it has, ``rows`` how
+    many rows its tables have. ``state`` is there when it was read: what is written to it is lost.
     """
 
     standing: Standing
     why: str = ""
     applied: tuple[str, ...] = ()
+    rows: tuple[tuple[str, int], ...] = ()
     state: State | None = None
 
 
@@ -120,11 +121,13 @@ def _judged(place: Path) -> Seen:
     try:
         with closing(sqlite3.connect(place / FILE)) as connection:
             ((said,),) = connection.execute("pragma quick_check(1)").fetchall()
-            applied = tuple(one.name for one in schema.migrations.applied(Database(connection)))
+            db = Database(connection)
+            applied = tuple(one.name for one in schema.migrations.applied(db))
+            rows = tuple(sorted((one.name, one.count) for one in db.tables))
     except sqlite3.Error as exc:
         return Seen(Standing.DAMAGED, str(exc))
     if said != "ok":
         return Seen(Standing.DAMAGED, str(said))
     if unknown := [one for one in applied if one not in schema.steps()]:
-        return Seen(Standing.NEWER, f"step {unknown[0]!r} of its schema", applied)
-    return Seen(Standing.READ, applied=applied)
+        return Seen(Standing.NEWER, f"step {unknown[0]!r} of its schema", applied, rows)
+    return Seen(Standing.READ, applied=applied, rows=rows)
