@@ -272,7 +272,7 @@ def test_a_probe_that_fails_leaves_the_partition() -> None:
 
 
 def test_what_a_machine_lacks_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "_TABLES", "tests.no_such_examiner")
+    monkeypatch.setattr(inspection, "_TABLES", "appliance.no_such_examiner")
     with pytest.raises(ToolMissingError, match="libfdisk1"):
         inspected(bench.image(MIB))
 

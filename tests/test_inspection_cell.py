@@ -157,7 +157,7 @@ def test_what_it_lacks_is_told_before_it_looks(place: Path) -> None:
         opened(place / "disk", os.O_RDONLY) as fd,
         pytest.raises(cell.UnpreparedError, match="no_such_examiner"),
     ):
-        cell.ask("tests.no_such_examiner", fd, 4096, 512, 20)
+        cell.ask("appliance.no_such_examiner", fd, 4096, 512, 20)
 
 
 def test_it_dies_with_its_parent(place: Path) -> None:

@@ -194,7 +194,7 @@ def test_without_dissect_tables_and_superblocks_are_told(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = machines.debian(bench)
-    monkeypatch.setattr(inspection, "_DEPTH", "tests.no_such_examiner")
+    monkeypatch.setattr(inspection, "_DEPTH", "appliance.no_such_examiner")
     found = inspected(image)
     assert found.method == "blkid"
     assert "no_such_examiner" in found.reason
