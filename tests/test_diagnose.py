@@ -16,13 +16,13 @@ from appliance import block, jobs, process, run
 from appliance.block import locked
 from appliance.diagnose import machine, needs
 from appliance.errors import JobDiedError, UnknownNameError
-from appliance.model import JobId
+from appliance.model import JobId, ShipmentId
 from appliance.seal.canon import now
 from appliance.state import BALLAST, FILE, State
 from tests.diagnosis import found, snapshot
 from tests.media import Bench, unprivileged
 from tests.support import BLOCK
-from tests.technician import Shell, begun, ingest_spec, noise
+from tests.technician import Shell, begun, ingest_spec, noise, until
 
 
 @pytest.fixture
@@ -129,12 +129,17 @@ def test_who_holds_a_lock(used: Shell) -> None:
     assert "lock" not in found(used)
 
 
+OTHER = ShipmentId("22" * 16)
+
 # --- stores and volumes that the device knows of --------------------
 
 
 def test_the_store_of_an_open_shipment_is_not_there(tmp_path: Path, device: Shell) -> None:
     store = begun(device, tmp_path / "store")
     assert "store-gone" not in found(device)
+    with device.state() as opened:
+        opened.note_shipment(OTHER, tmp_path / "away", "sealed")
+        opened.note_sealed(OTHER, "33" * 32)
     shutil.rmtree(store.path)
     assert str(store.path) in found(device)["store-gone"]["what"]
 
@@ -252,7 +257,8 @@ def broken_off(device: Shell, place: Path) -> JobId:
     image = place / "disk.img"
     image.write_bytes(noise(600 * BLOCK))
     job = device.start("ingest", store.path, ingest_spec(store.path, image, limits=("500kB/s",)))
-    device.wait_for(job, "step")
+    with device.state() as opened:
+        until(lambda: opened.progress(job) is not None)
     return job
 
 
@@ -262,6 +268,7 @@ def test_a_job_that_lives_and_then_is_killed(tmp_path: Path, device: Shell) -> N
         pid = opened.process_of(job)
     lives = found(device, "--job", job)
     assert lives["job-lives"]["figures"]["pid"] == str(pid)
+    assert lives["job-lives"]["figures"]["total"] == str(600 * BLOCK)
     assert lives["job-lives"]["type"] == f"motiongear jobs follow {job}"
     device.kill(job)
     before = snapshot(device.home)
