@@ -15,10 +15,11 @@ import pytest
 from appliance import block, jobs, process, run
 from appliance.block import locked
 from appliance.diagnose import machine, needs
-from appliance.errors import JobDiedError, UnknownNameError
+from appliance.errors import JobDiedError, StoreFullError, UnknownNameError
+from appliance.events import failed
 from appliance.model import JobId, ShipmentId
 from appliance.seal.canon import now
-from appliance.state import BALLAST, FILE, State
+from appliance.state import BALLAST, FILE, JobState, State
 from tests.diagnosis import found, snapshot
 from tests.media import Bench, unprivileged
 from tests.support import BLOCK
@@ -317,3 +318,18 @@ def test_a_job_that_failed_and_its_log(tmp_path: Path, device: Shell) -> None:
     (device.home / FILE).unlink()
     assert "job-log" in found(device, "--job", job)
     device.typed("diagnose", "--job", 99).refused(UnknownNameError)
+
+
+def test_what_was_asked_for_anew_or_is_past_with_the_seal_is_not_told(device: Shell) -> None:
+    why = failed(StoreFullError("It is full"))
+    with device.state() as opened:
+        for spec in ('{"place": "/a"}', "{}"):
+            for disk in ("44" * 16, "55" * 16):
+                job = opened.add_job("ingest", OTHER, "t", spec, "now", disk)
+                opened.end_job(job, JobState.FAILED, "then", why)
+        assert found(device)["job-failed"]["figures"]["job"] == "2"
+        job = opened.add_job("ingest", OTHER, "t", '{"place": "/a"}', "now", "55" * 16)
+        opened.end_job(job, JobState.FINISHED, "then")
+        assert found(device)["job-failed"]["figures"]["job"] == "1"
+        opened.resolve_job(JobId(1))
+    assert "job-failed" not in found(device)

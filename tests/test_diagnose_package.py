@@ -211,9 +211,9 @@ def test_a_key_in_the_place_of_a_paper_stays_out(
 def test_a_sealed_store_and_a_log_and_a_lost_database(device: Shell, tmp_path: Path) -> None:
     sent: Sent = sealed_disks(tmp_path, web01=noise(4 * BLOCK))
     path = tmp_path / "help.tar.zst"
-    with device.state() as opened:
-        opened.note_shipment(sent.seal.shipment, sent.path, "test")
-        job = opened.add_job("verify", sent.seal.shipment, "test", "{}", "then")
+    with device.state() as opened:  # as an operator's: it was only read here
+        spec = json.dumps({"store": str(sent.path)})
+        job = opened.add_job("verify", sent.seal.shipment, "test", spec, "then")
     (device.home / "jobs" / f"{job}.log").write_text("x" * (1 << 20) + "the last words\n")
     device.typed("diagnose", "--package", path).fine()
     files = unpacked(path)

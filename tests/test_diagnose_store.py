@@ -47,8 +47,8 @@ def test_a_sealed_store_with_which_nothing_is_wrong(device: Shell, sent: Sent) -
     assert told["store"]["figures"]["disks"] == "2"
     assert told["sealed"]["figures"]["device"] == sent.seal.device_fingerprint
     assert not ERRORS & told.keys()
-    assert told["custody-lacks"]["figures"]["finding"] == "empty"  # it was made without one
-    assert told.keys() >= {"content-unread"}
+    assert "custody-none" in told  # it was made without one
+    assert told["content-unread"]["type"] == f"motiongear verify --store {sent.path}"
     assert "unsealed" not in told
     assert snapshot(sent.path) == before
 
@@ -193,6 +193,12 @@ def test_a_chain_of_custody_with_a_gap_or_none_that_can_be_read(
     (store / "custody" / "000001.json").unlink()
     told = found(device, "--store", store)["custody-wrong"]
     assert (told["error"], told["figures"]["finding"]) == ("custody-refused", chain.Kind.GAP)
+    shutil.rmtree(store / "custody")
+    (store / "custody").mkdir()
+    (store / "custody" / "000001.json").write_text("{}")
+    told = found(device, "--store", store)["custody-wrong"]
+    assert told["figures"]["finding"] == chain.Kind.DAMAGED
+    assert told["type"] == f"motiongear custody verify {store}"
     shutil.rmtree(store / "custody")
     (store / "custody").symlink_to(tmp_path)
     assert found(device, "--store", store)["custody-wrong"]["figures"]["number"] == "0"

@@ -1,6 +1,5 @@
 """What is wrong with this device: its state directory, its jobs and stores, and its machine."""
 
-import json
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -79,8 +78,8 @@ def _loops(state: State) -> Iterator[Finding]:
     """Loop devices over volumes of jobs that have broken off, and over files that are gone."""
     over = list(_attached())
     rows = state.jobs() if over else []
-    for place in {_place(row.spec) for row in rows} - {""}:
-        here = [row for row in rows if _place(row.spec) == place]
+    for place in {jobs.asked(row, "place") for row in rows} - {""}:
+        here = [row for row in rows if jobs.asked(row, "place") == place]
         used = any(row.state in LIVING for row in here)
         broken = here[-1].state in {JobState.DIED, JobState.FAILED}
         for node, path in over:
@@ -94,8 +93,3 @@ def _attached() -> Iterator[tuple[str, str]]:
     for one in sorted(_LOOPS.glob("loop*/loop/backing_file")):
         with suppress(OSError):
             yield f"/dev/{one.parents[1].name}", one.read_text().removesuffix("\n")
-
-
-def _place(spec: str) -> str:
-    """Where a job has its volumes; empty where it has none."""
-    return str(json.loads(spec).get("place", ""))

@@ -1,5 +1,6 @@
 """What is wrong with jobs: those that broke off, those that wait, and one by its number."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,10 +30,24 @@ _HAPPENED = {each.name: each.happened for each in all_errors()}
 
 
 def findings(state: State) -> Iterator[Finding]:
-    """Of all jobs but those that are done with."""
-    for row in state.jobs():
-        if not row.resolved and row.state is not JobState.FINISHED:
+    """Of all jobs but those that are done with: finished, dropped by the operator, past with the
+    seal, or asked for anew.
+    """
+    latest = {_errand(row): row for row in state.jobs()}
+    for row in latest.values():
+        past = row.resolved or row.forgotten or row.state is JobState.FINISHED
+        if not past:
             yield _standing(state, row)
+
+
+def _errand(row: JobRow) -> tuple[object, ...]:
+    """What two jobs have in common that are to do the same."""
+    return row.kind, row.shipment, row.disk, asked(row, "place"), asked(row, "gate")
+
+
+def asked(row: JobRow, name: str) -> str:
+    """What a job was told by that name; empty where it was told nothing of it."""
+    return str(json.loads(row.spec).get(name, ""))
 
 
 def one(home: Path, seen: Seen, job: JobId) -> Iterator[Finding]:

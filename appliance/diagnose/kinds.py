@@ -94,6 +94,7 @@ class Kind(StrEnum):
     DISK_INCOMPLETE = "disk-incomplete"
     CONTENT_UNREAD = "content-unread"
     CUSTODY = "custody"
+    CUSTODY_NONE = "custody-none"
     CUSTODY_LACKS = "custody-lacks"
     CUSTODY_WRONG = "custody-wrong"
     MORE = "more"
@@ -116,6 +117,7 @@ _E, _W, _OK = Severity.ERROR, Severity.WARNING, Severity.OK
 _STORES_SAFE = marked("Stores and packs are untouched by this.")
 _DIGESTS = marked("What is stored was digested: damage is found, and not passed on.")
 _CHECKPOINT = marked("Everything up to the last checkpoint is stored.")
+_CONTENT_SAFE = marked("What is in the store is not touched by this.")
 _STORE_AS_IT_WAS = marked("The store is as it was.")
 
 SAID: Mapping[Kind, Said] = {
@@ -348,15 +350,21 @@ SAID: Mapping[Kind, Said] = {
         ),
     ),
     Kind.CUSTODY: Said(_OK, marked("The chain of custody holds together: {count} records.")),
+    Kind.CUSTODY_NONE: Said(
+        _W,
+        marked("There is no chain of custody: nothing tells who had the store."),
+        _CONTENT_SAFE,
+        marked("Ask whoever sent it for their copy, and bring both together."),
+    ),
     Kind.CUSTODY_LACKS: Said(
         _W,
-        marked("The chain of custody lacks something at record {number}: {finding}."),
-        marked("What is in the store is not touched by this."),
-        marked("Look at it with `motiongear custody verify`; it says this in words."),
+        marked("The chain of custody lacks something: {finding} (record {number}; 0: all of it)."),
+        _CONTENT_SAFE,
+        marked("Look at it with `motiongear custody verify`, which says it in words."),
     ),
     Kind.CUSTODY_WRONG: Said(
         _E,
-        marked("The chain of custody is wrong at record {number}: {finding}."),
+        marked("The chain of custody is wrong: {finding} (record {number}; 0: all of it)."),
         error=CustodyRefusedError,
     ),
     Kind.MORE: Said(_W, marked("There are {count} more of {kind}, not listed here.")),

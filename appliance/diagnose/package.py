@@ -24,7 +24,7 @@ from appliance.block import read_small, write_durably, write_once
 from appliance.diagnose import device
 from appliance.diagnose import store as stores
 from appliance.diagnose.findings import Finding, worst_first
-from appliance.diagnose.jobs import tail
+from appliance.diagnose.jobs import asked, tail
 from appliance.diagnose.versions import versions
 from appliance.errors import BadInputError, ExistsError, MotionGearError
 from appliance.events import Json
@@ -122,9 +122,12 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _known(seen: Seen, more: Iterable[Path]) -> list[Path]:
-    rows = seen.state.shipments() if seen.state is not None else []
-    found = dict.fromkeys([*more, *(one.path for one in rows if one.path.is_dir())])
-    return list(found)
+    """Stores that were made or read here, and are there now."""
+    found = list(more)
+    if seen.state is not None:
+        found += [one.path for one in seen.state.shipments()]
+        found += [Path(place) for row in seen.state.jobs() if (place := asked(row, "store"))]
+    return list(dict.fromkeys(one for one in found if one.is_dir()))
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

@@ -4,6 +4,7 @@ is locked, made or changed.
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,8 @@ def _all(path: Path) -> Iterator[Finding]:
     elif not store.sealed:
         yield from _unsealed(store)
     yield from _custody(store, seal)
-    yield Finding(Kind.CONTENT_UNREAD)
+    verb = shlex.join(["motiongear", "verify", "--store", str(path)]) if seal is not None else ""
+    yield Finding(Kind.CONTENT_UNREAD, verb=verb)
 
 
 def _place(store: Store) -> Iterator[Finding]:
@@ -190,15 +192,18 @@ def _seal(store: Store, seal: Seal) -> Iterator[Finding]:
 def _custody(store: Store, seal: Seal | None) -> Iterator[Finding]:
     root = seal.root().hex() if seal is not None else ""
     expected = chain.Expected(store.head.shipment, root, store.head.device)
+    verb = shlex.join(["motiongear", "custody", "verify", str(store.path)])
     try:
         told = custody.read(custody.in_store(store.path))
     except CustodyRefusedError as exc:
-        yield Finding(Kind.CUSTODY_WRONG, {"number": "0", "finding": exc.what})
+        yield Finding(Kind.CUSTODY_WRONG, {"number": "0", "finding": exc.what}, verb=verb)
+        return
+    if not told:
+        yield Finding(Kind.CUSTODY_NONE)
         return
     found = chain.verify(told, expected)
     for one in found:
-        lacks = not one.is_error or one.kind is chain.Kind.EMPTY
-        kind = Kind.CUSTODY_LACKS if lacks else Kind.CUSTODY_WRONG
-        yield Finding(kind, {"number": str(one.number), "finding": one.kind})
+        kind = Kind.CUSTODY_WRONG if one.is_error else Kind.CUSTODY_LACKS
+        yield Finding(kind, {"number": str(one.number), "finding": one.kind}, verb=verb)
     if not any(one.is_error for one in found):
         yield Finding(Kind.CUSTODY, {"count": str(len(told))})
