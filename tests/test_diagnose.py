@@ -14,9 +14,9 @@ import pytest
 
 from appliance import block, jobs, process, run
 from appliance.block import locked
-from appliance.diagnose import machine, needs
-from appliance.errors import JobDiedError, StoreFullError, UnknownNameError
-from appliance.events import failed
+from appliance.diagnose import locks, machine, needs
+from appliance.errors import JobDiedError, RootMismatchError, StoreFullError, UnknownNameError
+from appliance.events import Step, failed
 from appliance.model import JobId, ShipmentId
 from appliance.seal.canon import now
 from appliance.state import BALLAST, FILE, JobState, State
@@ -333,3 +333,23 @@ def test_what_was_asked_for_anew_or_is_past_with_the_seal_is_not_told(device: Sh
         assert found(device)["job-failed"]["figures"]["job"] == "1"
         opened.resolve_job(JobId(1))
     assert "job-failed" not in found(device)
+
+
+@pytest.mark.parametrize("spec", ["no JSON", "[]", '{"unknown": 1}'])
+def test_a_job_that_was_told_nonsense(device: Shell, spec: str) -> None:
+    with device.state() as opened:
+        job = opened.add_job("verify", OTHER, "t", spec, "now")
+        opened.end_job(job, JobState.FAILED, "then", failed(RootMismatchError("It differs")))
+        opened.put_event(job, "now", Step("x"))
+    with closing(sqlite3.connect(device.home / FILE)) as known, known:
+        known.execute("update events set body = 'no JSON'")
+    assert found(device)["job-failed"]["safe"] == RootMismatchError.safe
+    device.typed("diagnose", "--package", device.home / "a.tar.zst").fine()
+
+
+def test_where_the_kernel_does_not_tell_of_locks(
+    used: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_LOCKS", tmp_path / "none")
+    with locked(used.home / "state.lock"):
+        assert "lock" not in found(used)

@@ -1,7 +1,9 @@
 """The diagnosis of a store: each damage is done to a real one; looking at it changes nothing."""
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -202,6 +204,22 @@ def test_a_chain_of_custody_with_a_gap_or_none_that_can_be_read(
     shutil.rmtree(store / "custody")
     (store / "custody").symlink_to(tmp_path)
     assert found(device, "--store", store)["custody-wrong"]["figures"]["number"] == "0"
+
+
+def test_a_store_whose_disk_fails_on_the_way(
+    device: Shell, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head can be read, what lies beside it cannot."""
+    (sent.path / "custody").mkdir()
+    failing = type(sent.path).iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path.name == "packs":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return failing(path)
+
+    monkeypatch.setattr(type(sent.path), "iterdir", iterdir)
+    assert refused(device, sent, "store-refused") == "not-a-store"
 
 
 def test_many_findings_of_one_kind_are_counted(device: Shell, sent: Sent) -> None:

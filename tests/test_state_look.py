@@ -97,6 +97,12 @@ def test_no_room_in_memory(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
         assert found.standing is Standing.READ
 
 
+def test_no_room_for_a_copy(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(look, "_room", lambda _: tmp_path / "none")
+    with seen(home) as found:
+        assert found.standing is Standing.UNREADABLE
+
+
 def test_a_database_that_cannot_be_read_at_all(home: Path) -> None:
     (home / FILE).unlink()
     (home / FILE).mkdir()
@@ -109,6 +115,8 @@ def test_a_database_that_cannot_be_read_at_all(home: Path) -> None:
     [
         ("delete from sqlite_master where name = 'events_job'", "never used"),
         ("delete from _sqlite_migrations", "already exists"),
+        ("drop table shipments", "no such table"),
+        ("update jobs set state = 'dreaming'", "'dreaming' is not a valid JobState"),
     ],
 )
 def test_a_database_that_sqlite_opens_and_that_is_damaged(

@@ -13,7 +13,7 @@ from appliance.errors import UnknownNameError, all_errors
 from appliance.model import JobId
 from appliance.state import JobRow, JobState, State
 from appliance.state.look import Seen
-from appliance.state.words import last_words
+from appliance.state.words import Words, last_words
 
 _LINES, _TAIL = 20, 16 << 10
 _KINDS = {
@@ -47,7 +47,9 @@ def _errand(row: JobRow) -> tuple[object, ...]:
 
 def asked(row: JobRow, name: str) -> str:
     """What a job was told by that name; empty where it was told nothing of it."""
-    return str(json.loads(row.spec).get(name, ""))
+    with suppress(ValueError, AttributeError):
+        return str(json.loads(row.spec).get(name, ""))
+    return ""
 
 
 def one(home: Path, seen: Seen, job: JobId) -> Iterator[Finding]:
@@ -67,7 +69,7 @@ def _standing(state: State, row: JobRow) -> Finding:
     kind = Kind.JOB_DROPPED if row.resolved else _KINDS[row.state]
     if row.kind == "gate" and kind is Kind.JOB_STOPPED:
         kind = Kind.GATE_ENDED
-    words = last_words(row)
+    words = _words(row)
     figures = {
         "job": str(row.id),
         "kind": row.kind,
@@ -89,6 +91,14 @@ def _standing(state: State, row: JobRow) -> Finding:
         error=row.error,
         code=row.code,
     )
+
+
+def _words(row: JobRow) -> Words:
+    """Also of a job that is told something which no job can do."""
+    try:
+        return last_words(row)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Words(row.safe, row.todo, "")
 
 
 def tail(path: Path, most: int) -> str:

@@ -26,7 +26,7 @@ from appliance.diagnose import store as stores
 from appliance.diagnose.findings import Finding, worst_first
 from appliance.diagnose.jobs import asked, tail
 from appliance.diagnose.versions import versions
-from appliance.errors import BadInputError, ExistsError, MotionGearError
+from appliance.errors import BadInputError, ExistsError, MotionGearError, StateError
 from appliance.events import Json
 from appliance.language import Language, marked, translator
 from appliance.seal import chain, custody, head, statement
@@ -178,8 +178,9 @@ def _diagnosis(home: Path, seen: Seen, places: list[Path]) -> Iterator[tuple[str
 def _jobs(home: Path, state: State) -> Iterator[tuple[str, bytes]]:
     rows = state.jobs()
     yield "jobs.json", _json([_job(state, one) for one in rows])
-    events = state.events(None)[-_EVENTS:]
-    yield "events.jsonl", b"".join(_json(_event(one)) for one in events)
+    with suppress(ValueError, StateError):  # whatever stands in a damaged database
+        events = state.events(None)[-_EVENTS:]
+        yield "events.jsonl", b"".join(_json(_event(one)) for one in events)
     for row in rows[-_LOGS:]:
         if said := tail(home / "jobs" / f"{row.id}.log", _LOG):
             yield f"logs/{row.id}.log", said.encode(errors="replace")

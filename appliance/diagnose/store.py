@@ -17,6 +17,7 @@ from appliance.diagnose.kinds import Kind
 from appliance.errors import (
     CustodyRefusedError,
     MotionGearError,
+    NotAStoreError,
     PackDamagedError,
     PackMissingError,
     PackUnlistedError,
@@ -49,13 +50,23 @@ _OWN = {
 def findings(path: Path) -> Iterator[Finding]:
     """Of the store at ``path``; a kind of finding at most twenty times."""
     counts: Counter[Kind] = Counter()
-    for one in _all(path):
+    for one in _whatever_refuses(path):
         counts[one.kind] += 1
         if counts[one.kind] <= _MOST:
             yield one
     for kind, count in counts.items():
         if count > _MOST:
             yield Finding(Kind.MORE, {"count": str(count - _MOST), "kind": kind})
+
+
+def _whatever_refuses(path: Path) -> Iterator[Finding]:
+    """A store whose disk fails on the way is told as far as it can be read."""
+    try:
+        yield from _all(path)
+    except OSError as exc:
+        what = f"{exc.filename or path} cannot be read ({exc.strerror})"
+        todo = "Check that the store's disk is attached, and that you may read it."
+        yield Finding(Kind.STORE_REFUSED, refusal=NotAStoreError(what, todo=todo))
 
 
 def _all(path: Path) -> Iterator[Finding]:
@@ -124,7 +135,8 @@ def _packs(store: Store, seal: Seal | None) -> Iterator[Finding]:
     writers = {held.path: held.pid for held in locks.holders(there)}
     for path in there:
         if _OPEN.fullmatch(path.name) and seal is None:
-            yield _unclosed(path, writers.get(path, 0))
+            if path.exists():  # it may have been closed just now
+                yield _unclosed(path, writers.get(path, 0))
             continue
         try:
             infos.append(_examined(store, path, seal, listed.get(path.name)))

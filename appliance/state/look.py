@@ -57,19 +57,33 @@ def seen(home: Path) -> Iterator[Seen]:
     if not os.path.lexists(home / FILE):
         yield Seen(Standing.MISSING)
         return
+    found = Seen(Standing.UNREADABLE)
     with ExitStack() as stack:
-        place = Path(stack.enter_context(TemporaryDirectory(dir=_room(home))))
         try:
+            place = Path(stack.enter_context(TemporaryDirectory(dir=_room(home))))
             found = _looked(home, place)
+            if found.standing is Standing.READ:
+                found = replace(found, state=stack.enter_context(_state(home, place)))
         except OSError as exc:
             found = Seen(Standing.UNREADABLE, exc.strerror or str(exc))
-        if found.standing is Standing.READ:
-            (place / BALLAST).touch()  # a copy keeps no space for itself
-            try:
-                found = replace(found, state=stack.enter_context(State(home, place)))
-            except StateError as exc:
-                found = replace(found, standing=Standing.DAMAGED, why=str(exc.__cause__))
+        except StateError as exc:
+            found = Seen(Standing.DAMAGED, str(exc.__cause__ or exc), found.applied)
+        except ValueError as exc:
+            found = Seen(Standing.DAMAGED, str(exc), found.applied)
         yield found
+
+
+def _state(home: Path, place: Path) -> State:
+    """The copy, opened; its rows are what this release writes, else ValueError."""
+    (place / BALLAST).touch()  # a copy keeps no space for itself
+    state = State(home, place)
+    try:
+        state.jobs()
+        state.shipments()
+    except BaseException:
+        state.close()
+        raise
+    return state
 
 
 def _room(home: Path) -> Path | None:
