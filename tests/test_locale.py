@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.cli import show
-from appliance.errors import NotAStoreError, all_errors
+from appliance.errors import NotAStoreError, StoppedError, all_errors
 from appliance.language import Language, chosen, marked, translator
 from tools import errors_page, locale
 
@@ -91,3 +91,13 @@ def test_a_refusal_speaks_chinese_and_keeps_what_is_special_to_the_case(
         "处理:    请给出包含 head.json 和 packs/ 的目录。",
         "代码:    21 (not-a-store)",
     ]
+
+
+def test_what_an_error_says_instead_of_its_class_is_said_in_chinese(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOTIONGEAR_LANG", "zh")
+    show.refusal(StoppedError("The check was stopped", safe="The volume is as it was."))
+    assert "卷保持原样。" in capsys.readouterr().err
+    assert "The volume is as it was." in locale.sentences("advice")
+    assert not set(locale.sentences("advice")) & set(locale.sentences("errors"))

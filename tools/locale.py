@@ -4,6 +4,7 @@ compiles it. What has no translation yet is left empty; tests/test_locale.py ref
 A catalogue a room; its bytes follow from the sentences alone, so that they can be compared.
 """
 
+import ast
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,7 +20,8 @@ from appliance.errors import all_errors
 from appliance.language import CATALOGUES, Language
 
 _TOP = Path(__file__).parents[1]
-# Where each room's sentences stand, below appliance/. What errors say is asked of the classes.
+# Where each room's sentences stand, below appliance/. What errors say is asked of the classes, and
+# what is said instead of that ("advice") is looked for where they are raised.
 ROOMS = {
     "errors": ("cli/show.py",),
     "custody": ("cli/custody.py",),
@@ -48,6 +50,7 @@ ROOMS = {
         "report/templates/report.html.j2",
     ),
     "words": ("state/words.py", "state/death.py"),
+    "advice": (),
 }
 TRANSLATED = [one for one in Language if one is not Language.EN]
 _KEYWORDS = {"_": None, "marked": None}
@@ -65,13 +68,29 @@ msgstr ""
 
 def sentences(room: str) -> list[str]:
     """What is said in a room, each once, in the order of the sources."""
-    found = [*(_of_errors() if room == "errors" else ()), *_of_files(ROOMS[room])]
+    asked = {"errors": _of_errors, "advice": _of_refusals}
+    found = [*(asked[room]() if room in asked else ()), *_of_files(ROOMS[room])]
     return list(dict.fromkeys(found))
 
 
 def _of_errors() -> Iterator[str]:
     for one in all_errors():
         yield from (one.happened, one.safe, one.todo)
+
+
+def _of_refusals() -> Iterator[str]:
+    """What is said instead where an error is raised: ``safe`` and ``todo``, where they are one
+    text without figures, and not one of a class.
+    """
+    told = set(_of_errors())
+    for path in sorted((_TOP / "appliance").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            for given in call.keywords if isinstance(call, ast.Call) else ():
+                match given:
+                    case ast.keyword("safe" | "todo", ast.Constant(str(said))) if (
+                        said and said not in told
+                    ):
+                        yield said
 
 
 def _of_files(names: tuple[str, ...]) -> Iterator[str]:
