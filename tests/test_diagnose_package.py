@@ -6,6 +6,7 @@ import base64
 import errno
 import json
 import os
+import platform
 import shutil
 import sqlite3
 import stat
@@ -15,15 +16,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import cast
 
 import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from appliance import run
 from appliance.catchup.enrol import Code
 from appliance.catchup.identity import LinkIdentity
-from appliance.diagnose import package
+from appliance.diagnose import package, space, versions
 from appliance.errors import BadInputError, ExistsError
 from appliance.language import Language
 from appliance.state import FILE
@@ -288,3 +291,34 @@ def test_only_so_many_events_and_logs(
     device.typed("diagnose", "--package", tmp_path / "a.tar.zst").fine()
     logs = {one for one in unpacked(tmp_path / "a.tar.zst") if one.startswith("logs/")}
     assert logs == {"logs/3.log", "logs/4.log"}
+
+
+def test_somebody_else_was_faster(
+    device: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "help.tar.zst"
+    path.write_text("theirs")
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)  # it came between
+    device.typed("diagnose", "--package", path).refused(ExistsError)
+    assert path.read_text() == "theirs"
+
+
+def test_versions_of_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(run, "_SBIN", str(tmp_path))
+    monkeypatch.setattr(versions, "requires", lambda _: ["no-such-library >= 2", "click"])
+    monkeypatch.setattr(platform, "freedesktop_os_release", _none)
+    found = versions.versions()
+    assert set(cast("dict[str, str]", found["tools"]).values()) == {""}
+    assert cast("dict[str, str]", found["libraries"])["no-such-library"] == ""
+    assert found["system"] == ""
+    assert platform.node() not in found.values()
+
+
+def _none() -> dict[str, str]:
+    raise FileNotFoundError
+
+
+def test_sizes_are_written_in_decimal_units() -> None:
+    written = [space.written(one) for one in (0, 999, 1000, 25e6, 3e9, 4e12, 5e15)]
+    assert written == ["0.0 B", "999.0 B", "1.0 kB", "25.0 MB", "3.0 GB", "4.0 TB", "5000.0 TB"]
