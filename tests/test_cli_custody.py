@@ -1,7 +1,9 @@
 """From the device's first disk to the destination's check: every deed is in the chain."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -80,7 +82,7 @@ def test_what_is_wrong_is_said_by_name(device: Shell, sealed: Path, tmp_path: Pa
     assert told.results("custody")[0]["findings"] == [{"finding": "gap", "number": 2}]
     (custody.in_store(sealed) / "000003.json").unlink()
     said = device.typed("custody", "verify", sealed).fine(3)
-    assert "the chain: the store is sealed, and no record says so (lacks-seal)" in said.out
+    assert "the chain: no record says that the store was sealed (lacks-seal)" in said.out
 
 
 def test_people_read_who_and_where(device: Shell, sealed: Path) -> None:
@@ -118,3 +120,51 @@ def test_only_the_receiver_that_was_named_has_it(
     assert not is_received(operator.home, sealed, shipment)
     (custody.in_store(sealed) / "000002.json").write_bytes(b"")
     assert not is_received(device.home, sealed, shipment)
+
+
+def test_a_store_with_something_planted_is_told_of_and_harms_no_job(
+    device: Shell, operator: Shell, sealed: Path
+) -> None:
+    """Whoever had it on its way left a record of no kind: the chain goes on with each of them."""
+    before = sorted(one.name for one in custody.in_store(sealed).iterdir())
+    (custody.in_store(sealed) / "999999.json").write_bytes(b"{}")
+    told = device.typed("verify", "-s", sealed, "--json").fine(3).results("custody")
+    assert told == [{"deed": "verified", "in_store": False, "finding": "gap", "number": 4}]
+    said = device.typed("verify", "-s", sealed).fine(3).out
+    assert "record 4: is missing, though later ones are there (gap)" in said
+    giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin")
+    assert "cannot be gone on from" in device.typed(*giving).fine().out
+    refused = operator.typed("custody", "receive", "-s", sealed).refused(CustodyRefusedError)
+    assert "behind record 3" in refused.err
+    out = device.home / "exported"
+    said = device.typed("custody", "export", "-s", sealed, "--out", out).fine().out
+    assert "Of the chain in" in said
+    assert sorted(read(out)) == [1, 2, 3, 4, 5, 6]
+    device.typed("custody", "verify", out).fine(3)
+    found = sorted(one.name for one in custody.in_store(sealed).iterdir())
+    assert found == sorted([*before, "999999.json"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount file systems.")
+def test_a_store_that_cannot_be_written_is_told_of(device: Shell, sealed: Path) -> None:
+    giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin")
+    subprocess.run(["mount", "--bind", sealed, sealed], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", sealed], check=True)
+        assert "kept on this machine only" in device.typed(*giving).fine().out
+    finally:
+        subprocess.run(["umount", sealed], check=True)
+    assert deeds(device, sealed)[-1] == "sealed"
+    assert "this machine" not in device.typed(*giving).fine().out
+    assert deeds(device, sealed)[-2:] == ["handed-over", "handed-over"]
+
+
+@pytest.mark.parametrize("option", ["--to", "--by", "--organisation", "--to-organisation"])
+def test_names_that_no_record_holds_are_refused_where_they_are_typed(
+    device: Shell, sealed: Path, option: str
+) -> None:
+    giving = ["custody", "hand-over", "-s", sealed, "--to", "Lin"]
+    said = device.typed(*giving, option, "x" * 129).refused(BadInputError)
+    assert "129 characters" in said.err
+    device.typed(*giving, "--where", "x" * 257).refused(BadInputError)
+    assert deeds(device, sealed)[-1] == "sealed"

@@ -256,7 +256,7 @@ def test_what_the_receiver_has_signed_for_is_delivered(
     (done,) = certificate_of(device).erased
     assert (done.delivered, done.told) == (Delivered.CUSTODY, ())
     chain = custody.read(custody.at_home(device.home, shipment))
-    assert custody.last_digest({1: chain[1], 2: chain[2]}) == done.copies.custody
+    assert custody.last_digest({1: chain[1], 2: chain[2]}, shipment) == done.copies.custody
     last = deed.parse(chain[3]).record
     assert (last.deed, last.root, last.signer) == (
         Deed.ERASED,

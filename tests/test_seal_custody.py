@@ -232,6 +232,33 @@ def test_another_receiver_than_the_one_named_is_an_error(homes: dict[str, Device
     assert kinds(chain.verify(wrong)) == [(Kind.OTHER_RECEIVER, 5)]
 
 
+def test_a_receipt_with_another_code_is_an_error(
+    story: dict[int, bytes], homes: dict[str, Device]
+) -> None:
+    code = deed.code(deed.digest(story[4]))
+    for told, wanted in ((code, []), ("AAAA-AAAA-AAAA-AAAA", [(Kind.OTHER_CODE, 5)])):
+        short = {number: story[number] for number in range(1, 6)}
+        resigned(short, 5, homes[TAKER], what=What(code=told))
+        found = chain.verify(short)
+        assert kinds(found) == wanted
+        assert all(one.is_error for one in found)
+
+
+def test_disks_that_another_device_says_to_have_read_are_named(homes: dict[str, Device]) -> None:
+    deeds = ((G, Deed.CREATED, ""), (T, Deed.INGESTED, ""), (G, Deed.SEALED, ROOT))
+    expected = Expected(SHIPMENT, ROOT, homes[GIVER].public)
+    assert kinds(chain.verify(made(homes, deeds), expected)) == [(Kind.OTHER_SIGNER, 2)]
+
+
+def test_what_is_done_under_a_seal_that_no_record_tells_of_is_a_warning(
+    homes: dict[str, Device],
+) -> None:
+    deeds = ((G, Deed.CREATED, ""), (T, Deed.VERIFIED, ROOT), (T, Deed.OPENED, ROOT))
+    found = chain.verify(made(homes, deeds))
+    assert kinds(found) == [(Kind.LACKS_SEAL, 2)]
+    assert not found[0].is_error
+
+
 def test_a_sealed_store_whose_chain_says_nothing_of_it(homes: dict[str, Device]) -> None:
     found = chain.verify(made(homes, STORY[:2]), Expected(root=ROOT))
     assert kinds(found) == [(Kind.LACKS_SEAL, 0)]

@@ -1,8 +1,11 @@
 """The chain of custody on disk: two at once, killed in between, where nothing can be written."""
 
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +13,11 @@ import pytest
 from appliance import block
 from appliance.errors import CustodyRefusedError, StateError
 from appliance.model import ShipmentId
-from appliance.seal import chain, custody, deed
-from appliance.seal.chain import Kind
-from appliance.seal.custody import Custody, append, at_home, in_store, read
+from appliance.seal import canon, chain, custody, deed
+from appliance.seal.chain import Finding, Kind
+from appliance.seal.custody import Appended, Custody, append, at_home, bring, in_store, read
 from appliance.seal.deed import Deed, What, Who
+from appliance.seal.identity import Device
 
 SHIPMENT, ROOT = ShipmentId("ab" * 16), "cd" * 32
 
@@ -36,10 +40,10 @@ def _hands(home: Path) -> Custody:
 
 def test_records_follow_each_other_in_store_and_home(store: Path, mine: Custody) -> None:
     append(mine, store, Deed.CREATED)
-    digest = append(mine, store, Deed.INGESTED, what=What(disk="12" * 16))
+    made = append(mine, store, Deed.INGESTED, what=What(disk="12" * 16))
     found = read(in_store(store))
     assert [deed.parse(one).record.deed for one in found.values()] == ["created", "ingested"]
-    assert deed.digest(found[2]) == digest
+    assert made == Appended(deed.digest(found[2]), in_store=True, finding=None)
     assert read(at_home(mine.home, SHIPMENT)) == found
     assert chain.verify(found, against=read(at_home(mine.home, SHIPMENT))) == []
 
@@ -91,27 +95,139 @@ def test_what_was_cut_off_the_store_is_put_back(store: Path, mine: Custody) -> N
     assert chain.verify(read(in_store(store))) == []
 
 
-def test_two_branches_stay_and_show_as_a_fork(store: Path, mine: Custody, tmp_path: Path) -> None:
+def test_two_branches_stay_and_the_fork_is_told(
+    store: Path, mine: Custody, tmp_path: Path
+) -> None:
     append(mine, store, Deed.CREATED)
     theirs = _hands(tmp_path / "theirs")
-    custody.bring(in_store(store), at_home(theirs.home, SHIPMENT))
+    assert bring(in_store(store), at_home(theirs.home, SHIPMENT), SHIPMENT) is None
     append(theirs, None, Deed.INGESTED)
     append(theirs, None, Deed.INGESTED)
     append(mine, store, Deed.INGESTED)
-    append(theirs, store, Deed.INGESTED)
+    made = append(theirs, store, Deed.INGESTED)
+    assert (made.in_store, made.finding) == (False, Finding(Kind.FORK, 2))
     found, other = read(in_store(store)), read(at_home(theirs.home, SHIPMENT))
+    assert (sorted(found), sorted(other)) == ([1, 2], [1, 2, 3, 4])
+    assert chain.verify(other) == []  # each branch goes on by itself
     assert [(one.kind, one.number) for one in chain.verify(found, against=other)] == [
-        (Kind.FORK, 2)
+        (Kind.FORK, 2),
+        (Kind.TRUNCATED, 3),
     ]
+    assert bring(in_store(store), at_home(theirs.home, SHIPMENT), SHIPMENT) == made.finding
 
 
-def test_a_damaged_record_is_not_brought_along(store: Path, mine: Custody) -> None:
+def _plant(store: Path, mine: Custody, what: str) -> None:
+    """Behind the three records that lie there."""
+    place = in_store(store)
+    last = deed.parse(read(place)[3]).record
+    following = replace(last, number=4, previous=deed.digest(read(place)[3]))
+    match what:
+        case "later version":
+            said = json.loads((place / "000003.json").read_bytes())
+            said["record"] |= {"version": 2, "number": 4}
+            (place / "000004.json").write_bytes(canon.dump(said))
+        case "false signature":
+            signed = deed.sign(following, Device.of(mine.home))
+            said = json.loads(signed) | {"signature": "00" * 64}
+            (place / "000004.json").write_bytes(canon.dump(said))
+        case "other shipment":
+            foreign = replace(following, shipment=ShipmentId("00" * 16))
+            (place / "000004.json").write_bytes(deed.sign(foreign, Device.of(mine.home)))
+        case "unlinked":
+            loose = replace(following, previous="00" * 32)
+            (place / "000004.json").write_bytes(deed.sign(loose, Device.of(mine.home)))
+        case "directory":
+            (place / "000004.json").mkdir()
+        case "last number":
+            (place / "999999.json").write_bytes(b"{}")
+        case _:
+            for number in range(5, custody.MAX_RECORDS + 5):
+                (place / f"{number:06}.json").touch()
+
+
+@pytest.mark.parametrize(
+    ("what", "finding"),
+    [
+        ("later version", Finding(Kind.DAMAGED, 4)),
+        ("false signature", Finding(Kind.BAD_SIGNATURE, 4)),
+        ("other shipment", Finding(Kind.FOREIGN, 4)),
+        ("unlinked", Finding(Kind.BROKEN, 4)),
+        ("directory", Finding(Kind.DAMAGED, 4)),
+        ("last number", Finding(Kind.GAP, 4)),
+        ("thousands", Finding(Kind.DAMAGED)),
+    ],
+)
+def test_what_was_planted_in_a_store_is_not_gone_on_from(
+    store: Path, mine: Custody, tmp_path: Path, what: str, finding: Finding
+) -> None:
+    """The chain goes on at home, of whoever had it before and of whoever gets it."""
+    for done in (Deed.CREATED, Deed.INGESTED, Deed.INGESTED):
+        append(mine, store, done)
+    _plant(store, mine, what)
+    before = sorted(in_store(store).iterdir())
+    sound = [] if what == "thousands" else [1, 2, 3]
+    for about, told in ((mine, [1, 2, 3]), (_hands(tmp_path / "theirs"), sound)):
+        made = append(about, store, Deed.SEALED, ROOT)
+        assert (made.in_store, made.finding) == (False, finding)
+        found = read(at_home(about.home, SHIPMENT))
+        assert sorted(found) == [*told, len(told) + 1]
+        assert deed.digest(found[len(told) + 1]) == made.digest
+        assert chain.sound(found, SHIPMENT) == len(found)
+    assert sorted(in_store(store).iterdir()) == before
+
+
+def test_a_home_that_is_damaged_is_gone_round(store: Path, mine: Custody) -> None:
     append(mine, store, Deed.CREATED)
     place = at_home(mine.home, SHIPMENT)
     (place / "000002.json").write_bytes(b"{}")
-    append(mine, store, Deed.INGESTED)
+    made = append(mine, store, Deed.INGESTED)
+    assert made.in_store
     assert deed.parse(read(in_store(store))[2]).record.deed is Deed.INGESTED
     assert read(place)[2] == b"{}"
+    with pytest.raises(StateError, match="damaged behind record 1"):
+        append(mine, None, Deed.INGESTED)
+    with pytest.raises(StateError, match="damaged behind record 1"):
+        append(mine, store / "gone", Deed.INGESTED)
+    assert bring(in_store(store), place, SHIPMENT) == Finding(Kind.DAMAGED, 2)
+
+
+def test_a_chain_that_is_full_is_not_gone_on_from(
+    store: Path, mine: Custody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(custody, "MAX_RECORDS", 2)
+    append(mine, store, Deed.CREATED)
+    append(mine, store, Deed.INGESTED)
+    with pytest.raises(StateError, match="full"):
+        append(mine, store, Deed.INGESTED)
+    assert sorted(read(in_store(store))) == [1, 2]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="Only root may mount file systems.")
+def test_a_store_that_is_mounted_read_only_gets_what_it_lacks_later(
+    store: Path, mine: Custody
+) -> None:
+    append(mine, store, Deed.CREATED)
+    subprocess.run(["mount", "--bind", store, store], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", store], check=True)
+        made = append(mine, store, Deed.SEALED, ROOT)
+        assert (made.in_store, made.finding) == (False, None)
+        assert sorted(read(in_store(store))) == [1]
+    finally:
+        subprocess.run(["umount", store], check=True)
+    assert append(mine, store, Deed.VERIFIED, ROOT).in_store
+    assert read(in_store(store)) == read(at_home(mine.home, SHIPMENT))
+    assert sorted(read(in_store(store))) == [1, 2, 3]
+
+
+def test_a_place_that_cannot_be_written_takes_no_chain(store: Path, mine: Custody) -> None:
+    append(mine, store, Deed.CREATED)
+    blocked = store / "blocked"
+    blocked.write_bytes(b"")
+    with pytest.raises(StateError):
+        bring(in_store(store), blocked / "custody", SHIPMENT)
+    assert bring(store / "nothing", store / "new", SHIPMENT) is None
+    assert not (store / "new").exists()
 
 
 def test_what_is_no_regular_file_is_damaged(store: Path, mine: Custody) -> None:
@@ -139,7 +255,7 @@ def test_a_link_in_place_of_the_directory_is_not_followed(
 
 def test_more_records_than_a_chain_has_are_refused(store: Path) -> None:
     in_store(store).mkdir()
-    for number in range(custody.MAX_RECORDS + 1):
+    for number in range(1, custody.MAX_RECORDS + 2):
         (in_store(store) / f"{number:06}.json").touch()
     with pytest.raises(CustodyRefusedError, match="more than 4096"):
         read(in_store(store))

@@ -407,7 +407,7 @@ def test_a_record_of_custody_whose_writer_died_between_its_names_goes(
     done = erase(store.path)
     assert done.directory is Directory.REMOVED
     assert (tmp_path / "copy").read_bytes() == held
-    assert done.copies.custody == custody.last_digest({1: held})
+    assert done.copies.custody == custody.last_digest({1: held}, store.head.shipment)
 
 
 def test_a_name_given_to_a_file_meanwhile_stops_the_erase_before_it(

@@ -24,7 +24,7 @@ _TOP = Path(__file__).parents[1]
 # what is said instead of that ("advice") is looked for where they are raised.
 ROOMS = {
     "errors": ("cli/show.py",),
-    "custody": ("cli/custody.py",),
+    "custody": ("cli/chains.py", "cli/custody.py"),
     "diagnose": (
         "cli/diagnose.py",
         "diagnose/findings.py",

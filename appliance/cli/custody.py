@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from appliance.cli import ask, ends, show, work
+from appliance.cli import chains as words
 from appliance.errors import (
     BadInputError,
     CustodyRefusedError,
@@ -20,7 +21,7 @@ from appliance.jobs import custody as custodian
 from appliance.language import chosen, marked, translator
 from appliance.seal import chain, deed, statement, text
 from appliance.seal import custody as chains
-from appliance.seal.chain import Expected, Finding, Kind
+from appliance.seal.chain import Expected, Finding
 from appliance.seal.custody import Custody, Deed, What, Who
 from appliance.seal.identity import Device, device_fingerprint
 from appliance.seal.keys import FINGERPRINT_SIZE, fingerprint
@@ -29,26 +30,6 @@ from appliance.seal.store import Store
 F = TypeVar("F", bound=Callable[..., object])
 APART = marked("Seal and key never travel on one path; nor does this code travel with the device.")
 _NOBODY = "00" * 32
-SAID: dict[Kind, str] = {
-    Kind.DAMAGED: marked("is no record, or another one's"),
-    Kind.BAD_SIGNATURE: marked("is not what was signed"),
-    Kind.GAP: marked("is missing, though later ones are there"),
-    Kind.BROKEN: marked("does not follow the record before it"),
-    Kind.FORK: marked("is another one in the other copy: the chain forks"),
-    Kind.TRUNCATED: marked("is missing: the other copy is longer"),
-    Kind.ORDER: marked("tells a deed that cannot stand here"),
-    Kind.FOREIGN: marked("belongs to another shipment"),
-    Kind.OTHER_ROOT: marked("names another seal"),
-    Kind.OTHER_SIGNER: marked("is not signed by the device of the shipment"),
-    Kind.OTHER_RECEIVER: marked("is signed by another receiver than the one named"),
-    Kind.EMPTY: marked("there is no record at all"),
-    Kind.CLOCK_BACKWARDS: marked("is dated before the record before it"),
-    Kind.NOT_COUNTERSIGNED: marked("hands over, and nobody has signed for it"),
-    Kind.SAME_SIGNER: marked("was received by the key that handed it over"),
-    Kind.BEGINS_LATE: marked("is the first, and the shipment was begun before"),
-    Kind.LACKS_SEAL: marked("the store is sealed, and no record says so"),
-    Kind.AFTER_ERASED: marked("comes after the shipment was erased"),
-}
 
 
 @click.group()
@@ -70,9 +51,22 @@ def _by(function: F) -> F:
 _place = click.argument("place", type=click.Path(path_type=Path, file_okay=False, exists=True))
 
 
+def _who_is(name: str, organisation: str) -> Who:
+    return Who(_short(name, deed.NAME), _short(organisation, deed.NAME))
+
+
+def _short(typed: str, most: int) -> str:
+    if len(typed) > most:
+        raise BadInputError(
+            f"{typed[:32]!r}... has {len(typed)} characters: a record of custody holds {most}",
+            todo="Say it shorter.",
+        )
+    return typed
+
+
 def _hands(about: Custody, by: str, organisation: str, where: str) -> Custody:
-    who = Who(by or about.who.name, organisation or about.who.organisation)
-    return replace(about, who=who, where=where or about.where)
+    who = _who_is(by or about.who.name, organisation or about.who.organisation)
+    return replace(about, who=who, where=_short(where or about.where, deed.WHERE))
 
 
 @custody.command()
@@ -184,15 +178,19 @@ def hand_over(
     root = statement.read(found.path).root().hex()
     if receiver and (len(receiver) != 64 or set(receiver) - set("0123456789abcdef")):
         raise BadInputError(f"{receiver!r} is no public key", todo="Give its 64 hex digits.")
-    what = What(to=Who(to, to_organisation), receiver=receiver)
+    what = What(to=_who_is(to, to_organisation), receiver=receiver)
     with work.state() as opened:
         about = custodian.hands(opened.home, found.head.shipment)
         about = _hands(about, by, organisation, where)
-        code = deed.code(chains.append(about, found.path, Deed.HANDED_OVER, root, what))
+        made = chains.append(about, found.path, Deed.HANDED_OVER, root, what)
+    code = deed.code(made.digest)
     if as_lines:
-        show.event(Result("custody", {"deed": Deed.HANDED_OVER, "code": code}))
+        show.event(
+            Result("custody", {"deed": Deed.HANDED_OVER, "code": code, **custodian.figures(made)})
+        )
         return
     _ = translator(chosen())
+    _tell_where(made)
     show.line(_("Handed over to {name}. The code of this hand-over:").format(name=to))
     show.line(code)
     show.line(_("Both write it down, or send it to the receiver by another path than the device."))
@@ -215,11 +213,14 @@ def receive(
         about = _hands(about, by, organisation, where)
         told = _answered(found, Device.of(opened.home), code)
         what = What(code=told if code else "")
-        chains.append(about, found.path, Deed.RECEIVED, root, what)
+        made = chains.append(about, found.path, Deed.RECEIVED, root, what)
     if as_lines:
-        show.event(Result("custody", {"deed": Deed.RECEIVED, "code": told}))
+        show.event(
+            Result("custody", {"deed": Deed.RECEIVED, "code": told, **custodian.figures(made)})
+        )
         return
     _ = translator(chosen())
+    _tell_where(made)
     show.line(_("Received, and signed. It answers the hand-over with this code:"))
     show.line(told)
     if not code:
@@ -227,9 +228,21 @@ def receive(
     show.line(_(APART))
 
 
+def _tell_where(made: chains.Appended) -> None:
+    if made.finding is not None:
+        words.tell_unsound(made.finding)
+    elif not made.in_store:
+        words.tell_kept_at_home()
+
+
 def _answered(found: Store, own: Device, code: str) -> str:
     """The code of the hand-over that is waiting for an answer by this home."""
     told = chains.read(chains.in_store(found.path))
+    length = chain.sound(told, found.head.shipment)
+    if length < len(told):
+        raise CustodyRefusedError(
+            f"The chain of custody in {found.path} is not sound behind record {length}"
+        )
     waiting = None
     for number, signed in chain.records(told).items():
         if signed.record.deed in {Deed.HANDED_OVER, Deed.RECEIVED}:
@@ -297,9 +310,7 @@ def _expected(place: Path, told: chains.Chain, device: str) -> Expected:
 def _tell(found: list[Finding], count: int) -> None:
     _ = translator(chosen())
     for one in found:
-        mark, said = "!!" if one.is_error else "??", _(SAID[one.kind])
-        about = _("record {number}").format(number=one.number) if one.number else _("the chain")
-        show.line(f"{mark}  {about}: {said} ({one.kind})")
+        show.line(f"{'!!' if one.is_error else '??'}  {words.sentence(one)}")
     if not any(one.is_error for one in found):
         show.line(_("{count} records hold together.").format(count=count))
 
@@ -319,7 +330,9 @@ def export(store: Path, out: Path) -> None:
     with work.state() as opened:
         home = chains.at_home(opened.home, found.head.shipment)
     for source in (chains.in_store(found.path), home):
-        chains.bring(source, out.absolute())
+        finding = chains.bring(source, out.absolute(), found.head.shipment)
+        if finding is not None:
+            words.tell_left_behind(source, finding)
     _ = translator(chosen())
     made = chains.read(out.absolute())
     show.line(_("{count} records in {path}.").format(count=len(made), path=out))

@@ -7,7 +7,7 @@ from typing import assert_never, cast
 
 import click
 
-from appliance.cli import drawing, erased, show, work
+from appliance.cli import chains, drawing, erased, show, work
 from appliance.events import Json
 from appliance.jobs import (
     CatchUpSpec,
@@ -23,6 +23,7 @@ from appliance.jobs import (
 )
 from appliance.model import JobId
 from appliance.seal import statement, text
+from appliance.seal.chain import Finding, Kind
 from appliance.seal.label import Label
 from appliance.seal.store import Store
 from appliance.seal.verify import Trust
@@ -40,6 +41,7 @@ def tell(opened: State, job: JobId, spec: Spec, *, as_lines: bool, qr: bool = Tr
     """
     if not as_lines:
         _show(opened, job, spec, qr=qr)
+        _tell_custody(work.results_of(opened, job, "custody"))
     if isinstance(spec, VerifySpec):
         told = work.figures(opened, job, "verify")
         if told["trust"] != Trust.AUTHENTIC:
@@ -64,6 +66,17 @@ def _show(opened: State, job: JobId, spec: Spec, *, qr: bool) -> None:
             erased.tell(Path(str(work.figures(opened, job, "erase")["certificate"])))
         case _:
             assert_never(spec)
+
+
+def _tell_custody(told: list[dict[str, Json]]) -> None:
+    """What kept a record out of the chain of custody, if anything did; once."""
+    for one in told[-1:]:
+        if "not_kept" in one:
+            chains.tell_not_kept(str(one["not_kept"]))
+        elif "finding" in one:
+            chains.tell_unsound(
+                Finding(Kind(str(one["finding"])), cast("int", one.get("number", 0)))
+            )
 
 
 def _last_run(found: list[dict[str, Json]]) -> list[dict[str, Json]]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from getpass import getuser
 from pathlib import Path
 
-from appliance.errors import StateError
-from appliance.events import Result
+from appliance.errors import CustodyRefusedError, StateError
+from appliance.events import Json, Result
 from appliance.jobs.desk import Desk
 from appliance.jobs.spec import (
     CheckSpec,
@@ -19,12 +19,11 @@ from appliance.jobs.spec import (
     VerifySpec,
 )
 from appliance.model import ShipmentId
-from appliance.seal import chain, custody, statement
+from appliance.seal import chain, custody, deed, statement
 from appliance.seal.custody import Custody, Deed, What, Who
 from appliance.seal.identity import Device
 
 _ONCE = frozenset({Deed.CREATED, Deed.SEALED, Deed.ERASED})
-_LONGEST, _LONGEST_NOTE = 128, 1024
 
 
 def hands(home: Path, shipment: ShipmentId) -> Custody:
@@ -37,12 +36,12 @@ def hands(home: Path, shipment: ShipmentId) -> Custody:
 
 def _told(name: str) -> str:
     """At most what a record holds; bytes that are no UTF-8 become question marks."""
-    return os.environ.get(name, "").encode(errors="replace").decode()[:_LONGEST]
+    return os.environ.get(name, "").encode(errors="replace").decode()[: deed.NAME]
 
 
 def _user() -> str:
     try:
-        return getuser()[:_LONGEST]
+        return getuser()[: deed.NAME]
     except (OSError, KeyError):  # a user without a name
         return str(os.getuid())
 
@@ -53,9 +52,20 @@ def note(spec: Spec, desk: Desk, shipment: ShipmentId) -> None:
     """
     for about, store, done, root, what in _deeds(spec, desk.home, shipment):
         try:
-            add(about, store, done, root, what)
-        except StateError as exc:
+            made = add(about, store, done, root, what)
+        except (StateError, CustodyRefusedError) as exc:
             desk.emit(Result("custody", {"deed": done, "not_kept": exc.what}))
+        else:
+            if made is not None:
+                desk.emit(Result("custody", {"deed": done, **figures(made)}))
+
+
+def figures(made: custody.Appended) -> dict[str, Json]:
+    """Where a record is kept, and what keeps it out of the store."""
+    told: dict[str, Json] = {"in_store": made.in_store}
+    if made.finding is not None:
+        told |= {"finding": made.finding.kind, "number": made.finding.number}
+    return told
 
 
 _Entry = tuple[Custody, Path | None, Deed, str, What]
@@ -64,11 +74,11 @@ _Entry = tuple[Custody, Path | None, Deed, str, What]
 def _deeds(spec: Spec, home: Path, shipment: ShipmentId) -> Iterator[_Entry]:
     if isinstance(spec, EraseSpec):
         for path, about, root, erasure in spec.places:
-            what = What(note=f"erase {erasure}: {path}"[:_LONGEST_NOTE])
+            what = What(note=f"erase {erasure}: {path}"[: deed.NOTE])
             yield hands(home, ShipmentId(about)), None, Deed.ERASED, root, what
         return
     if isinstance(spec, IngestSpec):
-        what = What(disk=spec.disk, note=spec.machine[:_LONGEST_NOTE])
+        what = What(disk=spec.disk, note=spec.machine[: deed.NOTE])
         yield hands(home, shipment), Path(spec.store), Deed.INGESTED, "", what
         return
     if not isinstance(spec, SealSpec | VerifySpec | RestoreSpec | CheckSpec):
@@ -76,7 +86,7 @@ def _deeds(spec: Spec, home: Path, shipment: ShipmentId) -> Iterator[_Entry]:
     store, what = Path(spec.store), What()
     root = statement.read(store).root().hex()
     if isinstance(spec, RestoreSpec | CheckSpec):
-        what = What(note=f"{spec.target}: {spec.place}"[:_LONGEST_NOTE])
+        what = What(note=f"{spec.target}: {spec.place}"[: deed.NOTE])
     for done in _of(spec):
         yield hands(home, shipment), store, done, root, what
 
@@ -91,23 +101,29 @@ def _of(spec: SealSpec | VerifySpec | RestoreSpec | CheckSpec) -> tuple[Deed, ..
     return (Deed.CHECKED,)
 
 
-def add(about: Custody, store: Path | None, done: Deed, root: str, what: What) -> None:
+def add(
+    about: Custody, store: Path | None, done: Deed, root: str, what: What
+) -> custody.Appended | None:
     """Append, but what is done once only once: a job may have died behind its record."""
     if done in _ONCE:
         place = custody.at_home(about.home, about.shipment)
         own = Device.of(about.home).public
         for one in chain.records(custody.read(place)).values():
             if (one.record.deed, one.record.root, one.record.signer) == (done, root, own):
-                return
-    custody.append(about, store, done, root, what)
+                return None
+    return custody.append(about, store, done, root, what)
 
 
 def is_received(home: Path, store: Path, shipment: ShipmentId) -> bool:
     """Whether somebody to whom this home has handed the shipment over, naming their key, has
     signed that they have it.
     """
-    told, own = custody.read(custody.in_store(store)), Device.of(home).public
-    mine = custody.read(custody.at_home(home, shipment))
+    own = Device.of(home).public
+    try:
+        told = custody.read(custody.in_store(store))
+        mine = custody.read(custody.at_home(home, shipment))
+    except CustodyRefusedError:
+        return False
     if any(one.is_error for one in chain.verify(told, chain.Expected(shipment), mine)):
         return False
     receiver = ""

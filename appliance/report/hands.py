@@ -12,14 +12,15 @@ from appliance.seal.identity import device_fingerprint
 
 
 def known(home: Path, store: Path | None, expected: Expected) -> Custody | None:
-    """The longer of the two copies, compared with the other; None where there is none. Raises
+    """The copy of which more is sound, compared with the other; None where there is none. Raises
     CustodyRefusedError for one that cannot be read.
     """
     assert expected.shipment is not None
-    copies = [custody.read(custody.at_home(home, ShipmentId(expected.shipment)))]
+    shipment = ShipmentId(expected.shipment)
+    copies = [custody.read(custody.at_home(home, shipment))]
     if store is not None:
         copies.insert(0, custody.read(custody.in_store(store)))
-    mine = max(copies, key=lambda one: max(one, default=0))
+    mine = max(copies, key=lambda one: (chain.sound(one, shipment), len(one)))
     if not mine:
         return None
     other = next((one for one in copies if one is not mine), {})

@@ -26,6 +26,7 @@ class Kind(StrEnum):
     OTHER_ROOT = "other-root"
     OTHER_SIGNER = "other-signer"
     OTHER_RECEIVER = "other-receiver"
+    OTHER_CODE = "other-code"
     EMPTY = "empty"
     CLOCK_BACKWARDS = "clock-backwards"
     NOT_COUNTERSIGNED = "not-countersigned"
@@ -94,6 +95,20 @@ def records(chain: Mapping[int, bytes]) -> dict[int, deed.Signed]:
     return found
 
 
+def sound(chain: Mapping[int, bytes], shipment: ShipmentId) -> int:
+    """How many records, from the first on, can be gone on from: each is there, can be read, is of
+    the shipment, is signed, and names the one before.
+    """
+    known, length, before = records(chain), 0, ""
+    while (signed := known.get(length + 1)) is not None:
+        one = signed.record
+        if (one.shipment, one.previous) != (shipment, before) or not signed.genuine:
+            break
+        length += 1
+        before = deed.digest(chain[length])
+    return length
+
+
 def verify(
     chain: Mapping[int, bytes],
     expected: Expected | None = None,
@@ -108,7 +123,7 @@ def verify(
         *_links(chain, known),
         *_signers(known, expected),
         *_order(known, expected),
-        *_hand_overs(known),
+        *_hand_overs(chain, known),
         *_compared(chain, against or {}),
     ]
     return sorted(dict.fromkeys(found), key=lambda one: one.number)
@@ -142,7 +157,7 @@ def _signers(known: Mapping[int, deed.Signed], expected: Expected) -> Iterator[F
         shipment = shipment or one.shipment
         if one.shipment != shipment:
             yield Finding(Kind.FOREIGN, number)
-        begun = one.deed in {Deed.CREATED, Deed.SEALED}
+        begun = one.deed in {Deed.CREATED, Deed.INGESTED, Deed.SEALED}
         if begun and expected.device and one.signer != expected.device:
             yield Finding(Kind.OTHER_SIGNER, number)
         if one.at < last:
@@ -161,11 +176,13 @@ def _order(known: Mapping[int, deed.Signed], expected: Expected) -> Iterator[Fin
             yield Finding(Kind.OTHER_ROOT, number)
         if Deed.ERASED in seen:
             yield Finding(Kind.AFTER_ERASED, number)
+        if one.root and not root and one.deed is not Deed.SEALED:
+            yield Finding(Kind.LACKS_SEAL, number)
         root = root or one.root
         seen.add(one.deed)
     if Deed.CREATED not in seen:
         yield Finding(Kind.BEGINS_LATE, 1)
-    if expected.root and Deed.SEALED not in seen:
+    if expected.root and not root:
         yield Finding(Kind.LACKS_SEAL)
 
 
@@ -181,8 +198,8 @@ def _may_stand(one: Record, root: str, seen: set[Deed], *, first: bool) -> bool:
     return not (one.deed is Deed.SEALED and (Deed.SEALED in seen or root))
 
 
-def _hand_overs(known: Mapping[int, deed.Signed]) -> Iterator[Finding]:
-    """Every hand-over is answered once, by another key, by the one it named."""
+def _hand_overs(chain: Mapping[int, bytes], known: Mapping[int, deed.Signed]) -> Iterator[Finding]:
+    """Every hand-over is answered once, by another key, by the one it named, with its code."""
     given: Record | None = None
     for number, signed in known.items():
         one = signed.record
@@ -194,17 +211,19 @@ def _hand_overs(known: Mapping[int, deed.Signed]) -> Iterator[Finding]:
             if given is None:
                 yield Finding(Kind.ORDER, number)
             else:
-                yield from _answered(given, one)
+                yield from _answered(given, one, deed.code(deed.digest(chain[given.number])))
             given = None
     if given is not None:
         yield Finding(Kind.NOT_COUNTERSIGNED, given.number)
 
 
-def _answered(given: Record, taken: Record) -> Iterator[Finding]:
+def _answered(given: Record, taken: Record, code: str) -> Iterator[Finding]:
     if given.what.receiver not in {"", taken.signer}:
         yield Finding(Kind.OTHER_RECEIVER, taken.number)
     if given.signer == taken.signer:
         yield Finding(Kind.SAME_SIGNER, taken.number)
+    if taken.what.code not in {"", code}:
+        yield Finding(Kind.OTHER_CODE, taken.number)
 
 
 def _compared(chain: Mapping[int, bytes], other: Mapping[int, bytes]) -> Iterator[Finding]:

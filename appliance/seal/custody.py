@@ -7,22 +7,21 @@ both together.
 
 import errno
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from appliance.block import clock_is_kept, locked, make_directory, read_small, write_once
-from appliance.errors import CustodyRefusedError
+from appliance.errors import CustodyRefusedError, StateError
 from appliance.model import ShipmentId
-from appliance.seal import canon, deed
+from appliance.seal import canon, chain, deed
 from appliance.seal.chain import Finding, Kind, verify
 from appliance.seal.deed import Clock, Deed, Record, What, Who
 from appliance.seal.identity import Device
-from appliance.seal.kept import kept
 
 __all__ = [
+    "Appended",
     "Chain",
     "Clock",
     "Deed",
@@ -40,9 +39,10 @@ __all__ = [
 ]
 
 DIRECTORY = "custody"
-NAME = re.compile(r"([0-9]{6})\.json")
+NAME = re.compile(r"(?!0{6})([0-9]{6})\.json")
 MAX_RECORDS = 4096
 LOCK = "lock"
+_UNSOUND = frozenset({Kind.DAMAGED, Kind.BAD_SIGNATURE, Kind.GAP, Kind.BROKEN, Kind.FOREIGN})
 Chain = dict[int, bytes]  # the records' files by their numbers, as they are kept
 
 
@@ -97,39 +97,118 @@ def _name(number: int) -> str:
     return f"{number:06}.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of a record: its digest, whether the store has it, and what is wrong with the
+    chain there, where that could not be gone on from.
+    """
+
+    digest: str
+    in_store: bool
+    finding: Finding | None
+
+
+@dataclass(slots=True)
+class _Copy:
+    """A copy of a chain: what of it is sound, the first thing behind that, if there is any, and
+    why it cannot be written, where it cannot.
+    """
+
+    place: Path
+    sound: Chain
+    finding: Finding | None
+    trouble: str = ""
+
+    def take(self, told: Chain) -> bool:
+        """Write what is missing here of a chain that begins with what is sound; whether all of it
+        is there then.
+        """
+        if self.finding is not None or self.trouble:
+            return False
+        try:
+            for number in range(len(self.sound) + 1, len(told) + 1):
+                write_once(self.place / _name(number), told[number])
+                self.sound[number] = told[number]
+        except OSError as exc:
+            self.trouble = str(exc.strerror)
+            return False
+        return True
+
+    def refusal(self) -> StateError:
+        if self.trouble:
+            return StateError(f"{self.place} cannot be read or written ({self.trouble})")
+        return StateError(
+            f"The chain of custody in {self.place} is damaged behind record {len(self.sound)}"
+        )
+
+
 def append(
     about: Custody, store: Path | None, done: Deed, root: str = "", what: What | None = None
-) -> str:
-    """Append a record to the chain in the store, else to that at home; the digest of the record.
+) -> Appended:
+    """Append a record to the chain in the store and to that at home, wherever it can be written.
 
-    Both have it in the end where both can be written. StateError where neither can,
+    It follows what is sound. Where there is something else behind that in the store, or where the
+    two part, the chain goes on at home alone. StateError where it can go on nowhere,
     CustodyRefusedError for a record that no reader would take.
     """
-    device, home = Device.of(about.home), at_home(about.home, about.shipment)
-    signing = partial(_next, about=about, device=device, done=done, root=root, what=what or What())
-    if store is not None and store.is_dir():
-        with suppress(OSError):
-            data = _appended(in_store(store), home, signing)
-            with suppress(OSError), _writing(home):
-                _bring(in_store(store), home)
-            return deed.digest(data)
-    with kept(home):
-        data = _appended(home, None if store is None else in_store(store), signing)
-    return deed.digest(data)
+    device = Device.of(about.home)
+    with ExitStack() as stack:
+        own = _opened(at_home(about.home, about.shipment), about.shipment, stack)
+        told, theirs = own.sound, None
+        if store is not None and store.is_dir():
+            theirs = _opened(in_store(store), about.shipment, stack)
+            parted = _parted(theirs.sound, own.sound)
+            if parted is None and len(theirs.sound) > len(own.sound):
+                told = theirs.sound
+            theirs.finding = parted or theirs.finding
+        data = _next(told, about, device, done, root, what or What())
+        whole = {**told, len(told) + 1: data}
+        in_there = theirs is not None and theirs.take(whole)
+        if not own.take(whole) and not in_there:
+            raise own.refusal()
+    return Appended(deed.digest(data), in_there, theirs.finding if theirs else None)
 
 
-def _appended(place: Path, other: Path | None, signing: Callable[[Path], bytes]) -> bytes:
-    with _writing(place):
-        if other is not None:
-            _bring(other, place)
-        return signing(place)
+def _opened(place: Path, shipment: ShipmentId, stack: ExitStack) -> _Copy:
+    """The copy at ``place``, locked for as long as the stack lasts where it can be."""
+    trouble = ""
+    try:
+        stack.enter_context(_writing(place))
+    except OSError as exc:
+        trouble = str(exc.strerror)
+    found = _seen(place, shipment)
+    found.trouble = trouble
+    return found
 
 
-def _next(place: Path, about: Custody, device: Device, done: Deed, root: str, what: What) -> bytes:
-    """Write the record that follows the last one in ``place``, which is locked."""
-    last = max(_numbers(place), default=0)
+def _seen(place: Path, shipment: ShipmentId) -> _Copy:
+    try:
+        found = read(place)
+    except CustodyRefusedError:
+        return _Copy(place, {}, Finding(Kind.DAMAGED))
+    length = chain.sound(found, shipment)
+    sound = {number: found[number] for number in range(1, length + 1)}
+    if length == len(found):
+        return _Copy(place, sound, None)
+    findings = verify(found, chain.Expected(shipment))
+    return _Copy(
+        place, sound, next(x for x in findings if x.kind in _UNSOUND and x.number > length)
+    )
+
+
+def _parted(one: Chain, other: Chain) -> Finding | None:
+    """Where two copies have different records of one number."""
+    differ = (number for number in sorted(one.keys() & other) if one[number] != other[number])
+    number = next(differ, None)
+    return None if number is None else Finding(Kind.FORK, number)
+
+
+def _next(told: Chain, about: Custody, device: Device, done: Deed, root: str, what: What) -> bytes:
+    """The record that follows the last one that was told."""
+    if len(told) >= MAX_RECORDS:
+        raise StateError(f"The chain of custody is full: it has {MAX_RECORDS} records")
     record = Record(
-        number=last + 1,
+        number=len(told) + 1,
         deed=done,
         shipment=about.shipment,
         root=root,
@@ -138,12 +217,10 @@ def _next(place: Path, about: Custody, device: Device, done: Deed, root: str, wh
         at=canon.now(),
         clock=Clock.SYNCHRONISED if clock_is_kept() else Clock.FREE,
         what=what,
-        previous=deed.digest(_bytes(place / _name(last))) if last else "",
+        previous=deed.digest(told[len(told)]) if told else "",
         signer=device.public,
     )
-    data = deed.sign(record, device)
-    write_once(place / _name(record.number), data)
-    return data
+    return deed.sign(record, device)
 
 
 @contextmanager
@@ -163,35 +240,22 @@ def _refuse_link(place: Path) -> None:
         raise OSError(errno.ELOOP, "a link is no directory", str(place))
 
 
-def _bring(source: Path, place: Path) -> None:
-    """Copy what follows the last record of ``place``, which is locked, as far as it follows."""
-    try:
-        theirs = read(source)
-    except CustodyRefusedError:
-        return  # verification says so
-    last = max(_numbers(place), default=0)
-    previous = deed.digest(_bytes(place / _name(last))) if last else ""
-    while (data := theirs.get(last + 1)) is not None:
-        try:
-            follows = deed.parse(data).record.previous == previous
-        except CustodyRefusedError:
-            return
-        if not follows:
-            return
-        last += 1
-        write_once(place / _name(last), data)
-        previous = deed.digest(data)
+def last_digest(found: Chain, shipment: ShipmentId) -> str:
+    """The digest of the last record that is sound, empty where there is none."""
+    length = chain.sound(found, shipment)
+    return deed.digest(found[length]) if length else ""
 
 
-def last_digest(chain: Chain) -> str:
-    """The digest of a chain's last record, empty where there is none."""
-    return deed.digest(chain[max(chain)]) if chain else ""
-
-
-def bring(source: Path, place: Path) -> None:
-    """Bring a chain, where there is one, to ``place``, where an earlier state of it may be.
-    StateError where that cannot be written.
+def bring(source: Path, place: Path, shipment: ShipmentId) -> Finding | None:
+    """Bring what is sound of a chain, where there is one, to ``place``, where an earlier state of
+    it may be; what is in the way of all of it. StateError where that cannot be written.
     """
-    if read(source):
-        with kept(place), _writing(place):
-            _bring(source, place)
+    theirs = _seen(source, shipment)
+    if not theirs.sound:
+        return theirs.finding
+    with ExitStack() as stack:
+        own = _opened(place, shipment, stack)
+        found = _parted(theirs.sound, own.sound) or own.finding
+        if own.trouble or (found is None and not own.take(theirs.sound)):
+            raise own.refusal()
+    return found or theirs.finding

@@ -18,7 +18,7 @@ MOST = 1 << 14
 MAX_NUMBER = 999_999
 CODE_SIZE = 10
 _SIGNED = b"motiongear/1 custody\0"
-_NAME, _WHERE, _NOTE, _CODE = 128, 256, 1024, 19
+NAME, WHERE, NOTE, _CODE = 128, 256, 1024, 19  # characters at most
 
 
 class Deed(StrEnum):
@@ -162,7 +162,7 @@ def _write(signed: Signed) -> Json:
 
 
 def _parse_who(fields: canon.Fields) -> Who:
-    found = Who(fields.text("name", _NAME), fields.text("organisation", _NAME))
+    found = Who(fields.text("name", NAME), fields.text("organisation", NAME))
     fields.done()
     return found
 
@@ -170,7 +170,7 @@ def _parse_who(fields: canon.Fields) -> Who:
 def _parse_what(fields: canon.Fields) -> What:
     found = What(
         disk=fields.hex("disk", 16, empty=True),
-        note=fields.text("note", _NOTE),
+        note=fields.text("note", NOTE),
         to=_parse_who(fields.object("to")),
         receiver=fields.hex("receiver", 32, empty=True),
         code=fields.text("code", _CODE),
@@ -187,7 +187,7 @@ def _parse_record(fields: canon.Fields) -> Record:
         shipment=ShipmentId(fields.hex("shipment", 16)),
         root=fields.hex("root", 32, empty=True),
         who=_parse_who(fields.object("who")),
-        where=fields.text("where", _WHERE),
+        where=fields.text("where", WHERE),
         at=fields.time("at"),
         clock=Clock(fields.choice("clock", *Clock)),
         what=_parse_what(fields.object("what")),

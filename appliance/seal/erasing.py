@@ -285,8 +285,8 @@ class Eraser:
                 write_durably(self._kept / f"{COPY}{name}", data, 0o600)
             found[name] = digest(data)
         chain = custody.at_home(self._home, shipment)
-        custody.bring(custody.in_store(store), chain)
-        last = custody.last_digest(custody.read(chain))
+        custody.bring(custody.in_store(store), chain, shipment)
+        last = custody.last_digest(custody.read(chain), shipment)
         return Copies(head=found[head.FILE], seal=found[SEAL], custody=last)
 
     def _noted(self, record: Record) -> Record:
