@@ -23,7 +23,8 @@ from appliance.state import schema
 from appliance.state.database import BALLAST, FILE
 from appliance.state.state import State
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 # nosec B108 - only a directory of our own below it is used
+# Only a directory of our own below it is used.
+_MEMORY = Path("/dev/shm")  # noqa: S108 # nosec B108
 _LOG = f"{FILE}-wal"
 _LOG_HEAD = 32  # bytes: another as soon as the log begins anew
 _TRIES, _PAUSE_SECONDS = 20, 0.05
