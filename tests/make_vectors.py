@@ -30,7 +30,7 @@ from appliance.seal.sealing import Consent, seal
 from appliance.seal.statement import Seal
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
-from tests import forge, label_vectors, promise, wire_vectors
+from tests import custody_vectors, forge, label_vectors, promise, wire_vectors
 from tests.forge import Forge, disk_head, pack_head, point_end, reference, sign_again, zeros
 from tests.promise import PLACE
 from tests.readout import maps_of, reopened
@@ -527,6 +527,7 @@ def main() -> None:
         canon.dump(accepted()).replace(b'{"about', b'\n{"about') + b"\n"
     )
     (PLACE / "primitives.json").write_bytes(canon.dump(primitives()) + b"\n")
+    custody_vectors.make()
     label_vectors.make()
     wire_vectors.make()
 
