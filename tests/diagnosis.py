@@ -13,18 +13,29 @@ Found = dict[str, dict[str, Any]]
 
 
 def found(shell: Shell, *options: object) -> Found:
-    """The findings by kind, the last of each; English and Chinese are told without a gap."""
-    told = shell.typed("diagnose", "--json", *options)
-    listed = json.loads(told.out)["findings"]
-    wrong = any(one["severity"] == "error" for one in listed)
-    assert told.code == (WRONG if wrong else 0), told
+    """The findings by kind, the last of each; the same are told in both languages without a gap:
+    what is looked at stands still.
+    """
+    told = listed(shell, *options)
+    wrong = any(one["severity"] == "error" for one in told.values())
     for language in Language:
-        said = shell.typed("diagnose", "--lang", language, *options).fine(told.code)
-        assert not [one for one in listed if f"({one['kind']}" not in said.out]
+        said = shell.typed("diagnose", "--lang", language, *options).fine(WRONG if wrong else 0)
+        assert not [one for one in told if f"({one}" not in said.out]
         assert "{" not in said.out
-    order = [one["severity"] for one in listed]
+    return told
+
+
+def listed(shell: Shell, *options: object) -> Found:
+    """The findings by kind, the last of each, the worst first, with the exit code that they ask
+    for.
+    """
+    said = shell.typed("diagnose", "--json", *options)
+    told = json.loads(said.out)["findings"]
+    wrong = any(one["severity"] == "error" for one in told)
+    assert said.code == (WRONG if wrong else 0), said
+    order = [one["severity"] for one in told]
     assert order == sorted(order, key=["error", "warning", "ok"].index)
-    return {one["kind"]: one for one in listed}
+    return {one["kind"]: one for one in told}
 
 
 def snapshot(place: Path) -> dict[str, object]:

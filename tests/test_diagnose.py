@@ -20,7 +20,7 @@ from appliance.events import Step, failed
 from appliance.model import JobId, ShipmentId
 from appliance.seal.canon import now
 from appliance.state import BALLAST, FILE, JobState, State
-from tests.diagnosis import found, snapshot
+from tests.diagnosis import found, listed, snapshot
 from tests.media import Bench, unprivileged
 from tests.support import BLOCK
 from tests.technician import Shell, begun, ingest_spec, noise, until
@@ -267,7 +267,7 @@ def test_a_job_that_lives_and_then_is_killed(tmp_path: Path, device: Shell) -> N
     job = broken_off(device, tmp_path)
     with device.state() as opened:
         pid = opened.process_of(job)
-    lives = found(device, "--job", job)
+    lives = listed(device, "--job", job)
     assert lives["job-lives"]["figures"]["pid"] == str(pid)
     assert lives["job-lives"]["figures"]["total"] == str(600 * BLOCK)
     assert lives["job-lives"]["type"] == f"motiongear jobs follow {job}"

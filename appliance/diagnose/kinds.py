@@ -328,13 +328,15 @@ SAID: Mapping[Kind, Said] = {
         marked("Nobody reads it, and no seal speaks of it."),
         marked("Move it elsewhere; what is to travel with the seal belongs into files/."),
     ),
-    Kind.SEALED: Said(_OK, marked("Sealed {at} as number {sequence} of device {device}.")),
+    Kind.SEALED: Said(
+        _OK, marked("Sealed {at}, number {sequence} of device {device}; its label: {label}")
+    ),
     Kind.UNSEALED: Said(_OK, marked("It is not sealed.")),
     Kind.SEAL_REFUSED: Said(_E),
     Kind.PACK_REFUSED: Said(_E),
     Kind.PACK_TORN: Said(
         _W,
-        marked("The pack {name} was not closed: who wrote it is gone."),
+        marked("The pack {name} is not closed, and no process is seen that writes it."),
         _CHECKPOINT,
         marked("Resume the job that wrote it; it is closed at its last checkpoint then."),
     ),

@@ -4,7 +4,7 @@ for that would be in somebody's way.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,20 @@ def holders(paths: Iterable[Path]) -> Iterator[Held]:
     for pid, major, minor, inode in _LOCK.findall(_told()):
         if path := known.get((int(major, 16), int(minor, 16), int(inode))):
             yield Held(path, int(pid), _name(int(pid)))
+
+
+def users(paths: Sequence[Path]) -> Iterator[Held]:
+    """Who has locked a file or has it open: on some file systems what is locked is told by another
+    number than the file has. Without root only processes of this user are seen.
+    """
+    yield from holders(paths)
+    known = {str(one): one for one in paths}
+    for process in Path("/proc").glob("[0-9]*") if known else ():
+        with suppress(OSError):
+            for one in (process / "fd").iterdir():
+                with suppress(OSError):
+                    if path := known.get(str(one.readlink())):
+                        yield Held(path, int(process.name), _name(int(process.name)))
 
 
 def _told() -> str:

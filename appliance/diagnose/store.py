@@ -25,6 +25,7 @@ from appliance.errors import (
 )
 from appliance.model import PackId
 from appliance.seal import canary, chain, custody, files, head, intent, statement, verify
+from appliance.seal.label import Label
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.statement import Seal, SealedPack
 from appliance.seal.store import PACKS, RESERVE, RESERVE_SIZE, SEAL, Store, by_point
@@ -132,7 +133,8 @@ def _packs(store: Store, seal: Seal | None) -> Iterator[Finding]:
     listed = {store.pack(one.pack).name: one for one in seal.packs} if seal is not None else {}
     infos: list[PackInfo] = []
     there = sorted(store.packs.iterdir())
-    writers = {held.path: held.pid for held in locks.holders(there)}
+    unclosed = [one for one in there if _OPEN.fullmatch(one.name)]
+    writers = {held.path: held.pid for held in locks.users(unclosed)}
     for path in there:
         if _OPEN.fullmatch(path.name) and seal is None:
             if path.exists():  # it may have been closed just now
@@ -190,6 +192,7 @@ def _seal(store: Store, seal: Seal) -> Iterator[Finding]:
         "at": seal.created,
         "sequence": str(seal.sequence),
         "device": seal.device_fingerprint,
+        "label": str(Label.of(seal)),
     }
     yield Finding(Kind.SEALED, about)
     try:
