@@ -43,6 +43,16 @@ def test_what_is_compiled_is_what_is_written(room: str, language: Language) -> N
     assert path.with_suffix(".mo").read_bytes() == locale.compiled(found)
 
 
+@pytest.mark.parametrize("language", locale.TRANSLATED)
+def test_a_sentence_of_several_rooms_is_the_same_in_all_of_them(language: Language) -> None:
+    """Whoever shows it asks all catalogues, and does not know whose it finds first."""
+    found: dict[str, set[str]] = {}
+    for room in locale.ROOMS:
+        for one in locale.known(locale.place(room, language), language):
+            found.setdefault(str(one.id), set()).add(str(one.string))
+    assert not {one: said for one, said in found.items() if len(said) > 1}
+
+
 def test_every_room_is_known() -> None:
     for language in locale.TRANSLATED:
         found = {one.stem for one in locale.place("x", language).parent.iterdir()}
