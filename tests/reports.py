@@ -5,11 +5,21 @@ from dataclasses import fields, is_dataclass, replace
 from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from appliance.model import DiskFacts, Part
+from appliance.model import (
+    Answer,
+    DiskFacts,
+    Encrypted,
+    FileSystem,
+    LogicalVolume,
+    MachineFacts,
+    Nic,
+    Part,
+)
 from appliance.report import document
 from appliance.report.document import Report, Signed, sign
 from appliance.seal.certificate import Erased
 from appliance.seal.identity import Device
+from appliance.seal.papers import MAX_TEXT
 
 T = TypeVar("T")
 NOBODY = "AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAA-AAAA"
@@ -35,7 +45,30 @@ def _value(hint: Any, text: str) -> object:  # noqa: ANN401 - a type hint
         return DiskFacts(text, text, text, text, 1 << 31, 512, 4096, text, text, "uefi", (part,))
     if hint is Erased:
         return None
-    return filled(hint, text)
+    return inside(text) if hint is MachineFacts else filled(hint, text)
+
+
+def inside(text: str) -> MachineFacts:
+    """What a disk tells of a machine; ``text`` wherever a foreign one may stand."""
+    text = text[:MAX_TEXT]
+    return MachineFacts(
+        hostname=text,
+        family="windows",
+        product=text,
+        version=text,
+        architecture=text,
+        kernels=(text, text),
+        nics=(Nic(text, text, (text,), text, (text,), Answer.YES),),
+        firmware="bios",
+        dirty=Answer.YES,
+        hibernated=Answer.NO,
+        encrypted=(Encrypted(text, "luks"),),
+        volumes=(LogicalVolume(text, text, 1 << 30),),
+        file_systems=(FileSystem(text, text, text, 1 << 31, 1 << 30),),
+        warnings=(text,),
+        method="blkid",
+        reason=text,
+    )
 
 
 _KINDS: Mapping[Any, Callable[[str], object]] = {

@@ -16,11 +16,11 @@ from appliance.errors import (
     WrongKeyError,
 )
 from appliance.events import Event, Failed, Json, Progress, Result
-from appliance.model import Extent, JobId, ShipmentId
+from appliance.model import DiskId, Extent, JobId, ShipmentId
 from appliance.report.document import Range, Report, Signed, parse, sign
 from appliance.report.gather import gather
 from appliance.report.told import Job, work
-from appliance.seal import canon, certificate, custody, verify
+from appliance.seal import canon, certificate, custody, machine, sealing, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.custody import Custody, Deed, What, Who
 from appliance.seal.identity import Device
@@ -30,6 +30,7 @@ from appliance.seal.papers import write_disk_head
 from appliance.seal.store import SEAL, Store
 from appliance.state import JobState, SourceRow, State
 from tests.line import part, two_ends
+from tests.reports import inside
 from tests.support import (
     BLOCK,
     OPERATOR,
@@ -143,6 +144,39 @@ def test_with_a_key_every_disk_is_told_as_its_manifest_tells_it(
         assert content.root == right.manifest.root().hex()
         assert content.data + content.zero == right.manifest.blocks
         assert (content.known_by, content.unknown, content.unreadable) == ("index", 0, 0)
+
+
+def test_what_a_disk_tells_of_its_machine_is_known_before_the_seal_and_with_a_key(
+    device: Shell, operator: Shell, tmp_path: Path
+) -> None:
+    facts, data = inside("web01"), sample_bytes()
+    store, signer = new_store(tmp_path)
+    spec = point(data, DISK, "web01")
+    put_blocks(store, data, spec)
+    with device.state() as state:
+        state.note_machine(
+            store.head.shipment, spec.disk, canon.dump(machine.write(facts)).decode()
+        )
+    assert [one.inside for one in told_by(device, store).disks] == [facts]
+    notes = [machine.as_note(spec.disk, facts)]
+    sealing.seal(
+        store, signer, {(spec.disk, 0): spec}, sealing.Consent(waiver="a test"), notes=notes
+    )
+    assert [one.inside for one in told_by(operator, store).disks] == [None]
+    mine = told_by(operator, store, key=OPERATOR)
+    assert [one.inside for one in mine.disks] == [facts]
+    other = told_by(device, store, others=[signed(operator, mine)])
+    assert [one.inside for one in other.disks] == [facts]
+
+
+def test_nonsense_in_the_database_about_a_machine_is_a_gap(device: Shell, tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    put_blocks(store, sample_bytes(), point(sample_bytes(), DISK, "web01"))
+    with device.state() as state:
+        state.note_machine(store.head.shipment, DiskId(DISK), "{}")
+    found = told_by(device, store)
+    assert [one.inside for one in found.disks] == [None]
+    assert [one for one in found.gaps if "machine facts" in one]
 
 
 def test_the_wrong_key_is_refused(operator: Shell, sent: Sent) -> None:
@@ -533,8 +567,8 @@ def test_a_copy_at_home_shows_what_was_cut_off_or_changed(operator: Shell, sent:
     last.write_bytes(whole.replace(b"Berlin", b"Bremen"))
     found = told_by(operator, sent.store).custody
     assert found is not None
-    assert {one.kind for one in found.flaws if one.error} == {"bad-signature", "fork"}
-    assert [one.genuine for one in found.records] == [True, False]
+    assert {one.kind for one in found.flaws if one.error} == {"fork"}  # the home's is sound
+    assert [one.genuine for one in found.records] == [True, True]
 
 
 def test_custody_that_cannot_be_read_is_a_gap(operator: Shell, sent: Sent) -> None:

@@ -183,7 +183,37 @@ def test_hostile_texts_do_not_break_the_page(
     made = paper.pdf(view.html(signed_anew(signed, signer, jobs=many), language))
     assert outside(made) == []
     with PdfDocument(made) as pages:
-        assert len(pages) < 15  # a report of an innocent one has five
+        assert len(pages) < 17  # a report of an innocent one has five
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        (
+            Language.EN,
+            [
+                "What the disk tells of its machine",
+                "host name",
+                "web01",
+                "hibernated",
+                "no",
+                "LUKS",
+                "DHCP",
+                "1.1 GB in use",
+                "Not looked into",
+            ],
+        ),
+        (Language.ZH, ["磁盘所示的机器信息", "主机名", "web01", "未深入检查", "已用 1.1 GB"]),
+    ],
+)
+def test_what_a_disk_tells_of_its_machine_is_shown(
+    signer: Device, language: Language, told: list[str]
+) -> None:
+    page = view.html(full(signer), language)
+    assert [one for one in told if one not in page] == []
+    (disk,) = full(signer).report.disks
+    bare = signed_anew(full(signer), signer, disks=(replace(disk, inside=None),))
+    assert told[0] not in view.html(bare, language)
 
 
 def test_a_long_text_is_shown_by_its_beginning_and_its_end() -> None:

@@ -40,7 +40,7 @@ ROOMS = {
         "report/templates/certificate.html.j2",
         "seal/places.py",
     ),
-    "inspection": ("cli/inspecting.py", "ingest/inspection/warned.py"),
+    "inspection": ("cli/inspecting.py", "ingest/inspection/warned.py", "report/inside.py"),
     "label": ("cli/label.py", "report/label.py", "report/templates/label.html.j2"),
     "report": (
         "cli/report.py",

@@ -15,8 +15,8 @@ from blake3 import blake3
 
 from appliance.errors import ReportRefusedError, SignerMismatchError
 from appliance.events import Json
-from appliance.model import DiskFacts, DiskId, ShipmentId
-from appliance.seal import canon, text
+from appliance.model import DiskFacts, DiskId, MachineFacts, ShipmentId
+from appliance.seal import canon, machine, text
 from appliance.seal.canon import Fields
 from appliance.seal.certificate import Erased, parse_erased
 from appliance.seal.identity import Device, device_fingerprint, signed_by
@@ -137,7 +137,8 @@ class Content:
 @dataclass(frozen=True, slots=True)
 class Disk:
     """A disk of the shipment at a point. ``state``: complete, incomplete or not known. ``lost``
-    are packs that tell nothing, each with the reason.
+    are packs that tell nothing, each with the reason. ``inside`` is what its file systems tell of
+    the machine.
     """
 
     disk: Id
@@ -148,6 +149,7 @@ class Disk:
     stored: Maybe
     splices: tuple[Splice, ...]
     facts: DiskFacts | None
+    inside: MachineFacts | None
     content: Content | None
     lost: Texts
 
@@ -448,6 +450,8 @@ def _reader(hint: object) -> _Read:
 def _parser(kind: type) -> Callable[[Fields], object]:
     if kind is DiskFacts:
         return parse_facts
+    if kind is MachineFacts:
+        return machine.parse
     if kind is Erased:
         return parse_erased
     return lambda found: _parsed(kind, found)

@@ -16,7 +16,7 @@ from appliance.errors import (
     MotionGearError,
     WrongKeyError,
 )
-from appliance.model import DiskId, PointSpec, ShipmentId
+from appliance.model import DiskId, MachineFacts, PointSpec, ShipmentId
 from appliance.report import hands
 from appliance.report.document import (
     MOST_RANGES,
@@ -38,7 +38,7 @@ from appliance.report.document import (
 )
 from appliance.report.standing import Standing, Targets
 from appliance.report.told import Job, Rounds, disks_told, jobs_of, work
-from appliance.seal import canon, certificate, opening, statement, verify
+from appliance.seal import canon, certificate, machine, opening, statement, verify
 from appliance.seal.accepted import Accepted
 from appliance.seal.certificate import digest as digest_of
 from appliance.seal.chain import Expected
@@ -249,7 +249,18 @@ class _Gathering:
                 spec = read_disk_head(row.facts.encode(), size)
                 bare = found.get((spec.disk, spec.point)) or _bare(spec.disk, spec.point)
                 found[spec.disk, spec.point] = _with_facts(bare, spec)
+        told = self._noted()
+        for place, one in found.items():
+            found[place] = replace(one, inside=one.inside or told.get(one.disk))
         return [found[one] for one in sorted(found)]
+
+    def _noted(self) -> dict[DiskId, MachineFacts]:
+        """What disks tell of their machines, as long as this home knows it: until the seal."""
+        found: dict[DiskId, MachineFacts] = {}
+        for disk, told in self.state.machines(self.shipment).items():
+            with self._gap():
+                found[disk] = machine.read(told.encode())
+        return found
 
     def _unsealed(self, store: Store) -> dict[_Place, Disk]:
         """By the packs' public heads; a disk that is being written is incomplete."""
@@ -301,6 +312,9 @@ class _Gathering:
             if disk.spec is not None:
                 place = (disk.disk, disk.spec.point)
                 found[place] = _with_facts(found[place], disk.spec)
+        told = opening.machines_of(sealed, key)
+        for place, known in found.items():
+            found[place] = replace(known, inside=told.get(known.disk))
         findings = opening.open_each(disks, key, opened, despite_damage=True)
         self.gaps += [one.what for one in findings.problems]
 
@@ -360,7 +374,7 @@ def _source(other: Signed) -> Source:
 
 
 def _bare(disk: DiskId, point: int) -> Disk:
-    return Disk(disk, point, "", "", None, None, (), None, None, ())
+    return Disk(disk, point, "", "", None, None, (), None, None, None, ())
 
 
 def _by_packs(packs: PointPacks) -> Disk:
@@ -431,6 +445,7 @@ def _joined(own: list[Disk], theirs: Iterable[Disk]) -> list[Disk]:
             machine=mine.machine or one.machine,
             state=mine.state or one.state,
             facts=mine.facts or one.facts,
+            inside=mine.inside or one.inside,
             content=mine.content or one.content,
             packs=one.packs if mine.packs is None else mine.packs,
             stored=one.stored if mine.stored is None else mine.stored,

@@ -13,7 +13,8 @@ from functools import cache
 from jinja2 import Template
 
 from appliance.language import Language, Translator, marked, translator
-from appliance.report import pages, words
+from appliance.model import MachineFacts
+from appliance.report import inside, pages, words
 from appliance.report.document import Signed, Turn, Volume, Work
 from appliance.seal.text import grouped
 
@@ -141,6 +142,15 @@ class View:
 
     def known_by(self, found: str) -> str:
         return words.told(self._say, words.KNOWN_BY, found)
+
+    def inside(self, found: MachineFacts) -> list[tuple[str, str]]:
+        """What a disk tells of its machine, its texts as they are shown; last what was noticed."""
+        say = self._say
+        told = [*inside.rows(found, say, size)]
+        told += [(say(marked("Noticed")), say(one)) for one in found.warnings]
+        if found.method != "dissect":
+            told.append((say(marked("Not looked into")), found.reason))
+        return [(name, words.shown(one, words.ROW)) for name, one in told]
 
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""

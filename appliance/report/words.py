@@ -69,6 +69,7 @@ FLAWS = {
     "other-root": marked("it names another seal"),
     "other-signer": marked("it is not signed by the shipment's device"),
     "other-receiver": marked("another took it than it was handed to"),
+    "other-code": marked("it names another code than that of the hand-over"),
     "empty": marked("there is no record"),
     "clock-backwards": marked("it is older than the record before it"),
     "not-countersigned": marked("nobody has signed for taking it"),
