@@ -7,6 +7,7 @@ translated when it is shown. What has no translation is shown in English.
 
 import gettext
 import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cache
@@ -44,3 +45,8 @@ def chosen(environ: Mapping[str, str] = os.environ) -> Language:
         if found := environ.get(name, ""):
             return Language.ZH if found.lower().startswith("zh") else Language.EN
     return Language.EN
+
+
+def width(text: str) -> int:
+    """Cells of a terminal that ``text`` takes: a wide character takes two (UAX 11)."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)

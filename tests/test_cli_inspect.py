@@ -42,7 +42,10 @@ def test_a_disk_is_told_in_words(device: Shell, bench: Bench) -> None:
 
 def test_it_is_told_in_chinese(bench: Bench, tmp_path: Path) -> None:
     shell = Shell(tmp_path / "home", more={"MOTIONGEAR_LANG": "zh"})
-    out = shell.run("inspect", machines.windows(bench, hibernated=True)).fine().out
+    image = machines.windows(bench, hibernated=True)
+    out = shell.run("inspect", image).fine().out
+    assert out.startswith(f"{image}: 镜像文件 {image.name}, ")
+    assert "1 个分区" in out
     assert "主机名" in out
     assert "WINSRV03" in out
     assert "休眠" in out

@@ -15,6 +15,7 @@ from appliance import cli, config, errors
 from appliance.cli import show, work
 from appliance.errors import BadInputError, MotionGearError, NotReadyToShipError, PackDamagedError
 from appliance.events import Progress, Step
+from appliance.language import width as cells
 from appliance.model import Extent, JobId
 from appliance.seal import statement
 from appliance.state import EventRow, JobState
@@ -423,3 +424,15 @@ def test_disks_are_listed_even_where_none_can_be_read(device: Shell, bench: Benc
     lines = device.typed("disks").fine().out.splitlines()
     (line,) = [one for one in lines if str(node) in one.split()]
     assert line.startswith("(no serial)")
+
+
+def test_columns_stand_below_each_other_in_every_language(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show.rows([("host name", "web01"), ("主机名", "web01"), ("文件系统及其大小", "web01")])
+    shown = capsys.readouterr().out.splitlines()
+    assert {cells(one.removesuffix("web01")) for one in shown[:2]} == {17}
+    assert shown[2] == "  文件系统及其大小 web01"  # too long for its column: nothing is cut
+    show.table(("名称", "状态"), [("db01", "完整"), ("测试服务器", "完整")])
+    shown = capsys.readouterr().out.splitlines()
+    assert {cells(one[: -len("完整")]) for one in shown} == {12}

@@ -1,5 +1,7 @@
 """``motiongear inspect``: what disks and images tell of their machines."""
 
+from pathlib import Path
+
 import click
 
 from appliance import config, jobs
@@ -56,12 +58,15 @@ def _inspected(source: str) -> tuple[DiskFacts, MachineFacts]:
 
 
 def _show_disk(source: str, disk: DiskFacts, _: Translator) -> None:
-    named = (disk.model, disk.serial, show.size(disk.size))
+    model = disk.model
+    if disk.bus == "file":
+        model = _("image file {name}").format(name=Path(source).name)
+    named = (model, disk.serial, show.size(disk.size))
     show.line(f"{source}: {', '.join(one for one in named if one)}")
     table = _("none") if disk.table == "none" else disk.table
-    show.rows(
-        [(_("table"), _("{table}, {count} partitions").format(table=table, count=len(disk.parts)))]
-    )
+    count = len(disk.parts)
+    told = _("{table}, 1 partition") if count == 1 else _("{table}, {count} partitions")
+    show.rows([(_("table"), told.format(table=table, count=count))])
 
 
 def show_machine(found: MachineFacts, _: Translator) -> None:

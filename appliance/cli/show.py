@@ -11,7 +11,7 @@ import click
 
 from appliance.errors import MotionGearError
 from appliance.events import Event, Json, Progress, as_json
-from appliance.language import Language, chosen, translator
+from appliance.language import Language, chosen, translator, width
 from appliance.state import EventRow
 from appliance.state.words import Words
 
@@ -58,17 +58,22 @@ def line(text: str = "", *, err: bool = False) -> None:
 def rows(pairs: Iterable[tuple[str, object]], *, err: bool = False) -> None:
     """A two-column list."""
     for name, value in pairs:
-        click.echo(f"  {name:<14} {safe(value)}", err=err)
+        click.echo(f"  {_filled(name, 14)} {safe(value)}", err=err)
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
     """Columns as wide as their content."""
     cells = [[safe(one) for one in row] for row in [head, *body]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    widths = [max(width(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
         click.echo(
-            "  ".join(one.ljust(width) for one, width in zip(row, widths, strict=True)).rstrip()
+            "  ".join(_filled(one, wide) for one, wide in zip(row, widths, strict=True)).rstrip()
         )
+
+
+def _filled(text: str, cells: int) -> str:
+    """Up to a column: what stands behind it begins at the same cell in every language."""
+    return text + " " * (cells - width(text))
 
 
 def event(told: Event) -> None:
@@ -116,7 +121,7 @@ def words(said: Words) -> None:
 def _rows(*told: tuple[str, str]) -> None:
     for name, text in told:
         if text:
-            click.echo(f"{name + ':':<6} {safe(text)}", err=True)
+            click.echo(f"{_filled(name + ':', 6)} {safe(text)}", err=True)
 
 
 class Rate:

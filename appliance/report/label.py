@@ -4,7 +4,6 @@ What it shows comes from a head and a seal that agree; foreign text stays text, 
 of its own.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TypeVar
 
 import segno
 
-from appliance.language import Language, marked, translator
+from appliance.language import Language, marked, translator, width
 from appliance.report import pages
 from appliance.seal import text
 from appliance.seal.head import Head
@@ -54,7 +53,7 @@ def html(head: Head, seal: Seal, size: Size, language: Language) -> str:
         language=language,
         size=size,
         label=label,
-        width=_width(label),
+        width=width(label),
         seal=seal,
         code=code.svg_inline(border=QUIET_MODULES, omitsize=True),
         code_mm=code.symbol_size(border=QUIET_MODULES)[0] * sheet.module_mm,
@@ -73,8 +72,3 @@ def html(head: Head, seal: Seal, size: Size, language: Language) -> str:
 
 def _rows(found: Sequence[T], width: int) -> list[Sequence[T]]:
     return [found[at : at + width] for at in range(0, len(found), width)]
-
-
-def _width(shown: str) -> int:
-    """Columns of a terminal: a wide character has two."""
-    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in shown)
