@@ -197,7 +197,8 @@ def test_what_was_proved_here_is_known_without_a_key(
             other.facts,
             other.content.root,
         )
-        assert (one.content.known_by, other.content.known_by) == ("proved", "index")
+        assert (one.content.known_by, other.content.known_by) == ("proved", "proved")
+        assert (one.content.unit, other.content.unit) == (BLOCK, 1)
 
 
 def test_a_seal_that_was_accepted_here_is_told_as_such(operator: Shell, sent: Sent) -> None:

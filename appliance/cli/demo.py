@@ -24,9 +24,11 @@ from appliance.cli.demo_report import Report
 from appliance.cli.demo_sources import Made, attached, make_disks
 from appliance.errors import ExistsError, NeedRootError
 from appliance.events import Json
+from appliance.jobs import custody
 from appliance.model import JobId
 from appliance.run import run
 from appliance.seal import canary, canon, keys, statement, text
+from appliance.seal.custody import Deed, What
 from appliance.seal.identity import Device
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
@@ -97,7 +99,7 @@ class Demo:
         if not offline:
             DemoLine(self._base, self._report, self._stack, self._operator, disks).run()
             self._compare("compare byte by byte again (cmp)", disks, volumes)
-        self._papers(arrived)
+        self._papers(arrived, operator)
 
     # --- the sources ---
 
@@ -135,6 +137,8 @@ class Demo:
             pair = (operator.recipient, recovery.recipient)
             store = Store.create(self._base / "device-store", "demo", device, pair)
             self._device.note_shipment(store.head.shipment, store.path, "demo")
+            about = custody.hands(self._device_home, store.head.shipment)
+            custody.add(about, store.path, Deed.CREATED, "", What(note="demo"))
             code = canary.open_code(store.path, store.head, operator)
             opened_by = canary.who_opened(store.path, store.head, code)
             self._device.note_canary(store.head.shipment, opened_by, canon.now())
@@ -231,11 +235,11 @@ class Demo:
                 run("cmp", str(one.image), str(volumes[one.disk]["location"]), timeout=600)
             told(sum(one.image.stat().st_size for one in disks), "equal")
 
-    def _papers(self, arrived: Path) -> None:
+    def _papers(self, arrived: Path, operator: keys.PrivateKey) -> None:
         """What the operator hands on; every other home has told what it knows."""
         with self._report.step("make the report") as told:
             homes = sorted(set(self._base.glob("*-home")) - {self._operator_home})
-            told(*demo_papers.make(self._base, self._operator_home, homes, arrived))
+            told(*demo_papers.make(self._base, self._operator_home, homes, arrived, operator))
 
     def _watch(self, state: State, job: JobId, name: str) -> None:
         work.watch(state, job, as_lines=self._report.as_lines, name=name)

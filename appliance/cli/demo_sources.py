@@ -76,6 +76,7 @@ def _disk(
     with attached(image, *window) as node:
         run("mkfs.ext4" if len(parts) > 1 else "mkfs.xfs", "-q", node)
         with mounted(node, place):
+            _name(place, machine)
             written = fill(place, files, content)
     ident = DiskId(os.urandom(16).hex())
     return Made(machine, image, str(image), written, ident, window, place)
@@ -166,6 +167,14 @@ def fill(mounted: Path, files: Iterator[Path], content: int) -> int:
         target.write_bytes(data)
         written += len(data)
     return written
+
+
+def _name(mounted: Path, machine: str) -> None:
+    """What an installed system says of itself: this one's release, under another name."""
+    settings = mounted / "etc"
+    settings.mkdir()
+    (settings / "hostname").write_text(f"{machine}\n")
+    (settings / "os-release").write_bytes(Path("/etc/os-release").read_bytes())
 
 
 def _fill_esp(image: Path, start: int) -> None:

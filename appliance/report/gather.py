@@ -302,7 +302,7 @@ class _Gathering:
     def _open_all(self, sealed: verify.Sealed, key: PrivateKey, found: dict[_Place, Disk]) -> None:
         def opened(one: PointMap) -> None:
             place = (one.spec.disk, one.spec.point)
-            found[place] = _by_index(found[place], one)
+            found[place] = _by_both(found[place], _by_index(found[place], one))
 
         points = by_point(list(sealed.infos.values()))
         disks = [opening.StoredDisk(one, None) for one in points]
@@ -404,6 +404,14 @@ def _by_index(disk: Disk, found: PointMap) -> Disk:
         content=_content("index", found.manifest, ranges, 1),
         lost=tuple(why.what for why in found.lost.values()),
     )
+
+
+def _by_both(before: Disk, opened: Disk) -> Disk:
+    """What was proved stays so: the indexes tell the same, and more of it."""
+    old, new = before.content, opened.content
+    if old is None or new is None or old.root != new.root:
+        return opened
+    return replace(opened, content=replace(new, known_by=old.known_by))
 
 
 def _by_manifest(found: Manifest) -> Content:

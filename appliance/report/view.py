@@ -150,7 +150,7 @@ class View:
         told += [(say(marked("Noticed")), say(one)) for one in found.warnings]
         if found.method != "dissect":
             told.append((say(marked("Not looked into")), found.reason))
-        return [(name, words.shown(one, words.ROW)) for name, one in told]
+        return [(name[:1].upper() + name[1:], words.shown(one, words.ROW)) for name, one in told]
 
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""
