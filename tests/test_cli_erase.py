@@ -593,7 +593,7 @@ def test_paper_holds_the_words_in_chinese(signed: tuple[Device, Certificate]) ->
     with PdfDocument(data) as document:
         shown = "".join(one.get_textpage().get_text_bounded() for one in document)
     assert "擦除证书" in shown
-    assert "封存根" in shown
+    assert "封签根" in shown
     assert "标签" in shown
 
 

@@ -97,7 +97,7 @@ def test_a_refusal_speaks_chinese_and_keeps_what_is_special_to_the_case(
     show.refusal(NotAStoreError("/mnt holds no head.json"))
     assert capsys.readouterr().err.splitlines() == [
         "错误: 此处没有存储。 (/mnt holds no head.json.)",
-        "安全: 没有从中写出任何内容。",
+        "安全:  没有从中写出任何内容。",
         "处理:  请给出包含 head.json 和 packs/ 的目录。",
         "代码:  21 (not-a-store)",
     ]
