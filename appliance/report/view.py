@@ -14,8 +14,9 @@ from jinja2 import Template
 
 from appliance.language import Language, Translator, marked, translator
 from appliance.model import MachineFacts
-from appliance.report import inside, pages, words
+from appliance.report import certificate, inside, pages, words
 from appliance.report.document import Signed, Turn, Volume, Work
+from appliance.seal.certificate import Erased
 from appliance.seal.text import grouped
 
 _MOST_WORKS = 400  # shown; the JSON has them all
@@ -152,6 +153,11 @@ class View:
             told.append((say(marked("Not looked into")), found.reason))
         return [(name[:1].upper() + name[1:], words.shown(one, words.ROW)) for name, one in told]
 
+    def erased(self, found: Erased) -> list[tuple[str, str]]:
+        """What its certificate says, in the certificate's own words."""
+        told = certificate.told_of(found, self._say)
+        return [(name, words.shown(one, words.ROW)) for name, one in told]
+
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""
         return grouped(bytes.fromhex(root))
@@ -279,14 +285,21 @@ class View:
         laps, name = self.laps(), marked("Catch-up")
         if not laps:
             return self._line(Mark.UNKNOWN, name, marked("No round is known of."))
+        sent = [one.turn.sent for one in laps]
         text = marked("{count} rounds, {sent} sent; last {at}.")
+        if None in sent:
+            text = marked("{count} rounds; how much was sent is not known here; last {at}.")
+        elif not any(sent):
+            text = marked(
+                "{count} rounds; the ends were equal, no block had to be sent; last {at}."
+            )
         differ = any(one.both == "differ" for one in laps)
         return self._line(
             Mark.WATCH if differ else Mark.FINE,
             name,
             text,
             count=len(laps),
-            sent=size(sum(one.turn.sent or 0 for one in laps)),
+            sent=size(sum(one or 0 for one in sent)),
             at=moment(max(one.turn.at for one in laps)),
         )
 
