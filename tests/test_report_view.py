@@ -12,14 +12,17 @@ from babel.messages.pofile import read_po
 from pypdfium2 import PdfDocument
 
 from appliance.language import CATALOGUES, Language, translator
-from appliance.model import DiskId
+from appliance.model import DiskId, ShipmentId
 from appliance.report import paper, view, words
+from appliance.report.certificate import told_of
 from appliance.report.document import (
     DiskRoot,
+    Erasure,
     Flaw,
     Repair,
 )
 from appliance.report.view import Mark, View
+from appliance.seal import certificate
 from appliance.seal.identity import Device
 from appliance.seal.text import grouped
 from tests.reports import full, signed_anew
@@ -333,3 +336,31 @@ def test_bars_are_as_long_as_what_they_stand_for(signer: Device) -> None:
 )  # fmt: skip
 def test_sizes_are_decimal(count: int, shown: str) -> None:
     assert view.size(count) == shown
+
+
+@pytest.mark.parametrize("language", Language)
+def test_an_erase_is_told_in_the_words_of_its_certificate(
+    signer: Device, language: Language
+) -> None:
+    erased = certificate.Erased(
+        erasure="ab" * 16,
+        shipment=ShipmentId("cd" * 16),
+        label="test",
+        signer=signer.public,
+        root="ef" * 32,
+        sequence=1,
+        known_by=certificate.KnownBy.SEAL,
+        place="/srv/<store>",
+        packs=3,
+        size=1234,
+        delivered=certificate.Delivered.CHECKED,
+        told=(),
+        began="2026-11-23T08:00:00Z",
+        ended="2026-11-23T08:00:01Z",
+    )
+    told = Erasure(signer.fingerprint, "A", "2026-11-23T08:00:02Z", "system", "12" * 32, erased)
+    page = view.html(signed_anew(full(signer), signer, erasures=(told,)), language)
+    shown = _Texts().fed(page)
+    for name, text in told_of(erased, translator(language)):
+        assert name in shown
+        assert text in shown
