@@ -41,7 +41,12 @@ ROOMS = {
         "seal/places.py",
     ),
     "inspection": ("cli/inspecting.py", "ingest/inspection/warned.py", "report/inside.py"),
-    "label": ("cli/label.py", "report/label.py", "report/templates/label.html.j2"),
+    "label": (
+        "cli/label.py",
+        "report/label.py",
+        "report/templates/label.html.j2",
+        "seal/label.py",
+    ),
     "report": (
         "cli/report.py",
         "report/view.py",

@@ -9,6 +9,7 @@ from typing import Self
 from blake3 import blake3
 
 from appliance.errors import BadInputError, UnknownFormatError
+from appliance.language import marked
 from appliance.model import ShipmentId
 from appliance.seal import text
 from appliance.seal.keys import FINGERPRINT_SIZE, fingerprint
@@ -24,7 +25,7 @@ assert SIZE == 99
 _SYMBOLOGY = re.compile(r"\A\s*\][Qq][0-6]")  # ISO/IEC 15424: some scanners type it in front
 _BASE32 = re.compile(r"[A-Z2-7]+")
 _RELEASE = re.compile(r"MG[0-9]")
-_AGAIN = (
+_AGAIN = marked(
     "Scan it again. Where the scanner types other letters than it reads, set the keyboard of this "
     "computer and that of the scanner to the same layout, without an input method."
 )
