@@ -384,6 +384,16 @@ def test_older_and_other_linuxes(files: dict[str, str], told: dict[str, object])
     assert {name: getattr(found, name) for name in told} == told
 
 
+def test_a_system_that_is_only_known_to_be_some_unix_is_told_by_its_release(bench: Bench) -> None:
+    """A root without /bin and /lib, but with /var and /etc."""
+    said = {"/etc/os-release": "NAME=Odd\nVERSION=7\n", "/etc/hostname": "odd01\n", "/var/": ""}
+    image = bench.image(16 * MIB)
+    machines.ext4(image, machines.tree(bench.place / "odd", said), 0, 16 * MIB)
+    found = within(image)
+    assert (found.family, found.product, found.version) == ("linux", "Odd", "7")
+    assert found.hostname == "odd01"
+
+
 # --- networks --------------------
 
 

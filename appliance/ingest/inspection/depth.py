@@ -35,7 +35,7 @@ from appliance.seal.papers import MAX_SIZE
 _MOST_NAMES = 4096
 _MOST_SYSTEMS = 32
 _LINUX = frozenset({"linux", "proxmox", "vyos"})
-_OTHER = frozenset(OperatingSystem) - _LINUX
+_OTHER = frozenset(OperatingSystem) - _LINUX - {OperatingSystem.UNIX}  # that says nothing
 _NTFS_DIRTY = 1  # VOLUME_IS_DIRTY
 _T = TypeVar("_T")
 _MOST_BITMAP = 1 << 26  # bytes: of 2 TiB in clusters of 4 KiB
