@@ -284,7 +284,7 @@ def verify(place: Path, against: Path | None, device: str, as_lines: bool) -> No
         listed: list[Json] = [{"finding": one.kind, "number": one.number} for one in found]
         show.event(Result("custody", {"records": len(told), "findings": listed}))
     else:
-        _tell(found, len(told))
+        _tell(found, len(told), confirmed=bool(device))
     if any(one.is_error for one in found):
         raise CustodyRefusedError(f"The chain of custody in {place} does not hold together")
     if not device:
@@ -307,12 +307,16 @@ def _expected(place: Path, told: chains.Chain, device: str) -> Expected:
     return replace(known, device=hits[0] if hits else _NOBODY)
 
 
-def _tell(found: list[Finding], count: int) -> None:
+def _tell(found: list[Finding], count: int, *, confirmed: bool) -> None:
     _ = translator(chosen())
     for one in found:
         show.line(f"{'!!' if one.is_error else '??'}  {words.sentence(one)}")
     if not any(one.is_error for one in found):
         show.line(_("{count} records hold together.").format(count=count))
+        if not confirmed:
+            show.line(
+                _("Consistent: as they were signed. Whose device it was, --device would confirm.")
+            )
 
 
 @custody.command()

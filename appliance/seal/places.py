@@ -31,7 +31,7 @@ from appliance.seal.cut import digest
 # Where one page in a hundred has stayed, 256 miss all of those in 8 cases of a hundred.
 MOST_PAGES = 256
 NO_DEVICE = marked("the file system lies on no disk that can be looked at")
-NOT_PERMITTED = marked("this user may not read the disk")
+NOT_PERMITTED = marked("reading the disk is not permitted here")
 NO_PLACE = marked("the file system does not tell where the pages lie")
 ELSEWHERE = marked("the disk did not hold the pages where the file system said")
 UNREADABLE = marked("the disk could not be read")
