@@ -122,6 +122,26 @@ def test_only_the_receiver_that_was_named_has_it(
     assert not is_received(device.home, sealed, shipment)
 
 
+def test_what_was_handed_back_is_not_with_its_receiver_any_more(
+    device: Shell, operator: Shell, sealed: Path
+) -> None:
+    """Else an erase would take what may be the only copy for delivered."""
+    shipment = Store(sealed).head.shipment
+    mine, theirs = (
+        one.typed("custody", "key").fine().out.split()[0] for one in (device, operator)
+    )
+    giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin", "--receiver")
+    device.typed(*giving, theirs).fine()
+    operator.typed("custody", "receive", "-s", sealed).fine()
+    assert is_received(device.home, sealed, shipment)
+    operator.typed(*giving, mine).fine()
+    assert not is_received(device.home, sealed, shipment)
+    device.typed("custody", "receive", "-s", sealed).fine()
+    assert not is_received(device.home, sealed, shipment)
+    device.typed(*giving, "11" * 32).fine()  # to a third, who has not signed
+    assert not is_received(device.home, sealed, shipment)
+
+
 def test_a_store_with_something_planted_is_told_of_and_harms_no_job(
     device: Shell, operator: Shell, sealed: Path
 ) -> None:

@@ -116,7 +116,7 @@ def add(
 
 def is_received(home: Path, store: Path, shipment: ShipmentId) -> bool:
     """Whether somebody to whom this home has handed the shipment over, naming their key, has
-    signed that they have it.
+    signed that they have it, and has not handed it on or back.
     """
     own = Device.of(home).public
     try:
@@ -126,11 +126,12 @@ def is_received(home: Path, store: Path, shipment: ShipmentId) -> bool:
         return False
     if any(one.is_error for one in chain.verify(told, chain.Expected(shipment), mine)):
         return False
-    receiver = ""
+    receiver, received = "", False
     for signed in chain.records(told).values():
         one = signed.record
-        if one.deed is Deed.HANDED_OVER:
+        if one.deed is Deed.HANDED_OVER:  # whoever has it now, nobody has signed for it yet
             receiver = one.what.receiver if one.signer == own else ""
-        if one.deed is Deed.RECEIVED and receiver not in {"", own}:
-            return True  # signed by that key: verification has found nothing else
-    return False
+            received = False
+        if one.deed is Deed.RECEIVED:  # signed by that key: verification has found nothing else
+            received = receiver not in {"", own}
+    return received
