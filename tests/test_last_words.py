@@ -126,7 +126,7 @@ def test_the_list_of_jobs_and_what_a_job_ends_with_are_said_in_chinese(
 ) -> None:
     monkeypatch.setenv("MOTIONGEAR_LANG", "zh")
     show.words(last_words(row("seal", JobState.FINISHED)))
-    assert "安全:    货件已经封存。" in capsys.readouterr().err
+    assert "安全:  货件已经封存。" in capsys.readouterr().err
     with device.state() as opened:
         spec = jobs.dump_spec(SPECS["seal"])
         job = opened.add_job("seal", ShipmentId("11" * 16), "seal", spec, "now")
