@@ -186,7 +186,7 @@ def test_hostile_texts_do_not_break_the_page(
     made = paper.pdf(view.html(signed_anew(signed, signer, jobs=many), language))
     assert outside(made) == []
     with PdfDocument(made) as pages:
-        assert len(pages) < 17  # a report of an innocent one has five
+        assert len(pages) < 15  # a report of an innocent one has four
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from appliance.seal.identity import device_fingerprint
 
 
 def known(home: Path, store: Path | None, expected: Expected) -> Custody | None:
-    """The copy of which more is sound, compared with the other; None where there is none. Raises
-    CustodyRefusedError for one that cannot be read.
+    """The copy of which more is sound, with what is wrong with it or with the other; None where
+    there is none. Raises CustodyRefusedError for one that cannot be read.
     """
     assert expected.shipment is not None
     shipment = ShipmentId(expected.shipment)
@@ -24,12 +24,17 @@ def known(home: Path, store: Path | None, expected: Expected) -> Custody | None:
     if not mine:
         return None
     other = next((one for one in copies if one is not mine), {})
-    found = chain.verify(mine, expected, other)
+    found = dict.fromkeys(chain.verify(mine, expected, other))
+    if other:
+        found |= dict.fromkeys(one for one in chain.verify(other, expected) if one.is_error)
     return Custody(
         records=tuple(
             _told(deed.digest(mine[number]), one) for number, one in chain.records(mine).items()
         ),
-        flaws=tuple(Flaw(one.kind, one.number, one.is_error) for one in found),
+        flaws=tuple(
+            Flaw(one.kind, one.number, one.is_error)
+            for one in sorted(found, key=lambda one: one.number)
+        ),
     )
 
 

@@ -151,7 +151,7 @@ class View:
         told += [(say(marked("Noticed")), say(one)) for one in found.warnings]
         if found.method != "dissect":
             told.append((say(marked("Not looked into")), found.reason))
-        return [(name[:1].upper() + name[1:], words.shown(one, words.ROW)) for name, one in told]
+        return [(name[:1].upper() + name[1:], words.shown(one, words.FACT)) for name, one in told]
 
     def erased(self, found: Erased) -> list[tuple[str, str]]:
         """What its certificate says, in the certificate's own words."""

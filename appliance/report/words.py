@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from appliance.language import Translator, marked
 from appliance.report import pages
 
-ROW, CELL = 200, 48  # characters of a foreign text that are shown
+ROW, FACT, CELL = 200, 120, 48  # characters of a foreign text that are shown
 
 WORDS = {
     "": marked("not known"),
