@@ -9,10 +9,9 @@ import sh
 
 from appliance.errors import ToolFailedError, ToolMissingError
 
-# Where sfdisk, blkid and losetup are; not in every user's PATH.
+# Where sfdisk and losetup are; not in every user's PATH.
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 _PACKAGES = {
-    "blkid": "util-linux",
     "losetup": "mount",
     "qemu-img": "qemu-utils",
     "sfdisk": "fdisk",

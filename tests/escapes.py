@@ -4,6 +4,7 @@ environment names, and answers what became of it.
 
 import ctypes
 import errno
+import mmap
 import os
 import resource
 import signal
@@ -36,8 +37,17 @@ _SYSCALLS = {  # x86_64
 
 def prepare() -> None:
     """As an honest examiner, but where a wall is to be left out."""
-    if "UNFILTERED" in os.environ:
-        vars(sys.modules["__main__"]).update(_filter=lambda _: None, _DESCRIPTORS=64)
+    if os.environ.get("WITHOUT"):
+        confine, out = sys.modules["__main__"], os.environ["WITHOUT"].split(",")
+        walls = vars(confine)["walls"]
+
+        def left(parent: int, seconds: int) -> dict[str, Callable[[], None]]:
+            found: dict[str, Callable[[], None]] = walls(parent, seconds)
+            for one in out:
+                del found[one]
+            return found
+
+        vars(confine)["walls"] = left
 
 
 def tried(work: Callable[..., object], *args: object) -> str:
@@ -156,6 +166,54 @@ def _calls(_: str) -> list[str]:
     return [tried(call, one) for one in _SYSCALLS.values()]
 
 
+_LIMITS = {
+    "memory": resource.RLIMIT_AS,
+    "time": resource.RLIMIT_CPU,
+    "file-size": resource.RLIMIT_FSIZE,
+    "core-dump": resource.RLIMIT_CORE,
+    "descriptors": resource.RLIMIT_NOFILE,
+    "locked-memory": resource.RLIMIT_MEMLOCK,
+    "queues": resource.RLIMIT_MSGQUEUE,
+    "processes": resource.RLIMIT_NPROC,
+}
+SPACES = ("ipc", "mnt", "net", "uts")
+
+
+def spaces() -> list[str]:
+    return [Path(f"/proc/self/ns/{one}").readlink().name for one in SPACES]
+
+
+def _standing(at: str) -> list[str]:
+    """What each wall leaves, as far as it can be asked, where the filter is left out."""
+    libc, told = ctypes.CDLL(None), ctypes.c_int()
+    libc.prctl(_PR_GET_PDEATHSIG, ctypes.byref(told), 0, 0, 0)
+    found: dict[str, object] = {
+        "spaces": "shared" if set(spaces()) & set(at.split(",")) else "own",
+        "groups": os.getgroups(),
+        "group": os.getresgid(),
+        "user": os.getresuid(),
+        "privileges": libc.prctl(_PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
+        "dump": libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0),
+        "parent": told.value,
+    }
+    found |= {name: resource.getrlimit(what) for name, what in _LIMITS.items()}
+    return [f"{name}={value}".replace(" ", "") for name, value in found.items()]
+
+
+_PR_GET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_GET_NO_NEW_PRIVS = 2, 3, 39
+
+
+def _exit(at: str) -> list[str]:
+    """Ends with another code than its program would."""
+    os.write(1, b"nothing is installed here")
+    os._exit(int(at))
+
+
+def _reading(_: str) -> list[str]:
+    """As a file that is opened past the cache wants it."""
+    return [str(os.readv(0, [mmap.mmap(-1, 4096)]))]
+
+
 def _forever(_: str) -> list[str]:
     while True:
         pass
@@ -193,6 +251,7 @@ WAYS = {
     for one in (
         *(_files, _common, _secrets, _open, _network, _sockets, _children, _programs, _memory),
         *(_powers, _equals, _calls, _forever, _deaf, _here, _flood, _crash, _said),
+        *(_standing, _exit, _reading),
     )
 }
 
@@ -206,7 +265,7 @@ def examine(fd: int, size: int, sector: int) -> bytes:
 
 def main() -> None:
     """Run cells as whoever started this, or hold one until this is killed."""
-    from appliance.ingest.inspection import cell  # noqa: PLC0415 - not within the cell
+    from appliance.ingest.inspection import cell, confine  # noqa: PLC0415 - not within the cell
 
     way, at = sys.argv[1:3]
     cell.ENVIRONMENT = {
@@ -214,10 +273,12 @@ def main() -> None:
         "ESCAPE": way,
         "AT": at,
         "PORT": sys.argv[3],
+        "WITHOUT": os.environ.get("WITHOUT", ""),
     }
     if way == "here":
         with cell._started(_HERE, 0, 1, 512, 60) as child:  # noqa: SLF001 - it never ends
             assert child.stdout is not None
+            assert child.stdout.read(1) == confine.READY
             assert child.stdout.read(4) == b"here"
             sys.stdout.write(f"{child.pid}\n")
             sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -38,16 +39,21 @@ def inspected(image: Path) -> MachineFacts:
         model="",
         bus="",
         size=image.stat().st_size,
-        sectors=(512, 512),
+        sectors=(sector(image), 512),
     )
     return inspection.machine_facts(str(image), disk)
+
+
+def sector(image: Path) -> int:
+    with opened(image, os.O_RDONLY) as fd:
+        return inspection.image_sector(fd)
 
 
 def within(image: Path) -> MachineFacts:
     """The same without a cell, where a debugger and coverage see it."""
     depth.prepare()
     with opened(image, os.O_RDONLY) as fd:
-        return machine.read(depth.examine(fd, image.stat().st_size, 512))
+        return machine.read(depth.examine(fd, image.stat().st_size, sector(image)))
 
 
 BARE = DiskFacts(
@@ -184,6 +190,36 @@ def test_what_is_encrypted_is_named(bench: Bench, look: Look) -> None:
     found = look(image)
     assert found.encrypted == (Encrypted("1", "luks"), Encrypted("2", "bitlocker"))
     assert found.warnings == (warned.ENCRYPTED, warned.NO_SYSTEM)
+    assert found.file_systems == ()
+
+
+@BOTH
+def test_a_disk_with_sectors_of_4096_bytes(bench: Bench, look: Look) -> None:
+    root = machines.tree(bench.place / "root", {"etc/hostname": "wide\n", "var/": "", "run/": ""})
+    shutil.copy("/etc/os-release", root / "etc")
+    image = bench.image(48 * MIB)
+    device = bench.loop(image, "--sector-size", "4096")
+    tool("sfdisk", device, stdin="label: gpt\nsize=4MiB\nsize=40MiB,name=root\n")
+    machines.ext4(image, root, 5 * MIB, 40 * MIB)
+    found = look(image)
+    assert (found.method, found.hostname) == ("dissect", "wide")
+    assert [(one.place, one.type, one.size) for one in found.file_systems] == [
+        ("2", "ext4", 40 * MIB)
+    ]
+
+
+@BOTH
+def test_what_is_encrypted_in_a_logical_volume_is_named(bench: Bench, look: Look) -> None:
+    image = machines.centos(bench)
+    disk = image.read_bytes()
+    assert disk.count(b"XFSB") >= 1
+    at = disk.index(b"XFSB")
+    with image.open("r+b") as file:
+        file.seek(at)
+        file.write(luks())
+    found = look(image)
+    assert found.encrypted == (Encrypted("vg-0/root", "luks"),)
+    assert warned.ENCRYPTED in found.warnings
     assert found.file_systems == ()
 
 

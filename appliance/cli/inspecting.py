@@ -8,7 +8,7 @@ from appliance import config, jobs
 from appliance.cli import ask, completion, show
 from appliance.errors import MotionGearError
 from appliance.events import Json
-from appliance.ingest.inspection import machine_facts
+from appliance.ingest.inspection import UNREAD, machine_facts
 from appliance.language import Translator, chosen, translator
 from appliance.model import DiskFacts, MachineFacts
 from appliance.report import inside
@@ -63,7 +63,7 @@ def _show_disk(source: str, disk: DiskFacts, _: Translator) -> None:
         model = _("image file {name}").format(name=Path(source).name)
     named = (model, disk.serial, show.size(disk.size))
     show.line(f"{source}: {', '.join(one for one in named if one)}")
-    table = _("none") if disk.table == "none" else disk.table
+    table = {"none": _("none"), UNREAD: _("not known")}.get(disk.table, disk.table)
     count = len(disk.parts)
     told = _("{table}, 1 partition") if count == 1 else _("{table}, {count} partitions")
     show.rows([(_("table"), told.format(table=table, count=count))])

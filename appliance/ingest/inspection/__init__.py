@@ -19,6 +19,7 @@ from appliance.seal.papers import MAX_TEXT, parse_facts, write_facts
 
 TABLE_SECONDS = 30
 MACHINE_SECONDS = 60
+UNREAD = "unknown"  # in place of the name of a partition table
 _TABLES, _SURFACE, _DEPTH = (f"{__name__}.{one}" for one in ("tables", "surface", "depth"))
 
 
@@ -34,7 +35,7 @@ def facts(
     *, source: str, serial: str, model: str, bus: str, size: int, sectors: tuple[int, int]
 ) -> DiskFacts:
     """All that is known of the disk at ``source``, a device node or an image file; where its table
-    cannot be read, without one. Raises ToolMissingError.
+    cannot be read, that is UNREAD. Raises ToolMissingError.
     """
     logical, physical = sectors
     known = DiskFacts(
@@ -61,7 +62,7 @@ def facts(
             "Debian packages: libblkid1, libfdisk1, libseccomp2"
         ) from exc
     except (cell.CellError, OSError, RecordDamagedError):
-        return known
+        return replace(known, table=UNREAD)
     return replace(
         known,
         table=found.table,
@@ -72,13 +73,13 @@ def facts(
 
 
 def tells(disk: DiskFacts) -> bool:
-    """Whether anything is known to lie on the disk, so that it is worth a look."""
-    return any(one.fs for one in disk.parts)
+    """Whether anything lies on the disk, as far as it is known, so that it is worth a look."""
+    return disk.table == UNREAD or any(one.fs for one in disk.parts)
 
 
 def machine_facts(source: str, disk: DiskFacts) -> MachineFacts:
     """What the disk at ``source`` tells of its machine, within MACHINE_SECONDS and TABLE_SECONDS;
-    where that fails, the reason. One on which nothing is known to lie is not looked into.
+    where that fails, the reason. One that is known to be empty is not looked into.
     """
     if not tells(disk):
         return replace(machine.nothing(""), method="blkid", firmware=disk.firmware_hint)

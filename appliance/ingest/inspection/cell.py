@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 
 from appliance.block import fd_ready
 from appliance.ingest.inspection import confine
 
 MOST_ANSWER = 1 << 20
+_GONE_SECONDS = 5
 ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
 
@@ -37,19 +38,21 @@ def ask(examiner: str, fd: int, size: int, sector: int, seconds: int) -> bytes:
             code = child.wait(max(0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired) as exc:
             raise CellError(f"it did not answer within {seconds} s") from exc
-    if code == 0:
-        return answer
     if code < 0:
-        raise CellError(f"it was ended by {signal.Signals(-code).name}")
-    reason = answer[:300].decode(errors="replace")
-    raise (UnpreparedError if code == confine.UNPREPARED else CellError)(reason)
+        raise CellError(f"it was ended by signal {-code} ({signal.strsignal(-code)})")
+    ready, said = answer.startswith(confine.READY), answer.removeprefix(confine.READY)
+    if ready and code == 0:
+        return said
+    reason = said[:300].decode(errors="replace")
+    # A cell that has read of the disk can say what it likes, but not that it has read nothing.
+    raise (CellError if ready else UnpreparedError)(reason or f"it ended with {code}")
 
 
 @contextmanager
 def _started(
     examiner: str, fd: int, size: int, sector: int, seconds: int
 ) -> "Iterator[subprocess.Popen[bytes]]":
-    """The process; it is gone at the end, whatever it does."""
+    """The process, ended whatever it does; one whose disk hangs is gone when that answers."""
     told = (examiner, str(os.getpid()), str(size), str(sector), str(seconds))
     child = subprocess.Popen(
         [sys.executable, "-P", "-s", "-m", confine.__name__, *told],
@@ -61,11 +64,14 @@ def _started(
         env=dict(ENVIRONMENT),
         bufsize=0,
     )
-    with child:
-        try:
-            yield child
-        finally:
-            child.kill()
+    assert child.stdout is not None
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.stdout.close()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_GONE_SECONDS)
 
 
 def _heard(child: "subprocess.Popen[bytes]", deadline: float) -> bytes:

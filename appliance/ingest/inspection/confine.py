@@ -1,9 +1,10 @@
 """Inside a cell: a program of its own (``python -m appliance.ingest.inspection.confine EXAMINER
 PARENT SIZE SECTOR SECONDS``), which gives up every right that it has before it looks at a disk.
 
-Standard input is the disk, open for reading; standard output takes the answer, or, with another
-exit code than 0, the reason why there is none. Nothing else can be opened, no process started and
-nobody signalled. It dies with its parent. Raises what it likes: its caller believes none of it.
+Standard input is the disk, open for reading; standard output takes READY before any of the disk
+is read, then the answer, or, with another exit code than 0, the reason why there is none. Nothing
+else can be opened, no process started and nobody signalled. It dies with its parent. Raises what
+it likes: its caller believes none of it.
 """
 
 import ctypes
@@ -12,11 +13,13 @@ import os
 import resource
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast
 
 NOBODY = 65534
 FAILED, UNPREPARED = 3, 4  # exit codes
+READY = b"\x06"  # what the disk can make of the cell comes behind it
 _DESCRIPTORS = 3  # input, output, and where errors go
 MEMORY = 1 << 30  # bytes of address space; dissect and its libraries take 150 MiB of them
 _NEW_SPACES = 0x40000000 | 0x08000000 | 0x04000000 | 0x00020000  # CLONE_NEWNET, IPC, UTS, NS
@@ -64,20 +67,6 @@ def _syscall(library: ctypes.CDLL, name: str, *args: object) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def _limit(seconds: int) -> None:
-    for what, most in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _DESCRIPTORS),
-        (resource.RLIMIT_MEMLOCK, 0),
-        (resource.RLIMIT_MSGQUEUE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        resource.setrlimit(what, (most, most))
-
-
 class _Comparison(ctypes.Structure):
     """``struct scmp_arg_cmp`` of seccomp.h."""
 
@@ -112,25 +101,50 @@ def _filter(library: ctypes.CDLL) -> None:
         raise OSError("seccomp_load failed")
 
 
-def give_up(parent: int, seconds: int) -> None:
-    """Every right but to read, to answer and to end."""
+def _apart(libc: ctypes.CDLL) -> None:
+    """Alone with itself: no network, and no other's IPC, host name or mounts."""
+    try:
+        _syscall(libc, "unshare", _NEW_SPACES)
+    except PermissionError:  # root of a container; the filter is what then holds
+        return
+
+
+def walls(parent: int, seconds: int) -> dict[str, Callable[[], None]]:
+    """What gives up every right but to read, to answer and to end, in this order."""
     libc = ctypes.CDLL(None, use_errno=True)
     seccomp = ctypes.CDLL("libseccomp.so.2", use_errno=True)
-    os.umask(0o777)
+    found: dict[str, Callable[[], None]] = {}
     if os.geteuid() == 0:
-        with suppress(OSError):  # a container may have no right to
-            _syscall(libc, "unshare", _NEW_SPACES)
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-    os.chdir("/")
-    _limit(seconds)
-    _syscall(libc, "prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _syscall(libc, "prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
-    _syscall(libc, "prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it has died before that was set
+        found |= {
+            "spaces": partial(_apart, libc),
+            "groups": partial(os.setgroups, []),
+            "group": partial(os.setresgid, NOBODY, NOBODY, NOBODY),
+            "user": partial(os.setresuid, NOBODY, NOBODY, NOBODY),
+        }
+    for name, what, most in (
+        ("memory", resource.RLIMIT_AS, MEMORY),
+        ("time", resource.RLIMIT_CPU, seconds),
+        ("file-size", resource.RLIMIT_FSIZE, 0),
+        ("core-dump", resource.RLIMIT_CORE, 0),
+        ("descriptors", resource.RLIMIT_NOFILE, _DESCRIPTORS),
+        ("locked-memory", resource.RLIMIT_MEMLOCK, 0),
+        ("queues", resource.RLIMIT_MSGQUEUE, 0),
+        ("processes", resource.RLIMIT_NPROC, 0),
+    ):
+        found[name] = partial(resource.setrlimit, what, (most, most))
+    for name, option, value in (
+        ("privileges", _PR_SET_NO_NEW_PRIVS, 1),
+        ("dump", _PR_SET_DUMPABLE, 0),
+        ("parent", _PR_SET_PDEATHSIG, signal.SIGKILL),
+    ):
+        found[name] = partial(_syscall, libc, "prctl", option, value, 0, 0, 0)
+    return found | {"orphan": partial(_end_if_orphan, parent), "filter": partial(_filter, seccomp)}
+
+
+def _end_if_orphan(parent: int) -> None:
+    """The parent may have died before its death was asked to be told."""
+    if os.getppid() != parent:
         os._exit(1)
-    _filter(seccomp)
 
 
 def main() -> None:
@@ -139,8 +153,10 @@ def main() -> None:
     try:
         examiner: Examiner = cast("Examiner", importlib.import_module(name))
         examiner.prepare()
+        os.write(1, READY)
         code = FAILED
-        give_up(parent, seconds)
+        for wall in walls(parent, seconds).values():
+            wall()
         answer, code = examiner.examine(0, size, sector), 0
     except Exception as exc:  # noqa: BLE001 - the process ends here, and says why
         answer = f"{type(exc).__name__}: {exc}"[:300].encode(errors="replace")

@@ -20,7 +20,8 @@ from dissect.target import Target, plugin
 from dissect.target.containers.raw import RawContainer
 from dissect.target.filesystem import Filesystem
 from dissect.target.plugin import OperatingSystem
-from dissect.target.volume import Volume
+from dissect.target.volume import Volume, VolumeSystem
+from dissect.util.stream import RangeStream
 from dissect.volume.lvm.physical import LVM2Device
 
 from appliance.block import SECTOR
@@ -28,7 +29,7 @@ from appliance.ingest.foreign import text
 from appliance.ingest.inspection import linux, surface, tables, usage, windows
 from appliance.ingest.inspection.files import MOST_FILE
 from appliance.ingest.inspection.warned import warned
-from appliance.model import Answer, Encrypted, FileSystem, LogicalVolume, MachineFacts
+from appliance.model import Answer, Encrypted, FileSystem, LogicalVolume, MachineFacts, Part
 from appliance.seal import canon, machine
 from appliance.seal.papers import MAX_SIZE
 
@@ -99,13 +100,32 @@ class _Registry:
         return _tried([], work)
 
 
+class _Table(VolumeSystem):  # type: ignore[misc]
+    """The partitions as ``tables`` has them: one reading of the table, for sectors of any size."""
+
+    __type__ = "disk"
+
+    def __init__(self, disk: RawContainer, parts: Sequence[Part]) -> None:
+        super().__init__(disk)
+        self._parts = parts
+
+    def _volumes(self) -> Iterator[Volume]:
+        for one in self._parts:
+            within = RangeStream(self.fh, one.start, one.size)
+            yield Volume(
+                within, one.number, one.start, one.size, None, one.name, disk=self.disk, vs=self
+            )
+
+
 def examine(fd: int, size: int, sector: int) -> bytes:
     """For a cell: MachineFacts."""
     disk = tables.read(fd, size, sector)
     found = replace(surface.read(fd, disk), method="dissect")
     target = Target()
     with io.FileIO(fd, closefd=False) as file:
-        target.disks.add(RawContainer(file))
+        raw = RawContainer(file)
+        raw.vs = _Table(raw, disk.parts)
+        target.disks.add(raw)
         _tried(None, target.apply)
         groups = _groups(target)
         logical = {place: one for one in target.volumes if (place := _place(one))}
