@@ -171,7 +171,7 @@ def test_a_chosen_disk_goes_to_the_volume_it_is_given(
     sent = sealed_disks(tmp_path, web01=noise(2 * BLOCK), db01=noise(BLOCK))
     restore = ("restore", "-s", sent.path, "--to", tmp_path / "to", "--key", keyring.operator)
     said = operator.typed(*restore, "--map", "S-7765=my-disk", passphrase=PASSPHRASE).fine()
-    assert "Plan: 1 disks" in said.out
+    assert "Plan: 1 disk," in said.out
     assert [one.name for one in (tmp_path / "to").glob("*.img*")] == ["my-disk.img"]
     assert (tmp_path / "to" / "my-disk.img").read_bytes() == sent.disks["web01"]
 

@@ -24,6 +24,7 @@ _TOP = Path(__file__).parents[1]
 # what is said instead of that ("advice") is looked for where they are raised.
 ROOMS = {
     "errors": ("cli/show.py",),
+    "path": ("cli/arrival.py", "cli/ends.py", "cli/work.py"),
     "custody": ("cli/chains.py", "cli/custody.py"),
     "diagnose": (
         "cli/diagnose.py",

@@ -205,7 +205,9 @@ def _attach(loops: Loops, goal: Target, made: plans.Plan, *, as_lines: bool) -> 
         if as_lines:
             show.event(Result("loop", {"location": info.location, "device": node}))
         else:
-            show.rows([("attached", f"{info.location} as {node}")])
+            _ = translator(chosen())
+            told = _("{location} as {node}").format(location=info.location, node=node)
+            show.rows([(_("attached"), told)])
 
 
 def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -219,12 +221,15 @@ def _chosen(volumes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _show_plan(made: plans.Plan) -> None:
+    _ = translator(chosen())
     if made.sealed.trust is not verification.Trust.AUTHENTIC:
-        show.line(ends.NOT_CONFIRMED)
-    show.line(
-        f"Plan: {len(made.disks)} disks, {show.size(made.size)}, "
-        f"about {show.size(made.content)} of data"
-    )
+        show.line(_(ends.NOT_CONFIRMED))
+    count = len(made.disks)
+    told = _("Plan: {count} disk, {size}, about {content} of data")
+    if count != 1:
+        told = _("Plan: {count} disks, {size}, about {content} of data")
+    size, content = show.size(made.size), show.size(made.content)
+    show.line(told.format(count=count, size=size, content=content))
     body = [
         (
             one.map.spec.machine,
@@ -234,11 +239,11 @@ def _show_plan(made: plans.Plan) -> None:
         )
         for one in made.disks
     ]
-    show.table(("MACHINE", "SERIAL", "SIZE", "VOLUME"), body)
+    show.table((_("MACHINE"), _("SERIAL"), _("SIZE"), _("VOLUME")), body)
     for lost in (why for one in made.disks for why in one.map.lost.values()):
-        show.line(f"Damaged: {lost.what}; what it told of will be unknown")
+        show.line(_("Damaged: {what}; what it told of will be unknown").format(what=lost.what))
     for left in made.left_out:
-        show.line(f"Left out: disk {left.disk} is incomplete")
+        show.line(_("Left out: disk {disk} is incomplete").format(disk=left.disk))
 
 
 @click.command()
@@ -298,6 +303,7 @@ def recover(
 
     No seal is looked at: whether all packs are there, and who wrote them, nobody can say.
     """
+    _ = translator(chosen())
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
     files = [
@@ -310,16 +316,21 @@ def recover(
     for given in packs:
         place = given.parent if given.is_dir() else given.parent.parent
         if intent.stands(place):
-            show.line(f"{place} is erased in part: packs are missing.")
+            show.line(_("{place} is erased in part: packs are missing.").format(place=place))
     make_output(output)
     disks, lost = recover_packs(files, key, output)
     for problem in lost:
-        show.line(f"Lost: {problem}")
+        show.line(_("Lost: {what}").format(what=problem))
     for one in disks:
-        whole = "whole" if one.ended and not one.missing and not one.problems else "NOT WHOLE"
+        whole = one.ended and not one.missing and not one.problems
+        told = _("{path}: {whole}, {missing} blocks missing, {unreadable} unreadable ranges")
         show.line(
-            f"{one.path}: {whole}, {one.missing} blocks missing, "
-            f"{len(one.unreadable)} unreadable ranges"
+            told.format(
+                path=one.path,
+                whole=_("whole") if whole else _("NOT WHOLE"),
+                missing=one.missing,
+                unreadable=len(one.unreadable),
+            )
         )
         for problem in one.problems:
             show.line(f"  {problem}")

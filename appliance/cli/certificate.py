@@ -106,8 +106,9 @@ def list_certificates(as_lines: bool) -> None:
         for path, made in told:
             show.record(figures(path, made))
         return
+    _ = translator(chosen())
     show.table(
-        ("AT", "LABELS", "FILE"),
+        (_("AT"), _("LABELS"), _("FILE")),
         [(made.at, ", ".join(one.label for one in made.erased), path) for path, made in told],
     )
 

@@ -21,6 +21,7 @@ from appliance.jobs import (
     Spec,
     VerifySpec,
 )
+from appliance.language import Translator, chosen, marked, translator
 from appliance.model import JobId
 from appliance.seal import statement, text
 from appliance.seal.chain import Finding, Kind
@@ -30,9 +31,20 @@ from appliance.seal.verify import Trust
 from appliance.state import State
 
 CONSISTENT_ONLY = 3  # exit code: whole, but nobody has confirmed the signer
-NOT_CONFIRMED = (
+NOT_CONFIRMED = marked(
     "Consistent; signer not confirmed: give --device and --seal as sent by another path."
 )
+_BLOCKS = {
+    "unknown": marked("{count} unknown"),
+    "data": marked("{count} data"),
+    "zero": marked("{count} zero"),
+    "unreadable": marked("{count} unreadable"),
+}
+_FORMS = {
+    "fuzzy": marked("fuzzy"),
+    "crash_consistent": marked("crash_consistent"),
+    "quiesced": marked("quiesced"),
+}
 
 
 def tell(opened: State, job: JobId, spec: Spec, *, as_lines: bool, qr: bool = True) -> None:
@@ -49,17 +61,18 @@ def tell(opened: State, job: JobId, spec: Spec, *, as_lines: bool, qr: bool = Tr
 
 
 def _show(opened: State, job: JobId, spec: Spec, *, qr: bool) -> None:
+    _ = translator(chosen())
     match spec:
         case IngestSpec():
-            _show_ingest(work.figures(opened, job, "ingest"))
+            _show_ingest(work.figures(opened, job, "ingest"), _)
         case SealSpec():
-            _show_label(Store(Path(spec.store)), qr=qr)
+            _show_label(Store(Path(spec.store)), _, qr=qr)
         case VerifySpec():
-            _show_verified(work.figures(opened, job, "verify"))
+            _show_verified(work.figures(opened, job, "verify"), _)
         case RestoreSpec() | CheckSpec() | ReplicaCheckSpec():
-            _show_checked(_last_run(work.results_of(opened, job, "check")))
+            _show_checked(_last_run(work.results_of(opened, job, "check")), _)
         case CatchUpSpec():
-            _show_rounds(opened, job)
+            _show_rounds(opened, job, _)
         case GateSpec():
             pass
         case EraseSpec():
@@ -84,111 +97,125 @@ def _last_run(found: list[dict[str, Json]]) -> list[dict[str, Json]]:
     return list({str(one["volume"]): one for one in found}.values())
 
 
-def _show_ingest(told: dict[str, Json]) -> None:
+def _show_ingest(told: dict[str, Json], _: Translator) -> None:
     show.line(
-        f"Ingested: {show.size(cast('int', told['size']))} read, "
-        f"{show.size(cast('int', told['written']))} stored; blocks: {told['stored']} stored, "
-        f"{told['referenced']} repeated, {told['zero']} zero."
+        _(
+            "Ingested: {read} read, {written} stored; blocks: {stored} stored, {referenced} "
+            "repeated, {zero} zero."
+        ).format(
+            read=show.size(cast("int", told["size"])),
+            written=show.size(cast("int", told["written"])),
+            stored=told["stored"],
+            referenced=told["referenced"],
+            zero=told["zero"],
+        )
     )
     if told["unreadable_bytes"]:
         show.line(
-            f"UNREADABLE: {told['unreadable_bytes']} bytes are stored as zeros; see the manifest."
+            _("UNREADABLE: {count} bytes are stored as zeros; see the manifest.").format(
+                count=told["unreadable_bytes"]
+            )
         )
 
 
-def _show_label(store: Store, *, qr: bool) -> None:
+def _show_label(store: Store, _: Translator, *, qr: bool) -> None:
     """What goes onto the label, and by another path to the operator."""
     made = statement.read(store.path)
     root = made.root()
-    show.line("Sealed. Send these two to the operator by another path than the device:")
+    show.line(_("Sealed. Send these two to the operator by another path than the device:"))
     show.rows(
         [
-            ("device", made.device_fingerprint),
-            ("seal root", text.grouped(root)),
-            ("in words", text.words(root)),
-            ("sequence", made.sequence),
+            (_("device"), made.device_fingerprint),
+            (_("seal root"), text.grouped(root)),
+            (_("in words"), text.words(root)),
+            (_("sequence"), made.sequence),
         ]
     )
     if qr:
         click.echo(drawing.qr(str(Label.of(made))))
     verb = shlex.join(["motiongear", "label", "--store", str(store.path), "--out", "label.pdf"])
-    show.line(f"To print the label:  {verb}")
+    show.line(_("To print the label:  {verb}").format(verb=verb))
 
 
-def _show_verified(told: dict[str, Json]) -> None:
+def _show_verified(told: dict[str, Json], _: Translator) -> None:
     if told["trust"] == Trust.AUTHENTIC:
-        show.line("AUTHENTIC: sealed by the device expected, and nothing was changed since.")
+        show.line(_("AUTHENTIC: sealed by the device expected, and nothing was changed since."))
     else:
-        show.line(NOT_CONFIRMED)
+        show.line(_(NOT_CONFIRMED))
     show.rows(
         [
-            ("label", told["label"]),
-            ("device", told["device"]),
-            ("seal root", text.grouped(bytes.fromhex(str(told["root"])))),
-            ("sequence", told["sequence"]),
-            ("sealed", f"{told['sealed']} by the device's clock"),
-            ("packs", f"{told['packs']}, {show.size(cast('int', told['bytes']))}"),
+            (_("label"), told["label"]),
+            (_("device"), told["device"]),
+            (_("seal root"), text.grouped(bytes.fromhex(str(told["root"])))),
+            (_("sequence"), told["sequence"]),
+            (_("sealed"), _("{at} by the device's clock").format(at=told["sealed"])),
+            (_("packs"), f"{told['packs']}, {show.size(cast('int', told['bytes']))}"),
         ]
     )
     for one in cast("list[str]", told["recipients"]):
-        show.rows([("readable by", one)])
-    for name in ("waiver", "accepted"):
-        if told[name]:
-            show.rows([(name, told[name])])
+        show.rows([(_("readable by"), one)])
+    for name, what in ((_("waiver"), told["waiver"]), (_("accepted"), told["accepted"])):
+        if what:
+            show.rows([(name, what)])
     show_disks(cast("list[dict[str, Json]]", told["disks"]))
 
 
 def show_disks(found: list[dict[str, Json]]) -> None:
     """Disks as the manifest tells them."""
+    _ = translator(chosen())
     for one in found:
         blocks = cast("dict[str, int]", one["blocks"])
-        state = "complete" if one["complete"] else "INCOMPLETE"
-        show.line(f"Disk {one['disk']} point {one['point']}: {state}")
-        counted = ", ".join(f"{count} {name}" for name, count in blocks.items() if count)
+        told = _("Disk {disk} point {point}: {state}")
+        state = _("complete") if one["complete"] else _("INCOMPLETE")
+        show.line(told.format(disk=one["disk"], point=one["point"], state=state))
+        counted = [_(_BLOCKS[name]).format(count=many) for name, many in blocks.items() if many]
         show.rows(
             [
-                ("machine", one["machine"]),
-                ("serial", one["serial"] or "(no serial)"),
-                ("model", one["model"]),
-                ("size", f"{one['size']} bytes"),
-                ("blocks", counted),
-                ("root", one["root"]),
+                (_("machine"), one["machine"]),
+                (_("serial"), one["serial"] or _("(no serial)")),
+                (_("model"), one["model"]),
+                (_("size"), _("{count} bytes").format(count=one["size"])),
+                (_("blocks"), ", ".join(counted)),
+                (_("root"), one["root"]),
             ]
         )
         for offset, length in cast("list[list[int]]", one["unreadable"]):
-            show.rows([("unreadable", f"bytes {offset} to {offset + length - 1}")])
+            where = _("bytes {first} to {last}").format(first=offset, last=offset + length - 1)
+            show.rows([(_("unreadable"), where)])
         for session, block in cast("list[list[int]]", one["splices"]):
-            show.rows([("spliced", f"session {session} went on at block {block}")])
+            where = _("session {session} went on at block {block}")
+            show.rows([(_("spliced"), where.format(session=session, block=block))])
 
 
-def _show_checked(found: list[dict[str, Json]]) -> None:
+def _show_checked(found: list[dict[str, Json]], _: Translator) -> None:
     for one in found:
         show.line(
-            f"Checked: {one['blocks']} blocks of {one['location']} "
-            f"are those of the manifest {one['root']}"
+            _("Checked: {blocks} blocks of {location} are those of the manifest {root}").format(
+                blocks=one["blocks"], location=one["location"], root=one["root"]
+            )
         )
 
 
-def _show_rounds(opened: State, job: JobId) -> None:
+def _show_rounds(opened: State, job: JobId, _: Translator) -> None:
     told = work.results_of(opened, job, "round")
     body = [
         (
             one["point"],
-            one["form"],
+            _(_FORMS[str(one["form"])]),
             show.duration(cast("float", one["seconds"])),
             show.size(cast("int", one["changed"])),
             show.size(cast("int", one["sent"])),
-            "kept" if one["kept"] else "",
+            _("kept") if one["kept"] else "",
         )
         for one in told
     ]
-    show.table(("POINT", "READ", "TIME", "CHANGED", "SENT", ""), body)
+    show.table((_("POINT"), _("READ"), _("TIME"), _("CHANGED"), _("SENT"), ""), body)
     for one in work.results_of(opened, job, "outlook")[-1:]:
-        show.line(
-            f"The next round would take {show.duration(cast('float', one['next_seconds']))}."
-        )
+        next_ = show.duration(cast("float", one["next_seconds"]))
+        show.line(_("The next round would take {duration}.").format(duration=next_))
     for one in work.results_of(opened, job, "final"):
-        show.line(
-            f"Point {one['point']}: both ends have the same roots. The source stood still for "
-            f"{cast('float', one['downtime']):.1f} s."
+        ended = _(
+            "Point {point}: both ends have the same roots. The source stood still for {seconds} s."
         )
+        still = f"{cast('float', one['downtime']):.1f}"
+        show.line(ended.format(point=one["point"], seconds=still))

@@ -11,7 +11,7 @@ import click
 
 from appliance.errors import MotionGearError
 from appliance.events import Event, Json, Progress, as_json
-from appliance.language import Language, chosen, translator, width
+from appliance.language import Language, chosen, marked, translator, width
 from appliance.state import EventRow
 from appliance.state.words import Words
 
@@ -138,12 +138,15 @@ class Rate:
             self._step, self._began, self._first = told.step, now, told.done
         spent, moved = now - self._began, told.done - self._first
         share = 100 * told.done // told.total if told.total else 100
-        parts = [f"{share:3d} %", f"{size(told.done)} of {size(told.total)}"]
+        _ = translator(chosen())
+        of = _("{done} of {total}").format(done=size(told.done), total=size(told.total))
+        parts = [f"{share:3d} %", of]
         if spent >= 1 and moved:
             rate = moved / spent
-            parts += [f"{size(rate)}/s", f"ETA {duration((told.total - told.done) / rate)}"]
+            left = duration((told.total - told.done) / rate)
+            parts += [f"{size(rate)}/s", _("ETA {duration}").format(duration=left)]
         else:
-            parts.append("calculating")
+            parts.append(_("calculating"))
         return ", ".join(parts)
 
 
@@ -170,7 +173,7 @@ class Follower:
             self._event(told)
 
     def _progress(self, told: Progress) -> None:
-        text = f"{told.step:<9} {self._rate.tell(told)}"
+        text = f"{_filled(translated(told.step), 9)} {self._rate.tell(told)}"
         if self._terminal:
             full = _BAR * told.done // told.total if told.total else _BAR
             bar = "#" * full + "-" * (_BAR - full)
@@ -199,16 +202,32 @@ class Follower:
             self._drawn = False
 
 
+# Steps of jobs, by their stable names.
+_STEPS = (
+    *(marked("open"), marked("inspect"), marked("ingest"), marked("read-back"), marked("sign")),
+    *(marked("verify"), marked("recover"), marked("damage"), marked("plan"), marked("restore")),
+    *(marked("check"), marked("freeze"), marked("listen"), marked("line"), marked("survey")),
+    *(marked("compare"), marked("send"), marked("gate"), marked("wait"), marked("retain")),
+    *(marked("erase"), marked("discard"), marked("look"), marked("paused"), marked("goes on")),
+)
+
+
 def _sentence(kind: str, body: dict[str, Json]) -> str:
-    """An event in words; empty for those that are only for programs."""
+    """An event in words; empty for those that are only for programs. Details are in English, or
+    names.
+    """
+    _ = translator(chosen())
     match kind:
         case "step":
-            return f"{body['step']}: {body['detail']}" if body["detail"] else f"{body['step']}"
+            step = _(str(body["step"]))
+            return f"{step}: {body['detail']}" if body["detail"] else step
         case "unreadable":
-            return f"unreadable: {body['length']} bytes at {body['offset']}, stored as zeros"
+            told = _("unreadable: {length} bytes at {offset}, stored as zeros")
+            return told.format(length=body["length"], offset=body["offset"])
         case "spliced" if body["block"]:
-            return f"goes on at block {body['block']} (session {body['session']})"
+            told = _("goes on at block {block} (session {session})")
+            return told.format(block=body["block"], session=body["session"])
         case "spliced":
-            return "the source has changed since: the whole disk is read anew"
+            return _("the source has changed since: the whole disk is read anew")
         case _:
             return ""

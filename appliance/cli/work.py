@@ -4,13 +4,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import click
-
 from appliance import config, process
 from appliance.cli import show
 from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.jobs import Spec, dump_spec
+from appliance.language import chosen, translator
 from appliance.model import DiskId, JobId, ShipmentId
 from appliance.seal.canon import now
 from appliance.seal.keys import PrivateKey
@@ -60,10 +59,10 @@ def stay(opened: State, job: JobId, *, as_lines: bool, after: int = 0) -> None:
     try:
         watch(opened, job, as_lines=as_lines, after=after)
     except KeyboardInterrupt:
-        click.echo(f"Job {job} goes on without this console.", err=True)
-        click.echo(
-            f"See it: motiongear jobs follow {job}; stop it: motiongear jobs stop {job}", err=True
-        )
+        _ = translator(chosen())
+        see, stop = (f"motiongear jobs {verb} {job}" for verb in ("follow", "stop"))
+        show.line(_("Job {job} goes on without this console.").format(job=job), err=True)
+        show.line(_("See it: {see}; stop it: {stop}").format(see=see, stop=stop), err=True)
         sys.exit(130)
 
 
