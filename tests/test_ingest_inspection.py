@@ -277,12 +277,12 @@ def test_what_a_machine_lacks_is_named(bench: Bench, monkeypatch: pytest.MonkeyP
         inspected(bench.image(MIB))
 
 
-def test_a_cell_that_fails_leaves_the_facts_empty(
+def test_where_a_cell_fails_the_table_is_unread(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = bench.image(16 * MIB)
     tool("sfdisk", image, stdin="label: gpt\nstart=2048\n")
     monkeypatch.setattr(cell, "MOST_ANSWER", 10)
     facts = inspected(image)
-    assert (facts.table, facts.parts, facts.firmware_hint) == ("none", (), "unknown")
+    assert (facts.table, facts.parts, facts.firmware_hint) == (inspection.UNREAD, (), "unknown")
     assert kept(facts) == facts

@@ -279,7 +279,7 @@ def test_each_line_of_the_summary_says_what_the_document_says(signer: Device) ->
     said("Disks", Mark.WATCH, "0 of 1", disks=(replace(whole, state="incomplete"),))
     hurt = replace(whole, content=replace(clean, unreadable_bytes=4096))
     said("Unreadable", Mark.WATCH, "4.1 kB", disks=(hurt,))
-    said("Unreadable", Mark.UNKNOWN, "1 disks", disks=(replace(whole, content=None),))
+    said("Unreadable", Mark.UNKNOWN, "1 of the disks", disks=(replace(whole, content=None),))
     said("Restored", Mark.WATCH, "1 volumes differ", volumes=(replace(right, wrong=2),))
     said("Restored", Mark.UNKNOWN, "0 of 1", volumes=(replace(right, checked_at=""),))
     said("Restored", Mark.UNKNOWN, "0 of 1", volumes=(replace(right, unknown=1),))
@@ -289,10 +289,10 @@ def test_each_line_of_the_summary_says_what_the_document_says(signer: Device) ->
     said("Damage", Mark.WATCH, "unknown number", repairs=(replace(mended, left=None),))
     said("Damage", Mark.WATCH, "0 blocks", repairs=(), disks=(replace(whole, lost=("x",)),))
     other = replace(gate, roots=(DiskRoot(disk.disk, "00" * 32),))
-    said("Catch-up", Mark.WATCH, "1 rounds", rounds=(turn, other))
-    said("Catch-up", Mark.FINE, "1 rounds; how much was sent is not known", rounds=(gate,))
+    said("Catch-up", Mark.WATCH, "Rounds: 1", rounds=(turn, other))
+    said("Catch-up", Mark.FINE, "Rounds: 1; how much was sent is not known", rounds=(gate,))
     still = replace(turn, sent=0)
-    said("Catch-up", Mark.FINE, "1 rounds; the ends were equal, no block", rounds=(still, gate))
+    said("Catch-up", Mark.FINE, "Rounds: 1; the ends were equal, no block", rounds=(still, gate))
     said("Cut-over", Mark.UNKNOWN, "No recovery", points=(replace(point, complete=False),))
     unknown = replace(last, downtime_ms=None)
     said("Cut-over", Mark.FINE, "else the source", cut_overs=(last, unknown))
@@ -336,6 +336,18 @@ def test_bars_are_as_long_as_what_they_stand_for(signer: Device) -> None:
 )  # fmt: skip
 def test_sizes_are_decimal(count: int, shown: str) -> None:
     assert view.size(count) == shown
+
+
+def test_an_image_file_is_one_in_the_readers_language(signer: Device) -> None:
+    (disk,) = full(signer).report.disks
+    facts = replace(disk.facts, bus="file", source="/srv/a b.img", model="image file a b.img")
+
+    def page(model: str) -> str:
+        disks = (replace(disk, facts=replace(facts, model=model)),)
+        return view.html(signed_anew(full(signer), signer, disks=disks), Language.ZH)
+
+    assert "镜像文件 a b.img" in page(facts.model)
+    assert "another model" in page("another model")  # whatever its bus
 
 
 @pytest.mark.parametrize("language", Language)

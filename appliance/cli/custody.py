@@ -312,7 +312,7 @@ def _tell(found: list[Finding], count: int, *, confirmed: bool) -> None:
     for one in found:
         show.line(f"{'!!' if one.is_error else '??'}  {words.sentence(one)}")
     if not any(one.is_error for one in found):
-        show.line(_("{count} records hold together.").format(count=count))
+        show.line(_("The chain holds together; records: {count}.").format(count=count))
         if not confirmed:
             show.line(
                 _("Consistent: as they were signed. Whose device it was, --device would confirm.")
@@ -339,4 +339,4 @@ def export(store: Path, out: Path) -> None:
             words.tell_left_behind(source, finding)
     _ = translator(chosen())
     made = chains.read(out.absolute())
-    show.line(_("{count} records in {path}.").format(count=len(made), path=out))
+    show.line(_("Records: {count}, in {path}.").format(count=len(made), path=out))

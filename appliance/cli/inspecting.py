@@ -1,7 +1,5 @@
 """``motiongear inspect``: what disks and images tell of their machines."""
 
-from pathlib import Path
-
 import click
 
 from appliance import config, jobs
@@ -58,10 +56,7 @@ def _inspected(source: str) -> tuple[DiskFacts, MachineFacts]:
 
 
 def _show_disk(source: str, disk: DiskFacts, _: Translator) -> None:
-    model = disk.model
-    if disk.bus == "file":
-        model = _("image file {name}").format(name=Path(source).name)
-    named = (model, disk.serial, show.size(disk.size))
+    named = (inside.model(disk, _), disk.serial, show.size(disk.size))
     show.line(f"{source}: {', '.join(one for one in named if one)}")
     table = {"none": _("none"), UNREAD: _("not known")}.get(disk.table, disk.table)
     count = len(disk.parts)

@@ -279,7 +279,7 @@ SAID: Mapping[Kind, Said] = {
     Kind.GATE_ENDED: Said(_W, marked("Job {job}, a gate, was stopped: no machine can catch up.")),
     Kind.JOB_LOG: Said(_OK, marked("The last lines of {path}:")),
     Kind.JOB_LOG_NONE: Said(_OK, marked("Job {job} has left no log, or an empty one.")),
-    Kind.STORE: Said(_OK, marked("Shipment {label}: {packs} packs, {size}, {disks} disks.")),
+    Kind.STORE: Said(_OK, marked("Shipment {label}, {size}; packs: {packs}, disks: {disks}.")),
     Kind.STORE_REFUSED: Said(_E),
     Kind.STORE_LOCKED: Said(_OK, marked("The store is in use by process {pid} ({name}).")),
     Kind.STORE_READ_ONLY: Said(
@@ -351,7 +351,7 @@ SAID: Mapping[Kind, Said] = {
             "verify` reads every byte against the seal."
         ),
     ),
-    Kind.CUSTODY: Said(_OK, marked("The chain of custody holds together: {count} records.")),
+    Kind.CUSTODY: Said(_OK, marked("The chain of custody holds together; records: {count}.")),
     Kind.CUSTODY_NONE: Said(
         _W,
         marked("There is no chain of custody: nothing tells who had the store."),

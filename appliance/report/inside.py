@@ -1,9 +1,10 @@
 """What a disk tells of its machine, in rows that people read: on a console and in the report."""
 
 from collections.abc import Callable, Iterator
+from pathlib import PurePath
 
 from appliance.language import Translator, marked
-from appliance.model import Answer, FileSystem, MachineFacts, Nic
+from appliance.model import Answer, DiskFacts, FileSystem, MachineFacts, Nic
 
 _FIRMWARE = {"uefi": "UEFI", "bios": "BIOS", "unknown": marked("not known")}
 _ANSWERS = {
@@ -12,6 +13,13 @@ _ANSWERS = {
     Answer.UNKNOWN: marked("not known"),
 }
 _CIPHERS = {"luks": "LUKS", "bitlocker": "BitLocker"}
+
+
+def model(disk: DiskFacts, _: Translator) -> str:
+    """What kind of disk it is: foreign text, but where it is an image file."""
+    name = PurePath(disk.source).name
+    of_a_file = disk.bus == "file" and disk.model == f"image file {name}"
+    return _("image file {name}").format(name=name) if of_a_file else disk.model
 
 
 def rows(

@@ -13,7 +13,7 @@ from functools import cache
 from jinja2 import Template
 
 from appliance.language import Language, Translator, marked, translator
-from appliance.model import MachineFacts
+from appliance.model import DiskFacts, MachineFacts
 from appliance.report import certificate, inside, pages, words
 from appliance.report.document import Signed, Turn, Volume, Work
 from appliance.seal.certificate import Erased
@@ -144,6 +144,10 @@ class View:
     def known_by(self, found: str) -> str:
         return words.told(self._say, words.KNOWN_BY, found)
 
+    def model(self, disk: DiskFacts) -> str:
+        """What kind of disk it is, in the reader's language."""
+        return inside.model(disk, self._say)
+
     def inside(self, found: MachineFacts) -> list[tuple[str, str]]:
         """What a disk tells of its machine, its texts as they are shown; last what was noticed."""
         say = self._say
@@ -243,7 +247,7 @@ class View:
         if not self._report.disks:
             return self._line(Mark.UNKNOWN, name, marked("No disk is known of."))
         if left:
-            text = marked("Not known of {count} disks: their content was not opened here.")
+            text = marked("Not known of {count} of the disks: their content was not opened here.")
             return self._line(Mark.UNKNOWN, name, text, count=left)
         return self._line(Mark.FINE, name, marked("All of every disk could be read."))
 
@@ -286,12 +290,12 @@ class View:
         if not laps:
             return self._line(Mark.UNKNOWN, name, marked("No round is known of."))
         sent = [one.turn.sent for one in laps]
-        text = marked("{count} rounds, {sent} sent; last {at}.")
+        text = marked("Rounds: {count}; {sent} sent; last {at}.")
         if None in sent:
-            text = marked("{count} rounds; how much was sent is not known here; last {at}.")
+            text = marked("Rounds: {count}; how much was sent is not known here; last {at}.")
         elif not any(sent):
             text = marked(
-                "{count} rounds; the ends were equal, no block had to be sent; last {at}."
+                "Rounds: {count}; the ends were equal, no block had to be sent; last {at}."
             )
         differ = any(one.both == "differ" for one in laps)
         return self._line(
@@ -327,11 +331,11 @@ class View:
             return self._line(Mark.UNKNOWN, name, marked("No record of custody is known of."))
         flaws, count = custody.flaws, len(custody.records)
         if any(one.error for one in flaws):
-            text = marked("{count} records; the chain does NOT hold together, see below.")
+            text = marked("Records: {count}; the chain does NOT hold together, see below.")
             return self._line(Mark.WATCH, name, text, count=count)
-        text = marked("{count} records, every one signed and following the one before.")
+        text = marked("Records: {count}, every one signed and following the one before.")
         if flaws:
-            text = marked("{count} records that hold together; remarks, see below: {flaws}.")
+            text = marked("Records: {count}, which hold together; remarks, see below: {flaws}.")
         return self._line(
             Mark.WATCH if flaws else Mark.FINE, name, text, count=count, flaws=len(flaws)
         )
