@@ -15,7 +15,13 @@ import pytest
 from appliance import block, jobs, process, run
 from appliance.block import locked
 from appliance.diagnose import locks, machine, needs
-from appliance.errors import JobDiedError, RootMismatchError, StoreFullError, UnknownNameError
+from appliance.errors import (
+    JobDiedError,
+    RootMismatchError,
+    StateError,
+    StoreFullError,
+    UnknownNameError,
+)
 from appliance.events import Step, failed
 from appliance.model import JobId, ShipmentId
 from appliance.seal.canon import now
@@ -83,9 +89,15 @@ def test_a_database_of_a_later_release(used: Shell) -> None:
             "insert into _sqlite_migrations(migration_set, name, applied_at) "
             "values('motiongear', 'ninety-ninth', 'then')"
         )
-    before = snapshot(used.home)
+    before, data = snapshot(used.home), (used.home / FILE).read_bytes()
     assert "ninety-ninth" in found(used)["database-newer"]["what"]
     assert snapshot(used.home) == before
+    refused = used.typed("jobs").refused(StateError)
+    assert "later release (step 'ninety-ninth'" in refused.err
+    assert (used.home / FILE).read_bytes() == data
+    with closing(sqlite3.connect(used.home / FILE)) as other, other:
+        other.execute("delete from _sqlite_migrations where name = 'ninety-ninth'")
+    used.typed("jobs").fine()
 
 
 def test_a_database_that_was_lost(used: Shell) -> None:

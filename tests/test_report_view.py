@@ -340,6 +340,7 @@ def test_sizes_are_decimal(count: int, shown: str) -> None:
 
 def test_an_image_file_is_one_in_the_readers_language(signer: Device) -> None:
     (disk,) = full(signer).report.disks
+    assert disk.facts is not None
     facts = replace(disk.facts, bus="file", source="/srv/a b.img", model="image file a b.img")
 
     def page(model: str) -> str:

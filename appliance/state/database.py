@@ -184,6 +184,7 @@ def _connected(path: Path) -> Database:
     connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
     try:
         db = Database(connection)
+        _refuse_newer(path, db)
         db.enable_wal()
         connection.execute("pragma secure_delete = on")
         connection.execute("pragma synchronous = full")
@@ -192,6 +193,15 @@ def _connected(path: Path) -> Database:
         connection.close()
         raise
     return db
+
+
+def _refuse_newer(path: Path, db: Database) -> None:
+    if unknown := schema.strange(schema.applied(db)):
+        raise StateError(
+            f"The state database {path} was used by a later release (step {unknown[0]!r} of its "
+            "schema)",
+            todo="Use that release again, or a later one.",
+        )
 
 
 def _storable(found: object) -> object:

@@ -137,12 +137,12 @@ def _judged(place: Path) -> Seen:
         with closing(sqlite3.connect(place / FILE)) as connection:
             ((said,),) = connection.execute("pragma quick_check(1)").fetchall()
             db = Database(connection)
-            applied = tuple(one.name for one in schema.migrations.applied(db))
+            applied = schema.applied(db)
             rows = tuple(sorted((one.name, one.count) for one in db.tables))
     except sqlite3.Error as exc:
         return Seen(Standing.DAMAGED, str(exc))
     if said != "ok":
         return Seen(Standing.DAMAGED, str(said))
-    if unknown := [one for one in applied if one not in schema.steps()]:
+    if unknown := schema.strange(applied):
         return Seen(Standing.NEWER, f"step {unknown[0]!r} of its schema", applied, rows)
     return Seen(Standing.READ, applied=applied, rows=rows)

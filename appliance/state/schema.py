@@ -1,5 +1,7 @@
 """The tables, as migrations apply them: one function a step, in order, never changed later."""
 
+from collections.abc import Iterable
+
 from sqlite_utils import Database, Migrations
 
 migrations = Migrations("motiongear")
@@ -56,8 +58,18 @@ def third(db: Database) -> None:
 
 
 def steps() -> tuple[str, ...]:
-    """The names of all steps, in order: a database that has others is of a later release."""
+    """The names of all steps, in order."""
     return tuple(one.name for one in migrations.pending(Database(memory=True)))
+
+
+def strange(applied: Iterable[str]) -> tuple[str, ...]:
+    """Of the steps that a database has, those unknown here: a later release has used it."""
+    return tuple(one for one in applied if one not in steps())
+
+
+def applied(db: Database) -> tuple[str, ...]:
+    """The steps that a database has, in order."""
+    return tuple(one.name for one in migrations.applied(db))
 
 
 # What is known of a shipment's disks, wherever it stands.
