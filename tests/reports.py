@@ -14,10 +14,11 @@ from appliance.model import (
     MachineFacts,
     Nic,
     Part,
+    ShipmentId,
 )
 from appliance.report import document
 from appliance.report.document import Report, Signed, sign
-from appliance.seal.certificate import Erased
+from appliance.seal.certificate import Delivered, Erased, KnownBy
 from appliance.seal.identity import Device
 from appliance.seal.papers import MAX_TEXT
 
@@ -68,6 +69,26 @@ def inside(text: str) -> MachineFacts:
         warnings=(text,),
         method="blkid",
         reason=text,
+    )
+
+
+def erased(signer: str, shipment: ShipmentId, root: str, place: str = "/srv/store") -> Erased:
+    """A store that was checked, and erased."""
+    return Erased(
+        erasure="ab" * 16,
+        shipment=shipment,
+        label="test",
+        signer=signer,
+        root=root,
+        sequence=1,
+        known_by=KnownBy.SEAL,
+        place=place,
+        packs=3,
+        size=1234,
+        delivered=Delivered.CHECKED,
+        told=(),
+        began="2026-11-23T08:00:00Z",
+        ended="2026-11-23T08:00:01Z",
     )
 
 

@@ -315,6 +315,19 @@ class Sent:
         return [one.path for one in found.packs]
 
 
+def restore_spec(sent: Sent, goal: Path, *limits: str) -> jobs.RestoreSpec:
+    return jobs.RestoreSpec(
+        store=str(sent.path),
+        target="local",
+        place=str(goal),
+        volumes=(),
+        device="",
+        root="",
+        recipients=(),
+        limits=limits,
+    )
+
+
 def begun(device: Shell, place: Path, *keys: PrivateKey) -> Store:
     """A shipment that this device has begun, for operator and recovery or these keys."""
     recipients = tuple(one.recipient for one in keys or (OPERATOR, RECOVERY))

@@ -15,25 +15,21 @@ from appliance.events import Emit, Event, Result, silent
 from appliance.model import JobId, VolumeSpec, VolumeState
 from appliance.state import JobState
 from tests.support import BLOCK, OPERATOR
-from tests.technician import PASSPHRASE, Keys, Sent, Shell, noise, sealed_disks, until
+from tests.technician import (
+    PASSPHRASE,
+    Keys,
+    Sent,
+    Shell,
+    noise,
+    restore_spec,
+    sealed_disks,
+    until,
+)
 
 
 @pytest.fixture
 def sent(tmp_path: Path) -> Sent:
     return sealed_disks(tmp_path, web01=noise(20 * BLOCK))
-
-
-def spec(sent: Sent, goal: Path, *limits: str) -> jobs.RestoreSpec:
-    return jobs.RestoreSpec(
-        store=str(sent.path),
-        target="local",
-        place=str(goal),
-        volumes=(),
-        device="",
-        root="",
-        recipients=(),
-        limits=limits,
-    )
 
 
 @contextmanager
@@ -52,7 +48,7 @@ def test_a_second_restore_to_one_place_is_refused_and_the_first_unharmed(
     operator: Shell, tmp_path: Path, keyring: Keys, sent: Sent
 ) -> None:
     goal, stranger = tmp_path / "volumes", Shell(tmp_path / "stranger")
-    first = operator.start("restore", sent.path, spec(sent, goal, "1MB/s"), OPERATOR)
+    first = operator.start("restore", sent.path, restore_spec(sent, goal, "1MB/s"), OPERATOR)
     until(lambda: any(one.stat().st_blocks for one in goal.glob("*.img.partial")))
     again = ("restore", "-s", sent.path, "--to", goal, "--key", keyring.operator)
     with halted(operator, first):
@@ -70,7 +66,7 @@ def test_a_check_of_a_volume_that_another_has_is_refused_and_calls_nothing_bad(
     operator: Shell, tmp_path: Path, sent: Sent
 ) -> None:
     goal = tmp_path / "volumes"
-    job = operator.start("restore", sent.path, spec(sent, goal), OPERATOR)
+    job = operator.start("restore", sent.path, restore_spec(sent, goal), OPERATOR)
     assert operator.ended(job).state is JobState.FINISHED
     target = LocalTarget(str(goal))
     (info,) = target.volumes()
@@ -89,7 +85,7 @@ def test_a_volume_that_another_job_finished_meanwhile_is_not_written_again(
     def restore(emit: Emit) -> None:
         with operator.state() as state:
             desk = jobs.Desk(JobId(1), operator.home, state, emit, lambda: False, OPERATOR)
-            jobs.restore(spec(sent, goal), desk)
+            jobs.restore(restore_spec(sent, goal), desk)
 
     def overtaken(target: LocalTarget, wanted: VolumeSpec) -> AbstractContextManager[LocalVolume]:
         monkeypatch.setattr(LocalTarget, "attach", attach)

@@ -50,10 +50,11 @@ from tests.technician import (
     Shell,
     disk_id,
     noise,
+    restore_spec,
     sealed_disks,
     until,
 )
-from tests.test_jobs_restore import TINY, desk, flip, noted, restore_spec
+from tests.test_jobs_restore import TINY, desk, flip, noted
 
 DISK = disk_id("web01")
 

@@ -34,6 +34,7 @@ from tests.technician import (
     Shell,
     disk_id,
     noise,
+    restore_spec,
     sealed_disks,
     until,
 )
@@ -57,19 +58,6 @@ def one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def goal(tmp_path: Path) -> Path:
     return tmp_path / "volumes"
-
-
-def restore_spec(sent: Sent, goal: Path, *limits: str) -> jobs.RestoreSpec:
-    return jobs.RestoreSpec(
-        store=str(sent.path),
-        target="local",
-        place=str(goal),
-        volumes=(),
-        device="",
-        root="",
-        recipients=(),
-        limits=limits,
-    )
 
 
 def arrived(sent: Sent, goal: Path) -> bool:

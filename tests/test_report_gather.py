@@ -30,6 +30,7 @@ from appliance.seal.papers import write_disk_head
 from appliance.seal.store import SEAL, Store
 from appliance.state import JobState, SourceRow, State
 from tests.line import part, two_ends
+from tests.reports import erased as erased_store
 from tests.reports import inside
 from tests.support import (
     BLOCK,
@@ -43,8 +44,8 @@ from tests.support import (
     sample_bytes,
     seal_it,
 )
-from tests.technician import Sent, Shell, disk_id, noise, sealed_disks
-from tests.test_jobs_restore import TINY, desk, flip, restore_spec
+from tests.technician import Sent, Shell, disk_id, noise, restore_spec, sealed_disks
+from tests.test_jobs_restore import TINY, desk, flip
 
 DISK = disk_id("web01")
 
@@ -596,22 +597,7 @@ def test_custody_is_taken_over_from_who_has_it(operator: Shell, device: Shell, s
 
 def test_an_erase_is_told_as_its_certificate_tells_it(operator: Shell, sent: Sent) -> None:
     shipment, device = sent.store.head.shipment, Device.of(operator.home)
-    erased = certificate.Erased(
-        erasure="ab" * 16,
-        shipment=shipment,
-        label="test",
-        signer=sent.seal.device,
-        root=sent.seal.root().hex(),
-        sequence=1,
-        known_by=certificate.KnownBy.SEAL,
-        place="/srv/store",
-        packs=3,
-        size=1234,
-        delivered=certificate.Delivered.CHECKED,
-        told=(),
-        began="2026-11-23T08:00:00Z",
-        ended="2026-11-23T08:00:01Z",
-    )
+    erased = erased_store(sent.seal.device, shipment, sent.seal.root().hex())
     made = certificate.Certificate(
         device.public, "A. Person", "2026-11-23T08:00:02Z", "system", (erased,)
     )

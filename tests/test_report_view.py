@@ -22,9 +22,9 @@ from appliance.report.document import (
     Repair,
 )
 from appliance.report.view import Mark, View
-from appliance.seal import certificate
 from appliance.seal.identity import Device
 from appliance.seal.text import grouped
+from tests.reports import erased as erased_store
 from tests.reports import full, signed_anew
 
 STEERING = "\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
@@ -355,22 +355,7 @@ def test_an_image_file_is_one_in_the_readers_language(signer: Device) -> None:
 def test_an_erase_is_told_in_the_words_of_its_certificate(
     signer: Device, language: Language
 ) -> None:
-    erased = certificate.Erased(
-        erasure="ab" * 16,
-        shipment=ShipmentId("cd" * 16),
-        label="test",
-        signer=signer.public,
-        root="ef" * 32,
-        sequence=1,
-        known_by=certificate.KnownBy.SEAL,
-        place="/srv/<store>",
-        packs=3,
-        size=1234,
-        delivered=certificate.Delivered.CHECKED,
-        told=(),
-        began="2026-11-23T08:00:00Z",
-        ended="2026-11-23T08:00:01Z",
-    )
+    erased = erased_store(signer.public, ShipmentId("cd" * 16), "ef" * 32, "/srv/<store>")
     told = Erasure(signer.fingerprint, "A", "2026-11-23T08:00:02Z", "system", "12" * 32, erased)
     page = view.html(signed_anew(full(signer), signer, erasures=(told,)), language)
     shown = _Texts().fed(page)

@@ -71,6 +71,17 @@ def whole(found: str) -> str:
     return found
 
 
+def some_store(what: str, envvar: str | None = None) -> Callable[[F], F]:
+    """A store where one is meant at all."""
+    return click.option(
+        "--store",
+        "-s",
+        envvar=envvar,
+        type=click.Path(path_type=Path, file_okay=False),
+        help=what,
+    )
+
+
 store = click.option(
     "--store",
     "-s",

@@ -21,12 +21,7 @@ from appliance.state.look import Seen
 
 
 @click.command()
-@click.option(
-    "--store",
-    "-s",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Look at this store.",
-)
+@ask.some_store("Look at this store.")
 @click.option(
     "--job",
     "-j",

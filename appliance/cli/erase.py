@@ -30,12 +30,7 @@ _MOST_NAMED = 20
 
 
 @click.command()
-@click.option(
-    "--store",
-    "-s",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The shipment's directory.",
-)
+@ask.some_store("The shipment's directory.")
 @click.option(
     "--all",
     "place",

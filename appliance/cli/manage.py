@@ -404,13 +404,7 @@ def _spec_from(spec: Spec, source: str | None) -> Spec:
 @click.argument(
     "job", metavar="JOB|DISK", shell_complete=completion.jobs_in(completion.BROKEN_OFF)
 )
-@click.option(
-    "--store",
-    "-s",
-    envvar="MOTIONGEAR_STORE",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The shipment's directory, where a DISK is named.",
-)
+@ask.some_store("The shipment's directory, where a DISK is named.", "MOTIONGEAR_STORE")
 @click.confirmation_option(prompt="This removes what the job has stored. Sure?")
 def discard(job: str, store: Path | None) -> None:
     """Remove what an ingest job stored in a shipment that is not sealed, and forget its error.

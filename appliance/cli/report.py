@@ -36,13 +36,7 @@ def report() -> None:
 
 
 @report.command()
-@click.option(
-    "--store",
-    "-s",
-    envvar="MOTIONGEAR_STORE",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The shipment's directory (or MOTIONGEAR_STORE).",
-)
+@ask.some_store("The shipment's directory (or MOTIONGEAR_STORE).", "MOTIONGEAR_STORE")
 @click.option(
     "--shipment",
     default="",
