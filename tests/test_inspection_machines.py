@@ -193,6 +193,22 @@ def test_what_is_encrypted_is_named(bench: Bench, look: Look) -> None:
     assert found.file_systems == ()
 
 
+def test_a_root_in_a_subvolume_of_btrfs(bench: Bench) -> None:
+    image = bench.image(128 * MIB)
+    tool("mkfs.btrfs", "-q", image)
+    top = bench.mount(image, bench.place / "top", "-o", "loop")
+    tool("btrfs", "subvolume", "create", top / "@")
+    files = {"etc/hostname": "sub\n", "usr/lib/": "", "var/": "", "boot/vmlinuz-6.1.0-1-x": ""}
+    root = machines.tree(top / "@", files)
+    shutil.copy("/etc/os-release", root / "usr/lib")
+    (root / "etc/os-release").symlink_to("../usr/lib/os-release")
+    tool("btrfs", "subvolume", "set-default", top / "@")
+    tool("sync", "-f", top)
+    found = within(image)
+    assert (found.hostname, found.kernels) == ("sub", ("6.1.0-1-x",))
+    assert f'NAME="{found.product}"' in Path("/etc/os-release").read_text()
+
+
 @BOTH
 def test_a_disk_with_sectors_of_4096_bytes(bench: Bench, look: Look) -> None:
     root = machines.tree(bench.place / "root", {"etc/hostname": "wide\n", "var/": "", "run/": ""})
@@ -511,6 +527,19 @@ WAYS = {
 def test_each_way_to_set_up_a_card(way: str) -> None:
     files, card = WAYS[way]
     assert networks.nics(Tree(files)) == (card,)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("iface e inet static\n address 192.0.2.1/24\niface e inet6 auto", Answer.NO),
+        ("iface e inet6 auto", Answer.UNKNOWN),
+        ("iface e inet6 auto\n dhcp 1", Answer.YES),
+    ],
+)
+def test_an_address_by_the_routers_word_is_not_dhcp(lines: str, told: Answer) -> None:
+    (card,) = networks.nics(Tree({"/etc/network/interfaces": lines}))
+    assert card.dhcp is told
 
 
 def test_a_card_has_the_address_by_which_udev_knows_it() -> None:

@@ -257,8 +257,6 @@ def _system(target: Target, known: MachineFacts) -> MachineFacts:
         dirty = _dirty(system) if system is not None else Answer.UNKNOWN
         files = _Tree(system or target.fs)
         return windows.read(files, _Registry(target), known, dirty=dirty)
-    if kind in _LINUX:
-        return linux.read(_Tree(target.fs), known)
     if kind in _OTHER:
         return replace(
             known,
@@ -268,6 +266,13 @@ def _system(target: Target, known: MachineFacts) -> MachineFacts:
             version=text(_tried("", lambda: target.version)),
             architecture=text(_tried("", lambda: target.architecture)),
         )
-    # Nothing that dissect knows, or something that it fails over: a loop in fstab is enough.
-    found = (linux.read(_Tree(one), known) for one in islice(target.filesystems, _MOST_SYSTEMS))
-    return next((one for one in found if one.product), known)
+    # What dissect does not know, or fails over (a loop in fstab is enough), or joins from parts
+    # that do not belong together (a btrfs whose root is a subvolume), may stand in one of them.
+    joined = [target.fs] if kind in _LINUX else []
+    best = known
+    for one in (*joined, *islice(target.filesystems, _MOST_SYSTEMS)):
+        found = linux.read(_Tree(one), known)
+        if found.product:
+            return found
+        best = found if best is known else best
+    return best

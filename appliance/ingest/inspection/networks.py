@@ -71,7 +71,9 @@ def _stanza(found: list[str]) -> Iterator[Nic]:
         return
     options = [one.split(None, 1) for one in found[1:]]
     said = {one[0]: one[1] for one in reversed(options) if len(one) == 2}
-    dhcp = {"dhcp": Answer.YES, "auto": Answer.YES, "static": Answer.NO}.get(head[3])
+    dhcp = {"dhcp": Answer.YES, "static": Answer.NO}.get(head[3])
+    if said.get("dhcp") == "1":  # of an address that is made from the router's word
+        dhcp = Answer.YES
     addresses = [one[1] for one in options if len(one) == 2 and one[0] == "address"]
     yield nic(
         head[1],
