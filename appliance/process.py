@@ -40,7 +40,7 @@ from appliance.seal.canon import now
 from appliance.seal.keys import SEED_SIZE, PrivateKey
 from appliance.state import ENDED, LIVING, EventRow, JobRow, JobState, State
 from appliance.state.death import OVER
-from appliance.state.words import last_words
+from appliance.state.words import last_words, safe
 
 _PROGRESS_SECONDS = 0.25
 _LOOK_SECONDS = 0.1
@@ -330,7 +330,7 @@ def error_of(row: JobRow) -> MotionGearError | None:
     if not row.error:
         return None
     classes = {one.name: one for one in all_errors()}
-    error = classes.get(row.error, MotionGearError)(row.what, safe=row.safe, todo=row.todo)
+    error = classes.get(row.error, MotionGearError)(row.what, safe=safe(row), todo=row.todo)
     error.verb = last_words(row).verb
     return error
 

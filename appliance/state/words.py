@@ -6,10 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from appliance.errors import JobDiedError, StoppedError
 from appliance.events import Json
 from appliance.language import marked
 from appliance.state.rows import LIVING, JobRow, JobState
 
+_STORING_NOTHING = {
+    "verify": marked("It only reads: nothing was changed."),
+    "check": marked("It only reads: nothing was changed."),
+    "gate-check": marked("It only reads: nothing was changed."),
+    "erase": marked("What was erased is gone for good; what is left was not touched."),
+}
 _Spec = Mapping[str, Json]
 
 
@@ -38,7 +45,15 @@ def last_words(row: JobRow) -> Words:
     if row.state is JobState.FINISHED:
         return _finished(row, spec)
     verb = _INSTEAD.get(row.error, _resume)
-    return Words(row.safe, row.todo, verb(row, spec))
+    return Words(safe(row), row.todo, verb(row, spec))
+
+
+def safe(row: JobRow) -> str:
+    """What is safe after a job that did not finish: where it was merely broken off, and is of a
+    kind that stores nothing, its error would not say what is true.
+    """
+    broken_off = row.safe in {StoppedError.safe, JobDiedError.safe}
+    return _STORING_NOTHING.get(row.kind, row.safe) if broken_off else row.safe
 
 
 def _living(row: JobRow) -> Words:
