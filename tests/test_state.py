@@ -436,6 +436,25 @@ def test_readers_do_not_wait_for_writers(state: State, home: Path) -> None:
 # --- the database itself --------------------
 
 
+def test_a_database_that_is_taken_away_while_it_is_opened_is_left(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever opened it would see a running job for ever, or nobody what a job has told."""
+    with State(home):
+        pass
+    real, away = schema.migrations.apply, [home / "away.db"]
+
+    def apply(db: Database) -> None:
+        real(db)
+        if away:
+            (home / FILE).rename(away.pop())
+
+    monkeypatch.setattr(schema.migrations, "apply", apply)
+    with State(home) as early, State(home) as late:
+        job = add(late)
+        assert early.job(job).title == "web01"
+
+
 def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with State(home) as state:
         job = add(state)

@@ -21,6 +21,7 @@ from appliance.state import schema
 FILE = "state.db"
 BALLAST = "state.ballast"
 BALLAST_SIZE = 8 << 20
+_File = tuple[int, int]
 _WAIT_SECONDS = 30.0
 _TAKEN_SECONDS = 0.5  # whoever takes the database away takes its log too, one after the other
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
@@ -35,14 +36,14 @@ class Tables:
         """``renewed`` is called when the file was taken away meanwhile and a new one made."""
         self._home, self._renewed = home, renewed
         self._lock = threading.RLock()
+        self._file: _File | None = None  # once closed
         self._open()
 
     def _open(self) -> None:
         path = self._home / FILE
         try:
             with self._excluded():
-                self._db = self._given_room(lambda: _not_taken(path))
-                self._file = _file(path)
+                self._db, self._file = self._given_room(lambda: _not_taken(path))
                 self._keep_ballast()
             self.empty_log()
         except (OSError, sqlite3.Error) as exc:
@@ -156,16 +157,19 @@ def _todo(exc: sqlite3.Error, home: Path) -> str | None:
     return None
 
 
-def _file(path: Path) -> tuple[int, int] | None:
+def _file(path: Path) -> _File | None:
     """What tells the file from another under its name."""
     with suppress(FileNotFoundError):
-        found = path.stat()
-        return found.st_dev, found.st_ino
+        return _told_apart(path.stat())
     return None
 
 
-def _not_taken(path: Path) -> Database:
-    """The database, opened; once more where it was taken away just now."""
+def _told_apart(found: os.stat_result) -> _File:
+    return found.st_dev, found.st_ino
+
+
+def _not_taken(path: Path) -> tuple[Database, _File]:
+    """The database, opened, and its file; once more where it was taken away just now."""
     try:
         return _connected(path)
     except sqlite3.OperationalError as exc:
@@ -175,12 +179,14 @@ def _not_taken(path: Path) -> Database:
     return _connected(path)
 
 
-def _connected(path: Path) -> Database:
+def _connected(path: Path) -> tuple[Database, _File]:
     if not path.exists():  # its log would be taken for that of the new one
         for ending in ("-wal", "-shm"):
             path.with_name(path.name + ending).unlink(missing_ok=True)
-    with opened(path, os.O_RDWR | os.O_CREAT):
-        pass  # made with the rights that SQLite gives its other files too
+    # Made with the rights that SQLite gives its other files too, and known from before SQLite
+    # opens it: where another has its name by then, or none, that is seen on the first use.
+    with opened(path, os.O_RDWR | os.O_CREAT) as fd:
+        file = _told_apart(os.fstat(fd))
     connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
     try:
         db = Database(connection)
@@ -192,7 +198,7 @@ def _connected(path: Path) -> Database:
     except BaseException:
         connection.close()
         raise
-    return db
+    return db, file
 
 
 def _refuse_newer(path: Path, db: Database) -> None:
