@@ -145,6 +145,21 @@ def test_what_was_handed_back_is_not_with_its_receiver_any_more(
     assert not is_received(device.home, sealed, shipment)
 
 
+def test_a_copy_at_home_that_was_changed_is_told_of(device: Shell, sealed: Path) -> None:
+    place = custody.at_home(device.home, Store(sealed).head.shipment)
+    before = sorted(read(place))
+    (place / "000003.json").write_bytes((place / "000003.json").read_bytes().replace(b"Z", b"Y"))
+    told = device.typed("verify", "-s", sealed, "--json").fine(3).results("custody")
+    own = {"own_finding": "damaged", "own_number": 3}
+    assert told == [{"deed": "verified", "in_store": True} | own]
+    assert sorted(read(custody.in_store(sealed))) == [1, 2, 3, 4]
+    assert sorted(read(place)) == before
+    said = device.typed("custody", "hand-over", "-s", sealed, "--to", "Lin").fine().out
+    assert "own copy of the chain of custody cannot be gone on from" in said
+    assert "record 3: is no record, or another one's (damaged)" in said
+    assert "own copy" in device.typed("verify", "-s", sealed).fine(3).out
+
+
 def test_a_store_with_something_planted_is_told_of_and_harms_no_job(
     device: Shell, operator: Shell, sealed: Path
 ) -> None:

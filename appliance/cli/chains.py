@@ -57,6 +57,20 @@ def tell_kept_at_home() -> None:
     show.line(_("The record is kept on this machine only: the store cannot be written."))
 
 
+def tell_kept_in_store(own: Finding) -> None:
+    """The copy on this machine has been damaged or changed."""
+    _ = translator(chosen())
+    show.line(
+        "!!  " + _("This machine's own copy of the chain of custody cannot be gone on from:")
+    )
+    for one in (
+        sentence(own),
+        _("What was done is written down in the store, and not lost."),
+        _("Leave this machine's copy as it is, and find out who has changed it."),
+    ):
+        show.line("    " + one)
+
+
 def tell_not_kept(why: str) -> None:
     _ = translator(chosen())
     show.line("!!  " + _("No record of custody could be kept: {why}").format(why=why))

@@ -233,6 +233,8 @@ def _tell_where(made: chains.Appended) -> None:
         words.tell_unsound(made.finding)
     elif not made.in_store:
         words.tell_kept_at_home()
+    if made.own is not None:
+        words.tell_kept_in_store(made.own)
 
 
 def _answered(found: Store, own: Device, code: str) -> str:

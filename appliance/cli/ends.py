@@ -90,6 +90,10 @@ def _tell_custody(told: list[dict[str, Json]]) -> None:
             chains.tell_unsound(
                 Finding(Kind(str(one["finding"])), cast("int", one.get("number", 0)))
             )
+        if "own_finding" in one:
+            chains.tell_kept_in_store(
+                Finding(Kind(str(one["own_finding"])), cast("int", one["own_number"]))
+            )
 
 
 def _last_run(found: list[dict[str, Json]]) -> list[dict[str, Json]]:

@@ -61,10 +61,12 @@ def note(spec: Spec, desk: Desk, shipment: ShipmentId) -> None:
 
 
 def figures(made: custody.Appended) -> dict[str, Json]:
-    """Where a record is kept, and what keeps it out of the store."""
+    """Where a record is kept, and what keeps it out of the store, or out of this home."""
     told: dict[str, Json] = {"in_store": made.in_store}
     if made.finding is not None:
         told |= {"finding": made.finding.kind, "number": made.finding.number}
+    if made.own is not None:
+        told |= {"own_finding": made.own.kind, "own_number": made.own.number}
     return told
 
 

@@ -100,12 +100,13 @@ def _name(number: int) -> str:
 @dataclass(frozen=True, slots=True)
 class Appended:
     """What became of a record: its digest, whether the store has it, and what is wrong with the
-    chain there, where that could not be gone on from.
+    chain there (``finding``) or at home (``own``), where that could not be gone on from.
     """
 
     digest: str
     in_store: bool
     finding: Finding | None
+    own: Finding | None = None
 
 
 @dataclass(slots=True)
@@ -166,7 +167,8 @@ def append(
         in_there = theirs is not None and theirs.take(whole)
         if not own.take(whole) and not in_there:
             raise own.refusal()
-    return Appended(deed.digest(data), in_there, theirs.finding if theirs else None)
+    there = theirs.finding if theirs is not None else None
+    return Appended(deed.digest(data), in_there, there, own.finding)
 
 
 def _opened(place: Path, shipment: ShipmentId, stack: ExitStack) -> _Copy:
