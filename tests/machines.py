@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +53,29 @@ def debian(bench: Bench) -> Path:
     tool("sfdisk", image, stdin=f"label: gpt\nsize=4MiB,type={ESP}\nsize=40MiB,name=root\n")
     ext4(image, root, 5 * MIB, 40 * MIB, "-L", "root")
     tool("mkfs.vfat", "-n", "ESP", "--offset", "2048", image, "4096")
+    return image
+
+
+def _closed(directory: str, names: list[str]) -> list[str]:
+    """Of the names in a directory, those of what not everybody may read."""
+    found = {one: Path(directory, one).lstat().st_mode for one in names}
+    return [one for one, mode in found.items() if not mode & stat.S_IROTH]
+
+
+def this_machine(bench: Bench) -> Path:
+    """The root of the system that runs the tests, as far as it says what it is: its /etc and its
+    packages, as they were installed, on a bare ext4.
+    """
+    root = bench.place / "root"
+    for name in ("usr/lib", "var/lib/dpkg", "bin", "run"):
+        (root / name).mkdir(parents=True)
+    shutil.copytree("/etc", root / "etc", symlinks=True, ignore=_closed)
+    shutil.copy("/usr/lib/os-release", root / "usr/lib")
+    shutil.copy("/var/lib/dpkg/status", root / "var/lib/dpkg")
+    shutil.copy("/bin/sh", root / "bin")
+    (root / "etc/hostname").write_text("here.example\n")
+    image = bench.image(256 * MIB)
+    ext4(image, root, 0, 256 * MIB)
     return image
 
 

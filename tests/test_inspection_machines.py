@@ -102,6 +102,15 @@ def test_a_debian_as_it_stands_here(bench: Bench, look: Look) -> None:
     assert (image.read_bytes(), image.stat().st_mtime_ns) == before
 
 
+def test_the_root_of_a_debian_as_it_was_installed(bench: Bench) -> None:
+    found = inspected(machines.this_machine(bench))
+    assert (found.method, found.reason, found.family) == ("dissect", "", "linux")
+    assert (found.hostname, found.architecture) == ("here.example", os.uname().machine)
+    release = Path("/usr/lib/os-release").read_text()
+    assert f'NAME="{found.product}"' in release
+    assert f'VERSION="{found.version}"' in release
+
+
 @BOTH
 def test_a_root_on_xfs_in_lvm(bench: Bench, look: Look) -> None:
     found = look(machines.centos(bench))
