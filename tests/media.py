@@ -3,6 +3,7 @@
 import fcntl
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,9 +15,8 @@ _LOOP_CTL_ADD, _LOOP_CTL_REMOVE = 0x4C80, 0x4C81  # linux/loop.h
 NOBODY = 65534
 
 
-def tool(*args: str | Path, stdin: str = "") -> str:
-    """What the program prints; the test fails when it fails."""
-    done = subprocess.run(
+def _ran(*args: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         list(map(str, args)),
         input=stdin,
         capture_output=True,
@@ -24,6 +24,11 @@ def tool(*args: str | Path, stdin: str = "") -> str:
         check=False,
         env={**os.environ, "PATH": _PATH},
     )
+
+
+def tool(*args: str | Path, stdin: str = "") -> str:
+    """What the program prints; the test fails when it fails."""
+    done = _ran(*args, stdin=stdin)
     assert not done.returncode, f"{args}: {done.stderr}"
     return done.stdout
 
@@ -85,8 +90,16 @@ class Bench:
     def partitions(self, device: Path) -> list[Path]:
         """The nodes of the partitions of a loop device."""
         tool("partx", "--add", device)
-        self._ends.callback(tool, "partx", "--delete", device)
+        self._ends.callback(self._remove_partitions, device)
         return sorted(device.parent.glob(f"{device.name}p*"))
+
+    @staticmethod
+    def _remove_partitions(device: Path) -> None:
+        """As soon as nobody has them open: whoever lists disks looks into all there are."""
+        deadline = time.monotonic() + 60
+        while _ran("partx", "--delete", device).returncode and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not list(device.parent.glob(f"{device.name}p*"))
 
     def mount(self, source: Path | str, where: Path, *options: str) -> Path:
         where.mkdir(exist_ok=True)

@@ -14,7 +14,10 @@ import pytest
 
 from appliance import block, jobs, process, run
 from appliance.block import locked
+from appliance.diagnose import device as of_device
+from appliance.diagnose import jobs as of_jobs
 from appliance.diagnose import locks, machine, needs
+from appliance.diagnose.kinds import Kind
 from appliance.errors import (
     JobDiedError,
     RootMismatchError,
@@ -25,7 +28,7 @@ from appliance.errors import (
 from appliance.events import Step, failed
 from appliance.model import JobId, ShipmentId
 from appliance.seal.canon import now
-from appliance.state import BALLAST, FILE, JobState, State
+from appliance.state import BALLAST, FILE, JobState, State, look
 from tests.diagnosis import found, listed, snapshot
 from tests.media import Bench, unprivileged
 from tests.support import BLOCK
@@ -98,6 +101,36 @@ def test_a_database_of_a_later_release(used: Shell) -> None:
     with closing(sqlite3.connect(used.home / FILE)) as other, other:
         other.execute("delete from _sqlite_migrations where name = 'ninety-ninth'")
     used.typed("jobs").fine()
+
+
+def test_of_a_job_that_nobody_can_look_up_it_is_said_why(used: Shell) -> None:
+    told = used.home / FILE
+    data = told.read_bytes()
+    told.write_bytes(b"no database at all" * 100)
+    (used.home / "jobs" / "1.log").touch()
+    assert {"database-damaged", "job-log-none"} <= found(used, "--job", 1).keys()
+    told.write_bytes(b"")
+    (used.home / "jobs" / "1.lock").touch()
+    assert found(used)["database-missing"]["severity"] == "warning"
+    told.write_bytes(data)
+    with closing(sqlite3.connect(told)) as other, other:
+        other.execute(
+            "insert into jobs(kind, shipment, title, spec, state, created) "
+            "values('seal', '', '', '{}', 'exploded', '')"
+        )
+    refused = used.typed("jobs").refused(StateError)
+    assert "exploded" in refused.err
+    assert "Move it away" in refused.err
+    told.write_bytes(data)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_of_a_job_in_a_closed_directory_it_is_said_that_it_is_closed(
+    used: Shell,
+) -> None:
+    with unprivileged(), look.seen(used.home) as seen:
+        told = [*of_device.state_of(used.home, seen), *of_jobs.one(used.home, seen, JobId(1))]
+    assert [one.kind for one in told] == [Kind.HOME_CLOSED, Kind.JOB_LOG_NONE]
 
 
 def test_a_database_that_was_lost(used: Shell) -> None:

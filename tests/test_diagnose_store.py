@@ -11,8 +11,11 @@ import pytest
 
 from appliance.block import PAGE, opened
 from appliance.diagnose import locks
+from appliance.diagnose import store as stores
+from appliance.diagnose.kinds import Kind
 from appliance.errors import IncompleteDiskError
-from appliance.seal import chain, intent
+from appliance.language import Language
+from appliance.seal import chain, custody, deed, intent
 from appliance.seal.label import Label
 from appliance.seal.store import RESERVE
 from appliance.seal.torn import mend
@@ -165,6 +168,27 @@ def test_a_pack_that_is_there_twice(device: Shell, tmp_path: Path) -> None:
     data[64:80] = bytes.fromhex(second.stem)  # its name, and still the other's place
     second.write_bytes(data)
     assert refused(device, sent, "pack-refused") == "pack-repeated"
+
+
+def test_a_seal_that_was_removed(device: Shell, sent: Sent) -> None:
+    """Its chain tells of it: else it would pass for a store that is still being filled."""
+    mine = custody.Custody(
+        device.home, sent.store.head.shipment, deed.Who("Ada", "ACME"), "Berlin"
+    )
+    custody.append(mine, sent.path, deed.Deed.SEALED, sent.seal.root().hex())
+    assert "seal-gone" not in found(device, "--store", sent.path)
+    (sent.path / "seal.json").unlink()
+    told = found(device, "--store", sent.path)["seal-gone"]
+    assert (told["severity"], told["error"]) == ("error", "seal-missing")
+
+
+def test_a_chain_that_may_not_be_read_is_not_called_wrong(sent: Sent) -> None:
+    place = custody.in_store(sent.path)
+    place.mkdir(mode=0o700)
+    with unprivileged():
+        told = {one.kind: one for one in stores.findings(sent.path)}
+    assert Kind.CUSTODY_WRONG not in told
+    assert "Permission denied" in told[Kind.STORE_REFUSED].told(Language.EN).what
 
 
 def test_a_damaged_seal(device: Shell, sent: Sent) -> None:

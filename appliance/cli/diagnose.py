@@ -65,6 +65,8 @@ def _findings(home: Path, seen: Seen, store: Path | None, job: int | None) -> It
     if store is not None:
         yield from stores.findings(store)
     if job is not None:
+        if seen.state is None:  # then only its log is left, and why
+            yield from device.state_of(home, seen)
         yield from jobs.one(home, seen, JobId(job))
     if store is None and job is None:
         yield from device.findings(home, seen)

@@ -17,7 +17,7 @@ _GONE = " (deleted)"
 
 def findings(home: Path, seen: Seen) -> Iterator[Finding]:
     """``seen`` is the state database of ``home``."""
-    yield from _home(home, seen)
+    yield from state_of(home, seen)
     if seen.state is not None:
         yield from jobs.findings(seen.state)
         yield from _stores(seen.state)
@@ -25,7 +25,8 @@ def findings(home: Path, seen: Seen) -> Iterator[Finding]:
     yield from machine.findings()
 
 
-def _home(home: Path, seen: Seen) -> Iterator[Finding]:
+def state_of(home: Path, seen: Seen) -> Iterator[Finding]:
+    """Of the state directory itself, and its database."""
     about = {"path": str(home)}
     try:
         found = home.stat()

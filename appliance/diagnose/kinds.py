@@ -12,6 +12,7 @@ from appliance.errors import (
     MemoryShortError,
     MotionGearError,
     NeedRootError,
+    SealMissingError,
     StateError,
     StoreFullError,
     StoreWriteError,
@@ -88,6 +89,7 @@ class Kind(StrEnum):
     SEALED = "sealed"
     UNSEALED = "unsealed"
     SEAL_REFUSED = "seal-refused"
+    SEAL_GONE = "seal-gone"
     PACK_REFUSED = "pack-refused"
     PACK_TORN = "pack-torn"
     PACK_WRITTEN = "pack-written"
@@ -333,6 +335,13 @@ SAID: Mapping[Kind, Said] = {
     ),
     Kind.UNSEALED: Said(_OK, marked("It is not sealed.")),
     Kind.SEAL_REFUSED: Said(_E),
+    Kind.SEAL_GONE: Said(
+        _E,
+        marked("It was sealed, as its chain of custody tells, and its seal is gone."),
+        _CONTENT_SAFE,
+        marked("Ask whoever sealed it for the seal.json; do not restore from it before that."),
+        SealMissingError,
+    ),
     Kind.PACK_REFUSED: Said(_E),
     Kind.PACK_TORN: Said(
         _W,

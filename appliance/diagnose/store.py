@@ -25,6 +25,7 @@ from appliance.errors import (
 )
 from appliance.model import PackId
 from appliance.seal import canary, chain, custody, files, head, intent, statement, verify
+from appliance.seal.deed import Deed
 from appliance.seal.label import Label
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.statement import Seal, SealedPack
@@ -211,11 +212,16 @@ def _custody(store: Store, seal: Seal | None) -> Iterator[Finding]:
     try:
         told = custody.read(custody.in_store(store.path))
     except CustodyRefusedError as exc:
+        if isinstance(exc.__cause__, PermissionError):
+            raise exc.__cause__ from exc
         yield Finding(Kind.CUSTODY_WRONG, {"number": "0", "finding": exc.what}, verb=verb)
         return
     if not told:
         yield Finding(Kind.CUSTODY_NONE)
         return
+    deeds = {one.record.deed for one in chain.records(told).values()}
+    if not store.sealed and Deed.SEALED in deeds:
+        yield Finding(Kind.SEAL_GONE)
     found = chain.verify(told, expected)
     for one in found:
         kind = Kind.CUSTODY_WRONG if one.is_error else Kind.CUSTODY_LACKS

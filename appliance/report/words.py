@@ -29,7 +29,7 @@ WORDS = {
     "partial": marked("not restored to its end"),
     "paused": marked("paused"),
     "queued": marked("queued"),
-    "quiesced": marked("frozen"),
+    "quiesced": marked("at rest"),
     "recovery": marked("recovery"),
     "replica": marked("follows its source"),
     "restore": marked("Restore"),

@@ -143,6 +143,8 @@ def _judged(place: Path) -> Seen:
         return Seen(Standing.DAMAGED, str(exc))
     if said != "ok":
         return Seen(Standing.DAMAGED, str(said))
+    if not rows:  # somebody has emptied it
+        return Seen(Standing.MISSING)
     if unknown := schema.strange(applied):
         return Seen(Standing.NEWER, f"step {unknown[0]!r} of its schema", applied, rows)
     return Seen(Standing.READ, applied=applied, rows=rows)

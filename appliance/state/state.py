@@ -264,10 +264,16 @@ class State:
 
     def _rows(self) -> list[JobRow]:
         rows = self._tables.read(f"select {_COLUMNS} from jobs order by id", ())  # noqa: S608 # nosec B608
-        return [
-            JobRow(*[*row[:6], JobState(row[6]), *row[7:14], bool(row[14]), *row[15:]])
-            for row in rows
-        ]
+        try:
+            return [
+                JobRow(*[*row[:6], JobState(row[6]), *row[7:14], bool(row[14]), *row[15:]])
+                for row in rows
+            ]
+        except ValueError as exc:
+            raise StateError(
+                f"The state database has a row that no release writes ({exc})",
+                todo="Move it away: history is lost, no data; jobs that run go on.",
+            ) from exc
 
     def _write_down_anew(self) -> None:
         """The database was lost while a job runs: the job's process is what knows of it still."""

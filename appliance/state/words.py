@@ -220,6 +220,8 @@ _INSTEAD: Mapping[str, Callable[[JobRow, _Spec], str]] = {
     "recipients-mismatch": _compare,
     "replica-unknown": _anew,
     "root-mismatch": _compare,
+    "seal-damaged": _compare,
+    "seal-missing": _compare,
     "signer-mismatch": _compare,
     "source-changed": _resume_from,
     "source-gone": _resume_from,
