@@ -123,7 +123,9 @@ def _named(found: Found, state: State) -> tuple[str, str, str, str]:
     """What was confirmed. An erase that has begun already goes on under its own number."""
     about = found.about
     state.note_shipment(about.shipment, found.path, about.label)
-    return str(found.path), about.shipment, about.root, about.erasure or os.urandom(16).hex()
+    goes_on = erasing.goes_on(state.home, found.path, about)
+    number = about.erasure if goes_on else os.urandom(16).hex()
+    return str(found.path), about.shipment, about.root, number
 
 
 def _list(found: Found, known: Delivered, _: Translator) -> None:

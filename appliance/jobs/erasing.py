@@ -56,6 +56,11 @@ def _one(spec: EraseSpec, desk: Desk, path: str, shipment: str, root: str, erasu
         refuse_used(desk.state, found.about.shipment, desk.job)
         return agreed(found, delivered(desk.state, found), spec.told)
 
+    known = erasing.record_of(desk.home, erasure)
+    if known is not None:
+        mine = (known.erased.place, known.erased.shipment, known.erased.root)
+        if mine != (path, shipment, root):
+            raise RootMismatchError(f"The erase {erasure} is of another place than {path}")
     return Eraser(desk.home, Path(path), erasure, desk.emit, desk.stop).run(ready)
 
 

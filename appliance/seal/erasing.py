@@ -9,6 +9,7 @@ written over: on flash and in journals that would prove nothing (docs/threat-mod
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -32,7 +33,7 @@ from appliance.errors import (
 )
 from appliance.events import Emit, Json, Progress, Step
 from appliance.model import ShipmentId, Stop
-from appliance.seal import canon, custody, head, intent, places, statement
+from appliance.seal import canon, custody, deed, head, intent, places, statement
 from appliance.seal.certificate import (
     LONGEST_NAME,
     MAX_LEFT,
@@ -98,16 +99,27 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An erase as far as it has come, kept in the home."""
+    """An erase as far as it has come, kept in the home. ``inodes`` are those of the directory and
+    of the one it stands in, once nothing else would tell the place from another; else 0.
+    """
 
     phase: Phase
     pages: places.Pages
     erased: Erased
+    inodes: tuple[int, int] = (0, 0)
+
+    def is_of(self, path: Path, about: Intent) -> bool:
+        """Whether it is the one that goes on there. A mark is not signed: it may be a copy, of
+        another place, or older than the end of its erase.
+        """
+        mine = (self.erased.place, self.erased.shipment, self.erased.root)
+        return self.phase is not Phase.ENDED and mine == (str(path), about.shipment, about.root)
 
 
 def _write(record: Record) -> Json:
     return {
         "erased": write_erased(record.erased),
+        "inodes": list(record.inodes),
         "pages": places.write_pages(record.pages),
         "phase": record.phase,
     }
@@ -118,7 +130,23 @@ def _parse(fields: canon.Fields) -> Record:
         phase=Phase(fields.choice("phase", *Phase)),
         pages=places.parse_pages(fields.object("pages")),
         erased=parse_erased(fields.object("erased")),
+        inodes=_inodes(fields),
     )
+
+
+def _inodes(fields: canon.Fields) -> tuple[int, int]:
+    own, around = fields.numbers("inodes", 2)
+    return own, around
+
+
+def goes_on(home: Path, path: Path, about: Intent) -> bool:
+    """Whether the erase that a mark at ``path`` tells of goes on under its number: it does where
+    nothing is known of it here.
+    """
+    if not about.erasure:
+        return False
+    known = record_of(home, about.erasure)
+    return known is None or known.is_of(path, about)
 
 
 def record_of(home: Path, erasure: str) -> Record | None:
@@ -284,10 +312,27 @@ class Eraser:
             with kept(self._kept):
                 write_durably(self._kept / f"{COPY}{name}", data, 0o600)
             found[name] = digest(data)
+        self._keep(custody.in_store(store))
         chain = custody.at_home(self._home, shipment)
         custody.bring(custody.in_store(store), chain, shipment)
         last = custody.last_digest(custody.read(chain), shipment)
         return Copies(head=found[head.FILE], seal=found[SEAL], custody=last)
+
+    def _keep(self, chain: Path) -> None:
+        """The store's chain of custody as it lies there: what of it is not sound does not go on at
+        home, and tells who has changed it.
+        """
+        try:
+            names = sorted(one.name for one in os.scandir(chain) if one.is_file(follow_symlinks=False))
+        except OSError:
+            return
+        place = self._kept / f"{COPY}{custody.DIRECTORY}"
+        with kept(self._kept):
+            make_directory(place, 0o700)
+        for name in names[: custody.MAX_RECORDS]:
+            with suppress(OSError):
+                data = read_small(chain / name, deed.MOST + 1)
+                write_durably(place / name, data, 0o600)
 
     def _noted(self, record: Record) -> Record:
         save(self._kept / RECORD, _write(record))
@@ -297,9 +342,10 @@ class Eraser:
         """From here on it is no store; refuses a place that is not the one that was begun with."""
         if intent.stands(tree.path):
             known = intent.read(tree.path)
-            if known.erasure != self._erasure:
+            if known.erasure == self._erasure:
+                return
+            if goes_on(self._home, tree.path, known):
                 raise RootMismatchError(f"Another erase has begun in {tree.path}")
-            return
         found = _look(tree).about
         if (found.shipment, found.root) != (erased.shipment, erased.root):
             raise RootMismatchError(
@@ -371,15 +417,26 @@ class Eraser:
             if there:
                 tree.erase(PLACE, name)
                 tree.sync()
-        return self._noted(replace(record, phase=Phase.LAST))
+        inodes = (os.fstat(tree.fd).st_ino, tree.path.parent.stat().st_ino)
+        return self._noted(replace(record, phase=Phase.LAST, inodes=inodes))
 
     def _last(self, record: Record) -> Record:
-        """The mark and, where nothing is left in it, the directory; both may be gone by now."""
+        """The mark and, where nothing is left in it, the directory; both may be gone by now, or
+        their disk is not attached.
+        """
+        there = self._is_there(record)
         if intent.stands(self._path):
             with Tree.opened(self._path) as tree, tree.alone():
                 if self._is_own(self._path):
+                    there = True
                     tree.erase(PLACE, intent.FILE)
                     tree.sync()
+        if not there:
+            raise NotAStoreError(
+                f"{self._path} is not the place that was erased: its disk is not attached",
+                safe="What was erased is gone; its mark may still be there.",
+                todo="Attach the disk that holds it; then resume the job.",
+            )
         try:
             gone = remove_empty(self._path)
             sync_directory(self._path.parent)
@@ -388,6 +445,20 @@ class Eraser:
         directory = Directory.REMOVED if gone else Directory.KEPT
         erased = replace(record.erased, directory=directory, ended=canon.now())
         return self._noted(replace(record, phase=Phase.ENDED, erased=erased))
+
+    def _is_there(self, record: Record) -> bool:
+        """Whether the directory, or the one it was in, is what stood there."""
+        own, around = record.inodes
+        try:
+            return self._path.lstat().st_ino == own
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        try:
+            return self._path.parent.stat().st_ino == around
+        except OSError:
+            return False
 
     def _is_own(self, path: Path) -> bool:
         """Whether it is this erase's mark, or one that a power cut has left without its bytes."""
