@@ -176,7 +176,7 @@ _LIMITS = {
     "queues": resource.RLIMIT_MSGQUEUE,
     "processes": resource.RLIMIT_NPROC,
 }
-SPACES = ("ipc", "mnt", "net", "uts")
+SPACES = ("ipc", "net", "uts")
 
 
 def spaces() -> list[str]:

@@ -20,7 +20,7 @@ from appliance.ingest.inspection import cell, confine
 from tests import escapes
 from tests.disks.disk import Disk
 from tests.disks.faults import Call, Fault
-from tests.media import NOBODY
+from tests.media import NOBODY, Bench, tool
 from tests.test_inspection_machines import BARE
 
 HERE = Path(__file__).parents[1]
@@ -216,6 +216,27 @@ def test_one_whose_disk_hangs_is_given_up(
         assert started[-1].poll() is None
         monkeypatch.undo()
     assert started[-1].wait(30) == -signal.SIGKILL
+
+
+def test_it_keeps_no_file_system_busy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever unmounts one meanwhile may take its disk away."""
+    image = bench.image(16 << 20)
+    tool("mkfs.ext4", "-q", image)
+    where = bench.place / "mounted"
+    where.mkdir()
+    tool("mount", "-o", "loop", image, where)
+    told = {"PYTHONPATH": str(HERE), "ESCAPE": "here", "AT": ""}
+    monkeypatch.setattr(cell, "ENVIRONMENT", told)
+    with (
+        opened(image, os.O_RDONLY) as fd,
+        cell._started("tests.escapes", fd, 1, 512, 60) as child,  # noqa: SLF001 - it never ends
+    ):
+        assert child.stdout is not None
+        assert child.stdout.read(1) == confine.READY
+        assert child.stdout.read(4) == b"here"
+        tool("umount", where)
+        assert not tool("losetup", "--associated", image)
+        assert child.poll() is None
 
 
 def test_it_dies_with_its_parent(place: Path) -> None:

@@ -22,7 +22,9 @@ FAILED, UNPREPARED = 3, 4  # exit codes
 READY = b"\x06"  # what the disk can make of the cell comes behind it
 _DESCRIPTORS = 3  # input, output, and where errors go
 MEMORY = 1 << 30  # bytes of address space; dissect and its libraries take 150 MiB of them
-_NEW_SPACES = 0x40000000 | 0x08000000 | 0x04000000 | 0x00020000  # CLONE_NEWNET, IPC, UTS, NS
+# CLONE_NEWNET, IPC, UTS. No mount namespace: its copies of all mounts would keep a disk busy that
+# is unmounted meanwhile, and nobody may mount.
+_NEW_SPACES = 0x40000000 | 0x08000000 | 0x04000000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _SCMP_ACT_ALLOW, _SCMP_ACT_EPERM = 0x7FFF0000, 0x00050000 | 1  # seccomp.h
 _SCMP_CMP_EQ = 4
@@ -102,7 +104,7 @@ def _filter(library: ctypes.CDLL) -> None:
 
 
 def _apart(libc: ctypes.CDLL) -> None:
-    """Alone with itself: no network, and no other's IPC, host name or mounts."""
+    """Alone with itself: no network, and no other's IPC or host name."""
     try:
         _syscall(libc, "unshare", _NEW_SPACES)
     except PermissionError:  # root of a container; the filter is what then holds
