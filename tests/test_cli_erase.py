@@ -49,7 +49,7 @@ from appliance.seal.identity import Device
 from appliance.seal.store import Store, by_point
 from appliance.seal.tree import Tree
 from appliance.state import JobState
-from tests.media import Bench
+from tests.media import Bench, tool
 from tests.support import OPERATOR, many_packs, new_store
 from tests.technician import PASSPHRASE, Keys, Said, Shell
 
@@ -406,6 +406,93 @@ def test_an_erase_that_began_elsewhere_is_ended_here(
     erase(operator, store.path, *LOST).fine()
     assert certificate_of(operator).erased[0].root == root
     device.run("jobs", "resume", 1).refused(NotAStoreError)
+
+
+# --- a mark is not signed: what it says is believed of the place its record is of ---
+
+
+def copied(store: Path) -> Path:
+    """Of a store, as it stands now."""
+    return shutil.copytree(store, store.with_name("copy"))
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_copy_of_a_store_that_is_half_erased_is_erased_for_itself(
+    device: Shell, store: Store, *, ended: bool
+) -> None:
+    root = statement.read(store.path).root().hex()
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 2)
+    copy = copied(store.path)
+    if ended:
+        device.run("jobs", "resume", job).fine()
+    erase(device, copy, *LOST).fine()
+    assert not copy.exists()
+    (done,) = certificate_of(device, 2).erased
+    assert (done.place, done.root, done.directory) == (str(copy), root, "removed")
+    if not ended:
+        assert intent.stands(store.path)
+        device.run("jobs", "resume", job).fine()
+    assert not store.path.exists()
+
+
+def test_a_place_that_was_brought_back_is_erased_again(device: Shell, store: Store) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 2)
+    copy = copied(store.path)
+    device.run("jobs", "resume", job).fine()
+    copy.rename(store.path)
+    erase(device, store.path, *LOST).fine()
+    assert not store.path.exists()
+    first, second = certificate_of(device).erased + certificate_of(device, 2).erased
+    assert first.erasure != second.erasure
+    at = custody.at_home(device.home, store.head.shipment)
+    deeds = [one.record.deed for one in records(custody.read(at)).values()]
+    assert deeds == [Deed.ERASED, Deed.ERASED]
+
+
+def test_the_mark_of_another_shipment_erases_nothing_by_its_number(
+    device: Shell, store: Store, place: Path
+) -> None:
+    other, _ = new_store(place, name="other")
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 2)
+    mark = intent.read(store.path)
+    device.run("jobs", "resume", job).fine()
+    planted = replace(mark, shipment=other.head.shipment, label="other", root="", sequence=0)
+    planted.put(other.path)
+    said = device.typed(
+        "erase", "--store", other.path, "--confirm", "other", "--not-sealed", LOST[1]
+    ).fine()
+    assert "Erased: other" in said.out
+    assert not other.path.exists()
+
+
+def test_a_place_whose_disk_is_away_is_not_taken_for_removed(
+    device: Shell, store: Store, place: Path
+) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.erasing", "Eraser._is_own", 1)
+    assert sorted(one.name for one in store.path.iterdir()) == [intent.FILE]
+    tool("mount", "--types", "tmpfs", "none", place)  # what stands there when it is away
+    refused = device.run("jobs", "resume", job).refused(NotAStoreError)
+    assert "not attached" in refused.err
+    tool("umount", place)
+    device.run("jobs", "resume", job).fine()
+    assert not store.path.exists()
+
+
+def test_a_chain_that_does_not_hold_together_is_told_and_kept(device: Shell, store: Store) -> None:
+    mine = custody.Custody(device.home, store.head.shipment, Who("Ada", ""), "Berlin")
+    root = statement.read(store.path).root().hex()
+    custody.append(mine, store.path, Deed.SEALED, root)
+    changed = custody.in_store(store.path) / "000001.json"
+    changed.write_bytes(changed.read_bytes().replace(b"Berlin", b"Bremen"))
+    said = erase(device, store.path, *LOST).fine()
+    assert "custody" in said.err
+    assert "is not what was signed" in said.err
+    (kept,) = device.home.glob("erasures/*/copy-of-custody/000001.json")
+    assert b"Bremen" in kept.read_bytes()
 
 
 def test_a_disk_that_is_not_there_is_waited_for(device: Shell, store: Store) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli import ask, completion, ends, show, work
+from appliance.cli import ask, chains, completion, ends, show, work
 from appliance.errors import BadInputError, NotConfirmedError
 from appliance.events import Result
 from appliance.jobs import NOBODYS, EraseSpec, custody
@@ -18,10 +18,12 @@ from appliance.jobs.erasing import (
     agreed,
     delivered,
     refuse_used,
+    wrong_with_chain,
 )
 from appliance.language import Translator, chosen, translator
 from appliance.seal import erasing, text
 from appliance.seal.certificate import Delivered
+from appliance.seal.chain import Finding
 from appliance.seal.erasing import Found
 from appliance.state import State
 
@@ -95,7 +97,7 @@ def erase(
         found = _looked(store, place)
         for one in found:
             refuse_used(opened, one.about.shipment)
-            _list(one, delivered(opened, one), _)
+            _list(one, delivered(opened, one), wrong_with_chain(opened.home, one), _)
         for one in found:
             agreed(one, delivered(opened, one), told)
         _confirmed(found, place, confirm, _)
@@ -128,7 +130,7 @@ def _named(found: Found, state: State) -> tuple[str, str, str, str]:
     return str(found.path), about.shipment, about.root, number
 
 
-def _list(found: Found, known: Delivered, _: Translator) -> None:
+def _list(found: Found, known: Delivered, wrong: Sequence[Finding], _: Translator) -> None:
     """What is going to be gone, and what is not; on standard error, where the question stands."""
     about = found.about
     root = text.grouped(bytes.fromhex(about.root)) if about.root else _("none")
@@ -148,6 +150,9 @@ def _list(found: Found, known: Delivered, _: Translator) -> None:
         rows.append((_("NOT SEALED"), found.unsealed))
     if about.erasure:
         rows.append((_("begun"), _("{when}: it is erased in part").format(when=about.began)))
+    for one in wrong:
+        kept = _("{what}; the chain is kept in the home as it lies")
+        rows.append((_("custody"), kept.format(what=chains.sentence(one))))
     rows += [(_("stays"), one) for one in found.listed.left[:_MOST_NAMED]]
     if more := found.listed.left[_MOST_NAMED:]:
         rows.append((_("stays"), _("and {count} more").format(count=len(more))))

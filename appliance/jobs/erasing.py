@@ -10,6 +10,7 @@ from typing import cast
 from appliance.block import clock_is_kept, read_small, write_durably
 from appliance.errors import (
     CertificateRefusedError,
+    CustodyRefusedError,
     JobRunningError,
     MotionGearError,
     NotDeliveredError,
@@ -21,8 +22,10 @@ from appliance.jobs.desk import Desk
 from appliance.jobs.spec import EraseSpec
 from appliance.language import marked
 from appliance.model import DiskId, JobId, ShipmentId
-from appliance.seal import canon, certificate, erasing
+from appliance.seal import canon, certificate, chain, erasing
+from appliance.seal import custody as seal_custody
 from appliance.seal.certificate import Certificate, Delivered, Erased
+from appliance.seal.chain import Finding, Kind
 from appliance.seal.erasing import Consent, Eraser, Found
 from appliance.seal.identity import Device
 from appliance.seal.kept import kept
@@ -75,6 +78,18 @@ def refuse_used(state: State, shipment: ShipmentId, but: JobId | None = None) ->
                 safe="Nothing was erased.",
                 todo=f"Let it end, or stop it: motiongear jobs stop {row.id}",
             )
+
+
+def wrong_with_chain(home: Path, found: Found) -> list[Finding]:
+    """What is wrong with the chain of custody in the store, which goes with it."""
+    shipment = found.about.shipment
+    try:
+        told = seal_custody.read(seal_custody.in_store(found.path))
+        mine = seal_custody.read(seal_custody.at_home(home, shipment))
+    except CustodyRefusedError:
+        return [Finding(Kind.DAMAGED)]
+    expected = chain.Expected(shipment, found.about.root)
+    return [one for one in chain.verify(told, expected, mine) if one.is_error] if told else []
 
 
 def needed(found: Found, known: Delivered) -> tuple[str, ...]:

@@ -99,14 +99,14 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An erase as far as it has come, kept in the home. ``inodes`` are those of the directory and
-    of the one it stands in, once nothing else would tell the place from another; else 0.
+    """An erase as far as it has come, kept in the home. ``stood`` tells which directory it was, and
+    which one that stood in, once nothing else would tell them from others.
     """
 
     phase: Phase
     pages: places.Pages
     erased: Erased
-    inodes: tuple[int, int] = (0, 0)
+    stood: tuple[str, str] = ("", "")
 
     def is_of(self, path: Path, about: Intent) -> bool:
         """Whether it is the one that goes on there. A mark is not signed: it may be a copy, of
@@ -118,10 +118,11 @@ class Record:
 
 def _write(record: Record) -> Json:
     return {
+        "around": record.stood[1],
         "erased": write_erased(record.erased),
-        "inodes": list(record.inodes),
         "pages": places.write_pages(record.pages),
         "phase": record.phase,
+        "place": record.stood[0],
     }
 
 
@@ -130,13 +131,13 @@ def _parse(fields: canon.Fields) -> Record:
         phase=Phase(fields.choice("phase", *Phase)),
         pages=places.parse_pages(fields.object("pages")),
         erased=parse_erased(fields.object("erased")),
-        inodes=_inodes(fields),
+        stood=(fields.text("place", 40), fields.text("around", 40)),
     )
 
 
-def _inodes(fields: canon.Fields) -> tuple[int, int]:
-    own, around = fields.numbers("inodes", 2)
-    return own, around
+def _identity(at: Path | int) -> str:
+    """What tells a directory from one of another disk: its inode, and its file system's number."""
+    return f"{os.stat(at).st_ino:x}-{os.statvfs(at).f_fsid:x}"
 
 
 def goes_on(home: Path, path: Path, about: Intent) -> bool:
@@ -323,7 +324,9 @@ class Eraser:
         home, and tells who has changed it.
         """
         try:
-            names = sorted(one.name for one in os.scandir(chain) if one.is_file(follow_symlinks=False))
+            names = sorted(
+                one.name for one in os.scandir(chain) if one.is_file(follow_symlinks=False)
+            )
         except OSError:
             return
         place = self._kept / f"{COPY}{custody.DIRECTORY}"
@@ -417,8 +420,8 @@ class Eraser:
             if there:
                 tree.erase(PLACE, name)
                 tree.sync()
-        inodes = (os.fstat(tree.fd).st_ino, tree.path.parent.stat().st_ino)
-        return self._noted(replace(record, phase=Phase.LAST, inodes=inodes))
+        stood = _identity(tree.fd), _identity(tree.path.parent)
+        return self._noted(replace(record, phase=Phase.LAST, stood=stood))
 
     def _last(self, record: Record) -> Record:
         """The mark and, where nothing is left in it, the directory; both may be gone by now, or
@@ -448,15 +451,15 @@ class Eraser:
 
     def _is_there(self, record: Record) -> bool:
         """Whether the directory, or the one it was in, is what stood there."""
-        own, around = record.inodes
+        own, around = record.stood
         try:
-            return self._path.lstat().st_ino == own
+            return _identity(self._path) == own
         except FileNotFoundError:
             pass
         except OSError:
             return False
         try:
-            return self._path.parent.stat().st_ino == around
+            return _identity(self._path.parent) == around
         except OSError:
             return False
 
