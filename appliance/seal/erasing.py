@@ -99,8 +99,8 @@ class Consent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """An erase as far as it has come, kept in the home. ``stood`` tells which directory it was, and
-    which one that stood in, once nothing else would tell them from others.
+    """An erase as far as it has come, kept in the home. ``stood`` tells which directory it was,
+    and which one that stood in, once nothing else would tell them from others.
     """
 
     phase: Phase
@@ -135,9 +135,9 @@ def _parse(fields: canon.Fields) -> Record:
     )
 
 
-def _identity(at: Path | int) -> str:
+def _identity(at: Path) -> str:
     """What tells a directory from one of another disk: its inode, and its file system's number."""
-    return f"{os.stat(at).st_ino:x}-{os.statvfs(at).f_fsid:x}"
+    return f"{at.lstat().st_ino:x}-{os.statvfs(at).f_fsid:x}"
 
 
 def goes_on(home: Path, path: Path, about: Intent) -> bool:
@@ -420,7 +420,7 @@ class Eraser:
             if there:
                 tree.erase(PLACE, name)
                 tree.sync()
-        stood = _identity(tree.fd), _identity(tree.path.parent)
+        stood = _identity(tree.path), _identity(tree.path.parent)
         return self._noted(replace(record, phase=Phase.LAST, stood=stood))
 
     def _last(self, record: Record) -> Record:
