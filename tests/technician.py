@@ -213,8 +213,15 @@ class Shell:
         """The power is cut, as far as one process is concerned."""
         with self.state() as opened:
             until(lambda: opened.process_of(job) > 0)
-            os.kill(opened.process_of(job), signal.SIGKILL)
+            os.kill(self.pid(job), signal.SIGKILL)
             until(lambda: not opened.process_of(job))
+
+    def pid(self, job: JobId) -> int:
+        """Of a job that lives; never 0, which to a signal means all of us."""
+        with self.state() as opened:
+            found = opened.process_of(job)
+        assert found > 0, f"job {job} has ended"
+        return found
 
     def stop_all(self) -> None:
         """End what a failed test has left running."""

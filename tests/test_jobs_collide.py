@@ -35,8 +35,7 @@ def sent(tmp_path: Path) -> Sent:
 @contextmanager
 def halted(shell: Shell, job: JobId) -> Iterator[None]:
     """The job stands still, with all it holds, however long this takes."""
-    with shell.state() as state:
-        pid = state.process_of(job)
+    pid = shell.pid(job)
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -70,11 +70,6 @@ def content(store: Store, place: Path) -> bytes:
     return found.path.read_bytes()
 
 
-def pid_of(shell: Shell, job: JobId) -> int:
-    with shell.state() as opened:
-        return opened.process_of(job)
-
-
 # --- pause --------------------
 
 
@@ -82,12 +77,12 @@ def test_a_paused_job_has_made_all_safe_and_waits_with_what_it_holds(
     tmp_path: Path, device: Shell, store: Store, image: Path
 ) -> None:
     job = caught(device, store, image)
-    pid = pid_of(device, job)
+    pid = device.pid(job)
     said = device.run("jobs", "pause", job).fine()
     assert f"Job {job} is paused." in said.out
     assert f"Type:  motiongear jobs resume {job}" in said.err
     row = device.job(job)
-    assert (row.state, pid_of(device, job)) == (JobState.PAUSED, pid)
+    assert (row.state, device.pid(job)) == (JobState.PAUSED, pid)
     with device.state() as opened:
         told = [one.kind for one in opened.events(job)]
         done = opened.progress(job)
@@ -331,7 +326,7 @@ def test_a_job_that_was_killed_for_want_of_memory_says_so(
     device: Shell, store: Store, image: Path
 ) -> None:
     job = caught(device, store, image)
-    with short_of_memory(pid_of(device, job)):
+    with short_of_memory(device.pid(job)):
         row = device.ended(job)
     assert row.state is JobState.DIED
     first = Path("/proc/self/ns/pid").stat().st_ino == FIRST_PID_NAMESPACE

@@ -47,11 +47,6 @@ def slow_job(device: Shell, place: Path) -> JobId:
     return job
 
 
-def pid_of(shell: Shell, job: JobId) -> int:
-    with shell.state() as opened:
-        return opened.process_of(job)
-
-
 def test_the_private_key_is_nowhere_but_in_memory(
     tmp_path: Path, operator: Shell, keyring: Keys
 ) -> None:
@@ -62,7 +57,7 @@ def test_the_private_key_is_nowhere_but_in_memory(
     command = ("restore", "-s", sent.path, "--to", tmp_path / "to", "--key", keyring.operator)
     with operator.popen(*command, "--limit", "1MB/s", passphrase=PASSPHRASE) as console:
         until(lambda: bool(operator.events(JobId(1), "step")))
-        for pid in (console.pid, pid_of(operator, JobId(1))):
+        for pid in (console.pid, operator.pid(JobId(1))):
             for name in readable:
                 seen = Path(f"/proc/{pid}/{name}").read_bytes()
                 assert seen
@@ -88,7 +83,7 @@ def test_a_job_leaves_no_core_dump(
     for one in tmp_path.glob("*core*"):
         one.unlink()
     job = slow_job(device, tmp_path)
-    crash(pid_of(device, job))
+    crash(device.pid(job))
     assert device.ended(job).state is JobState.DIED
     assert not list(tmp_path.glob("*core*"))
 
@@ -102,7 +97,7 @@ def crash(pid: int) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root may lock as much memory as it likes.")
 def test_a_job_is_not_swapped_out(tmp_path: Path, device: Shell) -> None:
     job = slow_job(device, tmp_path)
-    assert locked_memory(pid_of(device, job)) > 0
+    assert locked_memory(device.pid(job)) > 0
 
 
 def locked_memory(pid: int) -> int:
@@ -135,7 +130,7 @@ def test_a_console_that_is_told_a_passphrase_is_not_swapped_out(
 
 def test_a_job_is_a_session_of_its_own_and_deaf_to_ctrl_c(tmp_path: Path, device: Shell) -> None:
     job = slow_job(device, tmp_path)
-    pid = pid_of(device, job)
+    pid = device.pid(job)
     assert os.getsid(pid) == pid != os.getsid(0)
     os.kill(pid, signal.SIGINT)
     cursor = len(device.events(job, "checkpoint"))
