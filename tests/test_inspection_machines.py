@@ -202,6 +202,13 @@ def test_what_is_encrypted_is_named(bench: Bench, look: Look) -> None:
     assert found.file_systems == ()
 
 
+@BOTH
+def test_a_gpt_that_is_cut_short_is_not_taken_for_an_empty_disk(bench: Bench, look: Look) -> None:
+    image = machines.debian(bench)
+    os.truncate(image, 24 * MIB)
+    assert look(image).warnings == (warned.GPT_LOST, warned.NO_SYSTEM)
+
+
 def test_a_root_in_a_subvolume_of_btrfs(bench: Bench) -> None:
     image = bench.image(128 * MIB)
     tool("mkfs.btrfs", "-q", image)

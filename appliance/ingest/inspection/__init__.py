@@ -13,6 +13,7 @@ from appliance.block import SECTOR, opened, peek
 from appliance.errors import RecordDamagedError, ToolMissingError
 from appliance.ingest.foreign import text
 from appliance.ingest.inspection import cell
+from appliance.ingest.inspection.warned import is_lost_gpt
 from appliance.model import DiskFacts, MachineFacts
 from appliance.seal import canon, machine
 from appliance.seal.papers import MAX_TEXT, parse_facts, write_facts
@@ -74,7 +75,8 @@ def facts(
 
 def tells(disk: DiskFacts) -> bool:
     """Whether anything lies on the disk, as far as it is known, so that it is worth a look."""
-    return disk.table == UNREAD or any(one.fs for one in disk.parts)
+    known = any(one.fs for one in disk.parts)
+    return known or disk.table == UNREAD or is_lost_gpt(disk)
 
 
 def machine_facts(source: str, disk: DiskFacts) -> MachineFacts:
