@@ -27,7 +27,7 @@ from appliance import run
 from appliance.catchup.enrol import Code
 from appliance.catchup.identity import LinkIdentity
 from appliance.diagnose import package, space, versions
-from appliance.errors import BadInputError, ExistsError
+from appliance.errors import BadInputError, ExistsError, UnknownNameError
 from appliance.language import Language
 from appliance.state import FILE
 from tests.diagnosis import snapshot
@@ -240,6 +240,20 @@ def test_what_is_inside_is_told_in_both_languages(device: Shell, tmp_path: Path)
         inside = [one.strip() for one in readme.splitlines() if one.strip()]
         assert len(inside) == len(package.INSIDE) + 1
         assert not [one for one in inside if one not in said.out]
+
+
+def test_what_was_asked_for_and_is_not_there_is_told_in_the_package(
+    device: Shell, tmp_path: Path
+) -> None:
+    path, gone = tmp_path / "help.tar.zst", tmp_path / "no-such-store"
+    with device.state():
+        pass
+    device.typed("diagnose", "--package", path, "--store", gone).fine()
+    told = json.loads(unpacked(path)["diagnosis.json"])["findings"]
+    assert any(str(gone) in one["what"] for one in told if one["kind"] == "store-refused")
+    again = tmp_path / "again.tar.zst"
+    device.typed("diagnose", "--package", again, "--job", 99).refused(UnknownNameError)
+    assert not again.exists()
 
 
 def test_a_package_that_cannot_be_written(device: Shell, tmp_path: Path) -> None:

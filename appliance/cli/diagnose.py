@@ -49,6 +49,8 @@ def diagnose(
     home, place = config.home(), store.absolute() if store is not None else None
     with look.seen(home) as seen:
         if file is not None:
+            if job is not None and seen.state is not None:
+                seen.state.job(JobId(job))  # which has to be one: all of them are in the package
             more = [place] if place is not None else []
             made = package.write(file.absolute(), home, seen, more)
             _tell_package(made, Language(language), as_document=as_document)

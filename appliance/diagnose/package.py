@@ -122,12 +122,12 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _known(seen: Seen, more: Iterable[Path]) -> list[Path]:
-    """Stores that were made or read here, and are there now."""
-    found = list(more)
+    """Those that were asked for, and those that were made or read here and are there now."""
+    found: list[Path] = []
     if seen.state is not None:
         found += [one.path for one in seen.state.shipments()]
         found += [Path(place) for row in seen.state.jobs() if (place := asked(row, "store"))]
-    return list(dict.fromkeys(one for one in found if one.is_dir()))
+    return list(dict.fromkeys((*more, *(one for one in found if one.is_dir()))))
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:
