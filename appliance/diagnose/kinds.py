@@ -175,7 +175,13 @@ SAID: Mapping[Kind, Said] = {
         marked("What is stored is kept; a job stops at its last checkpoint when it is full."),
         marked("Free space there before the next job."),
     ),
-    Kind.SPACE_NONE: Said(_E, marked("{path} is full: {size} left."), error=StoreFullError),
+    Kind.SPACE_NONE: Said(
+        _E,
+        marked("{path} is full: {size} left."),
+        marked("What is stored is kept; a job stops at its last checkpoint when it is full."),
+        marked("Free space there; a store can be sealed with what is in it all the same."),
+        StoreFullError,
+    ),
     Kind.LOCK: Said(_OK, marked("{path} is held by process {pid} ({name}).")),
     Kind.STORE_GONE: Said(
         _W,
