@@ -962,3 +962,9 @@ def test_what_is_noted_is_kept_as_it_is(ext4: tuple[Path, Path]) -> None:
     data = canon.dump(places.write_pages(found))
     back = canon.read(data, "pages", places.parse_pages, places.write_pages, StoreRefusedError)
     assert back == found
+
+
+def test_a_place_of_which_nothing_is_left_around_it_is_not_there(tmp_path: Path) -> None:
+    eraser = Eraser(tmp_path, tmp_path / "gone" / "store", "ab" * 16, silent, lambda: False)
+    record = erasing.Record(erasing.Phase.LAST, None, None, ("1-1", "1-1"))  # type: ignore[arg-type]
+    assert not eraser._is_there(record)  # noqa: SLF001 - no way to it is as short

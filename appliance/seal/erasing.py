@@ -452,16 +452,11 @@ class Eraser:
     def _is_there(self, record: Record) -> bool:
         """Whether the directory, or the one it was in, is what stood there."""
         own, around = record.stood
-        try:
+        with suppress(FileNotFoundError):
             return _identity(self._path) == own
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return False
-        try:
+        with suppress(FileNotFoundError):
             return _identity(self._path.parent) == around
-        except OSError:
-            return False
+        return False
 
     def _is_own(self, path: Path) -> bool:
         """Whether it is this erase's mark, or one that a power cut has left without its bytes."""
