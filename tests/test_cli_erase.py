@@ -23,6 +23,7 @@ from appliance.errors import (
     RootMismatchError,
     SignerMismatchError,
     UnknownFormatError,
+    UnknownNameError,
 )
 from appliance.events import Json, Result, silent
 from appliance.jobs import verifying as verifying_module
@@ -464,7 +465,8 @@ def test_the_mark_of_another_shipment_erases_nothing_by_its_number(
     said = device.typed(
         "erase", "--store", other.path, "--confirm", "other", "--not-sealed", LOST[1]
     ).fine()
-    assert "Erased: other" in said.out
+    assert f"place          {other.path}" in said.out
+    assert f"place          {store.path}" not in said.out
     assert not other.path.exists()
 
 
@@ -472,7 +474,7 @@ def test_a_place_whose_disk_is_away_is_not_taken_for_removed(
     device: Shell, store: Store, place: Path
 ) -> None:
     job = begun(device, store.path)
-    dies(device, job, "appliance.seal.erasing", "Eraser._is_own", 1)
+    dies(device, job, "appliance.seal.erasing", "Eraser._is_own_mark", 1)
     assert sorted(one.name for one in store.path.iterdir()) == [intent.FILE]
     tool("mount", "--types", "tmpfs", "none", place)  # what stands there when it is away
     refused = device.run("jobs", "resume", job).refused(NotAStoreError)
@@ -537,23 +539,103 @@ def test_a_whole_place_goes_with_one_certificate(device: Shell, store: Store, pl
     assert [bool(one.root) for one in done] == [False, True]
 
 
+def begun_whole(shell: Shell, *stores: Path) -> JobId:
+    """An erase of several whose job is written down but not started."""
+    found = [(one, erasing.look(one).about) for one in stores]
+    places = tuple(
+        (str(path), one.shipment, one.root, f"{number:032x}")
+        for number, (path, one) in enumerate(found, 1)
+    )
+    told = ("not-delivered", "not-sealed", "data-will-be-lost")
+    spec = jobs.EraseSpec(places, "me", told)
+    with shell.state() as state:
+        return state.add_job("erase", ShipmentId(""), "erase", jobs.dump_spec(spec), now())
+
+
 def test_of_a_whole_place_that_is_killed_the_rest_goes_on(
     device: Shell, store: Store, place: Path
 ) -> None:
     other, _ = new_store(place, name="other")
-    about = [erasing.look(one).about for one in (other.path, store.path)]
-    places = tuple(
-        (str(path), one.shipment, one.root, number * 16)
-        for path, one, number in zip((other.path, store.path), about, ("aa", "bb"), strict=True)
-    )
-    told = ("not-delivered", "not-sealed", "data-will-be-lost")
-    spec = jobs.EraseSpec(places, "me", told)
-    with device.state() as state:
-        job = state.add_job("erase", ShipmentId(""), "erase", jobs.dump_spec(spec), now())
+    job = begun_whole(device, other.path, store.path)
     dies(device, job, "appliance.seal.tree", "punch", 6)
     assert not other.path.exists()
     device.run("jobs", "resume", job).fine()
     assert len(certificate_of(device).erased) == 2
+
+
+def test_of_a_whole_place_what_is_erased_is_certified_though_a_disk_is_lost(
+    device: Shell, store: Store, place: Path
+) -> None:
+    other, _ = new_store(place, name="other")
+    about = [erasing.look(one).about for one in (other.path, store.path)]
+    job = begun_whole(device, other.path, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 1)
+    lost = place / "lost"
+    other.path.rename(lost)
+    device.run("jobs", "resume", job).refused(NotAStoreError)
+    (done,) = certificate_of(device).erased
+    assert done.place == str(store.path)
+    chain = custody.read(custody.at_home(device.home, about[1].shipment))
+    assert [one.record.deed for one in records(chain).values()] == [Deed.ERASED]
+    assert not custody.read(custody.at_home(device.home, about[0].shipment))
+    lost.rename(other.path)
+    device.run("jobs", "resume", job).fine()
+    assert [one.place for one in certificate_of(device).erased] == [
+        str(other.path),
+        str(store.path),
+    ]
+    chain = custody.read(custody.at_home(device.home, about[1].shipment))
+    assert [one.record.deed for one in records(chain).values()] == [Deed.ERASED]
+
+
+def test_of_a_whole_place_what_could_be_erased_is_told(
+    device: Shell, store: Store, place: Path
+) -> None:
+    other, _ = new_store(place, name="other")
+    first = next(store.closed())
+    told = ("erase", "--all", place, *LOST, "--not-sealed")
+    with Tree.opened(store.path) as tree, tree.alone():
+        said = device.typed(*told, "--confirm", place).refused(JobRunningError)
+    assert f"place          {other.path}" in said.out
+    assert f"place          {store.path}" not in said.out
+    assert not other.path.exists()
+    assert first.exists()
+    device.run("jobs", "resume", 1).fine()
+    assert not store.path.exists()
+
+
+# --- who goes on, and who need not any more ---
+
+
+def test_a_job_whose_erase_another_has_ended_is_not_to_be_resumed(
+    device: Shell, store: Store
+) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 2)
+    erase(device, store.path, *LOST).fine()
+    assert device.job(job).resolved
+    assert "resume" not in device.typed("jobs", "list").fine().out
+
+
+def test_a_job_that_has_erased_more_than_is_certified_stays_to_be_resumed(
+    device: Shell, store: Store, place: Path
+) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.jobs.erasing", "_certified", 1)
+    other, _ = new_store(place, name="other")
+    erase(device, other.path, "--not-sealed", "--data-will-be-lost").fine()
+    assert not device.job(job).resolved
+
+
+def test_where_all_is_gone_but_the_certificate_the_job_is_named(
+    device: Shell, store: Store
+) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.jobs.erasing", "_certified", 1)
+    said = erase(device, store.path, *LOST).refused(ErasedInPartError)
+    assert f"job {job} has begun to erase it" in said.err
+    device.run("jobs", "resume", job).fine()
+    erase(device, store.path, *LOST).refused(NotAStoreError)
 
 
 # --- certificates ---
@@ -631,7 +713,7 @@ def test_a_certificate_is_verified_by_anybody(
     (told,) = operator.typed("certificate", "verify", file, "--json").results("certificate")
     assert (told["trust"], told["erased"][0]["root"]) == ("consistent", "22" * 32)
     missing = operator.typed("certificate", "verify", tmp_path / "none.json")
-    missing.refused(CertificateRefusedError)
+    missing.refused(UnknownNameError)
 
 
 def test_certificates_are_kept_and_shown(device: Shell, store: Store, tmp_path: Path) -> None:
@@ -655,6 +737,14 @@ def test_certificates_are_kept_and_shown(device: Shell, store: Store, tmp_path: 
     device.typed("certificate", "show", 1, "--out", nowhere).refused(BadInputError)
 
 
+def test_a_certificate_that_is_damaged_hides_no_other(device: Shell, store: Store) -> None:
+    erase(device, store.path, *LOST).fine()
+    certificate_path(device.home, JobId(0)).write_bytes(b"{}")
+    said = device.typed("certificate", "list").refused(CertificateRefusedError)
+    assert "certificate-1.json" in said.out
+    assert "certificate-0.json" in said.err
+
+
 @pytest.mark.parametrize("language", Language)
 def test_the_page_says_what_the_document_says_and_no_more(
     signed: tuple[Device, Certificate], language: Language
@@ -673,6 +763,14 @@ def test_the_page_says_what_the_document_says_and_no_more(
     assert known("and {count} more").format(count=28) in page
     with pytest.raises(CertificateRefusedError):
         pages.html(b"{}", language)
+
+
+def test_a_disk_that_had_been_told_before_is_not_said_to_have_discarded_nothing(
+    signed: tuple[Device, Certificate],
+) -> None:
+    done = replace(signed[1].erased[0], discard=Discard(Outcome.DONE, 0))
+    rows = dict(pages.told_of(done, translator(Language.EN)))
+    assert rows["discard"].endswith("it had been told of all of it before")
 
 
 def test_paper_holds_the_words_in_chinese(signed: tuple[Device, Certificate]) -> None:

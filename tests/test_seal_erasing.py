@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from appliance.errors import (
     RootMismatchError,
     StateError,
     StoppedError,
+    StoreFullError,
     StoreRefusedError,
     StoreWriteError,
     UnknownFormatError,
@@ -320,6 +322,38 @@ def test_other_files_stay_and_are_named(store: Store) -> None:
     assert len(files) == len(strange) + 1
     with pytest.raises(NotAStoreError):
         Store(store.path)
+
+
+def test_packs_that_are_not_of_the_shipment_stay_and_are_named(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    foreign = next(many_packs(tmp_path / "other").closed())
+    own = store.packs / f"{'ac' * 16}.pack"
+    shutil.copy(next(store.closed()), own)
+    shutil.copy(foreign, store.packs)
+    (store.packs / f"{'ab' * 16}.pack").write_bytes(b"precious")
+    done = erase(store.path)
+    assert done.left == tuple(sorted([f"packs/{'ab' * 16}.pack", f"packs/{foreign.name}"]))
+    assert (store.packs / foreign.name).read_bytes() == foreign.read_bytes()
+    assert not own.exists()
+
+
+def test_a_pack_of_another_shipment_stays_in_one_that_was_not_sealed(
+    made: Path, tmp_path: Path
+) -> None:
+    store, _ = new_store(tmp_path)
+    foreign = next(Store(made).closed())
+    shutil.copy(foreign, store.packs)
+    assert erase(store.path).left == (f"packs/{foreign.name}",)
+
+
+@pytest.mark.parametrize("name", ["damaged", "files", "custody"])
+def test_a_file_named_as_a_directory_of_the_store_stays(store: Store, name: str) -> None:
+    (store.path / name).write_bytes(b"precious")
+    done = erase(store.path)
+    assert (done.left, done.directory) == ((name,), Directory.KEPT)
+    assert (store.path / name).read_bytes() == b"precious"
 
 
 def test_of_many_names_some_are_told_and_all_are_counted(store: Store) -> None:
@@ -798,6 +832,41 @@ def test_a_mark_whose_bytes_a_power_cut_took_is_removed_in_the_end(store: Store)
     assert erase(store.path).directory is Directory.REMOVED
 
 
+def test_a_mark_in_another_directory_is_not_removed_unread(store: Store) -> None:
+    assert cut(store.path, 0, [(erasing, "remove_empty")])
+    shutil.rmtree(store.path)
+    store.path.mkdir()
+    (store.path / intent.FILE).write_bytes(bytes(100))
+    with pytest.raises(NotAStoreError, match="not the place that was erased"):
+        erase(store.path)
+    assert (store.path / intent.FILE).exists()
+
+
+def fill(file: Path) -> None:
+    """To the last byte of its disk."""
+    with file.open("wb", buffering=0) as opened:
+        for size in (MIB, PAGE):
+            with suppress(OSError):
+                while True:
+                    opened.write(bytes(size))
+
+
+def test_on_a_disk_without_any_room_nothing_begins(made: Path, bench: Bench) -> None:
+    device = bench.loop(bench.image(64 * MIB))
+    tool("mkfs.ext4", "-q", "-m", "0", device)
+    mounted = bench.mount(device, bench.place / "mnt")
+    store = copied(made, mounted)
+    beside = mounted / "beside"
+    fill(beside)
+    eraser = Eraser(bench.place / "home", store.path, ERASURE, silent, lambda: False)
+    with pytest.raises(StoreFullError) as refused:
+        eraser.run(agreed)
+    assert refused.value.safe_now == "Nothing was erased."
+    assert Store(store.path).sealed
+    beside.unlink()
+    assert eraser.run(agreed).packs
+
+
 # --- a whole place ---
 
 
@@ -841,7 +910,12 @@ def test_what_the_system_refuses_is_told_and_the_erase_goes_on_later(
     def fails(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    for where, name in ((tree, "punch"), (os, "rmdir"), (os, "fsync")):
+    for where, name in (
+        (intent, "write_durably"),
+        (tree, "punch"),
+        (os, "rmdir"),
+        (os, "fsync"),
+    ):
         with monkeypatch.context() as plug:
             plug.setattr(where, name, fails)
             with pytest.raises((StoreWriteError, StateError)):

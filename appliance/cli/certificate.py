@@ -8,7 +8,12 @@ import click
 from appliance import config
 from appliance.block import write_durably
 from appliance.cli import ask, ends, erased, show
-from appliance.errors import BadInputError, ExistsError, SignerMismatchError
+from appliance.errors import (
+    BadInputError,
+    CertificateRefusedError,
+    ExistsError,
+    SignerMismatchError,
+)
 from appliance.events import Result
 from appliance.jobs.erasing import certificate_path, figures, read_certificate
 from appliance.language import Language, chosen, translator
@@ -101,16 +106,23 @@ def list_certificates(as_lines: bool) -> None:
         (path for path in certificate_path(config.home(), JobId(0)).parent.glob("*.json")),
         key=lambda one: (len(one.name), one.name),
     )
-    told = [(one, certificates.verify(read_certificate(one))) for one in found]
+    told, refused = [], []
+    for one in found:
+        try:
+            told.append((one, certificates.verify(read_certificate(one))))
+        except CertificateRefusedError as exc:
+            refused.append(CertificateRefusedError(f"{one}: {exc.what}"))
     if as_lines:
         for path, made in told:
             show.record(figures(path, made))
-        return
-    _ = translator(chosen())
-    show.table(
-        (_("AT"), _("LABELS"), _("FILE")),
-        [(made.at, ", ".join(one.label for one in made.erased), path) for path, made in told],
-    )
+    else:
+        _ = translator(chosen())
+        show.table(
+            (_("AT"), _("LABELS"), _("FILE")),
+            [(made.at, ", ".join(one.label for one in made.erased), path) for path, made in told],
+        )
+    if refused:
+        raise refused[0]
 
 
 def _path(asked: str) -> Path:

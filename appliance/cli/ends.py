@@ -76,9 +76,15 @@ def _show(opened: State, job: JobId, spec: Spec, *, qr: bool) -> None:
         case GateSpec():
             pass
         case EraseSpec():
-            erased.tell(Path(str(work.figures(opened, job, "erase")["certificate"])))
+            tell_erased(opened, job)
         case _:
             assert_never(spec)
+
+
+def tell_erased(opened: State, job: JobId) -> None:
+    """The certificate of what an erase job has erased by now, if anything."""
+    for told in work.results_of(opened, job, "erase")[-1:]:
+        erased.tell(Path(str(told["certificate"])))
 
 
 def _tell_custody(told: list[dict[str, Json]]) -> None:

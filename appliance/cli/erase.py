@@ -7,8 +7,15 @@ from pathlib import Path
 
 import click
 
+from appliance.block import free_space
 from appliance.cli import ask, chains, completion, ends, show, work
-from appliance.errors import BadInputError, NotConfirmedError
+from appliance.errors import (
+    BadInputError,
+    ErasedInPartError,
+    MotionGearError,
+    NotAStoreError,
+    NotConfirmedError,
+)
 from appliance.events import Result
 from appliance.jobs import NOBODYS, EraseSpec, custody
 from appliance.jobs.erasing import (
@@ -17,6 +24,7 @@ from appliance.jobs.erasing import (
     NOT_SEALED,
     agreed,
     delivered,
+    left_off,
     refuse_used,
     wrong_with_chain,
 )
@@ -94,7 +102,7 @@ def erase(
     told = tuple(one for one, given in flags.items() if given)
     _ = translator(chosen())
     with work.state() as opened:
-        found = _looked(store, place)
+        found = _looked(opened, store, place)
         for one in found:
             refuse_used(opened, one.about.shipment)
             _list(one, delivered(opened, one), wrong_with_chain(opened.home, one), _)
@@ -110,13 +118,27 @@ def erase(
             show.event(Result("start", {"job": job}))
         if detach:
             return
-        work.stay(opened, job, as_lines=as_lines)
+        try:
+            work.stay(opened, job, as_lines=as_lines)
+        except MotionGearError:  # of several, some may be erased all the same
+            if not as_lines:
+                ends.tell_erased(opened, job)
+            raise
         ends.tell(opened, job, spec, as_lines=as_lines)
 
 
-def _looked(store: Path | None, place: Path | None) -> list[Found]:
+def _looked(opened: State, store: Path | None, place: Path | None) -> list[Found]:
     if store is not None:
-        return [erasing.look(store.absolute())]
+        store = store.absolute()
+        try:
+            return [erasing.look(store)]
+        except NotAStoreError:
+            if (row := left_off(opened, store)) is None:
+                raise
+            raise ErasedInPartError(
+                f"{store} is no store any more: job {row.id} has begun to erase it",
+                todo="Resume that job: it signs the certificate.",
+            ) from None
     assert place is not None
     return [erasing.look(one) for one in erasing.stores_below(place.absolute())]
 
@@ -145,6 +167,7 @@ def _list(found: Found, known: Delivered, wrong: Sequence[Finding], _: Translato
         (_("seal root"), root),
         (_("packs"), f"{about.packs}, {show.size(about.size)}"),
         (_("delivered"), said[known]),
+        (_("discard"), _trimmed(found.path, _)),
     ]
     if found.unsealed:
         rows.append((_("NOT SEALED"), found.unsealed))
@@ -158,6 +181,12 @@ def _list(found: Found, known: Delivered, wrong: Sequence[Finding], _: Translato
         rows.append((_("stays"), _("and {count} more").format(count=len(more))))
     show.line(_("To be erased for good: {label}").format(label=about.label), err=True)
     show.rows(rows, err=True)
+
+
+def _trimmed(path: Path, _: Translator) -> str:
+    """What else the erase touches: a file system is told to discard as a whole."""
+    told = _("all that is free on its file system, {size} and what the packs held, is discarded")
+    return told.format(size=show.size(free_space(path)))
 
 
 def _confirmed(

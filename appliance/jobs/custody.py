@@ -19,7 +19,7 @@ from appliance.jobs.spec import (
     VerifySpec,
 )
 from appliance.model import ShipmentId
-from appliance.seal import chain, custody, deed, statement
+from appliance.seal import chain, custody, deed, erasing, statement
 from appliance.seal.custody import Custody, Deed, What, Who
 from appliance.seal.identity import Device
 
@@ -76,6 +76,9 @@ _Entry = tuple[Custody, Path | None, Deed, str, What]
 def _deeds(spec: Spec, home: Path, shipment: ShipmentId) -> Iterator[_Entry]:
     if isinstance(spec, EraseSpec):
         for path, about, root, erasure in spec.places:
+            known = erasing.record_of(home, erasure)
+            if known is None or known.phase is not erasing.Phase.ENDED:
+                continue
             what = What(note=f"erase {erasure}: {path}"[: deed.NOTE])
             yield hands(home, ShipmentId(about)), None, Deed.ERASED, root, what
         return

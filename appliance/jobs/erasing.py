@@ -3,7 +3,7 @@
 A shipment that nobody is known to have goes only where the operator has said so twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -15,11 +15,13 @@ from appliance.errors import (
     MotionGearError,
     NotDeliveredError,
     RootMismatchError,
+    StoppedError,
+    UnknownNameError,
 )
 from appliance.events import Json, Result
 from appliance.jobs import custody
 from appliance.jobs.desk import Desk
-from appliance.jobs.spec import EraseSpec
+from appliance.jobs.spec import NOBODYS, EraseSpec, parse_spec
 from appliance.language import marked
 from appliance.model import DiskId, JobId, ShipmentId
 from appliance.seal import canon, certificate, chain, erasing
@@ -30,7 +32,7 @@ from appliance.seal.erasing import Consent, Eraser, Found
 from appliance.seal.identity import Device
 from appliance.seal.kept import kept
 from appliance.seal.store import Store, by_point
-from appliance.state import ENDED, JobState, State
+from appliance.state import ENDED, JobRow, JobState, State
 
 # What the operator says twice, each time by what comes of it.
 NOT_SEALED = "not-sealed"
@@ -43,9 +45,60 @@ _CLOCKS = {
 
 
 def erase(spec: EraseSpec, desk: Desk) -> None:
-    erased = [_one(spec, desk, *one) for one in spec.places]
-    path, made = _certified(spec, desk, erased)
-    desk.emit(Result("erase", figures(path, made)))
+    """Every place that can be; where one cannot, its refusal is raised once the others are erased
+    and certified.
+    """
+    erased: list[Erased] = []
+    refused: list[MotionGearError] = []
+    for one in spec.places:
+        try:
+            erased.append(_one(spec, desk, *one))
+        except StoppedError as exc:
+            refused.insert(0, exc)
+            break
+        except MotionGearError as exc:
+            refused.append(exc)
+    if erased:
+        path, made = _certified(spec, desk, erased)
+        desk.emit(Result("erase", figures(path, made)))
+        _settle(desk, made)
+    if refused:
+        custody.note(spec, desk, NOBODYS)
+        raise refused[0]
+
+
+def _settle(desk: Desk, made: Certificate) -> None:
+    """Jobs of this home that had begun to erase what is now certified have nothing left to do."""
+    signed = {one.erasure for one in made.erased}
+    for row, spec in _left_off(desk.state, desk.job):
+        try:
+            known = certificate.verify(read_certificate(certificate_path(desk.home, row.id)))
+        except (CertificateRefusedError, UnknownNameError):
+            mine = set()
+        else:
+            mine = {one.erasure for one in known.erased}
+        if {erasure for *_, erasure in spec.places} <= signed | mine:
+            desk.state.resolve_job(row.id)
+
+
+def left_off(state: State, place: Path) -> JobRow | None:
+    """The newest job of this home that has begun to erase ``place`` and broke off."""
+    found = [
+        row
+        for row, spec in _left_off(state)
+        for path, _, _, erasure in spec.places
+        if path == str(place) and erasing.record_of(state.home, erasure) is not None
+    ]
+    return max(found, key=lambda one: one.id, default=None)
+
+
+def _left_off(state: State, but: JobId | None = None) -> Iterator[tuple[JobRow, EraseSpec]]:
+    for row in state.jobs():
+        past = row.state is JobState.FINISHED or row.resolved or row.forgotten
+        if row.kind == "erase" and row.state in ENDED and not past and row.id != but:
+            spec = parse_spec(EraseSpec, row)
+            assert isinstance(spec, EraseSpec)
+            yield row, spec
 
 
 def _one(spec: EraseSpec, desk: Desk, path: str, shipment: str, root: str, erasure: str) -> Erased:
@@ -150,9 +203,17 @@ def certificate_path(home: Path, job: JobId) -> Path:
 
 
 def read_certificate(path: Path) -> bytes:
-    """The bytes of a certificate; CertificateRefusedError where it cannot be read."""
+    """The bytes of a certificate; UnknownNameError where there is none, CertificateRefusedError
+    where it cannot be read.
+    """
     try:
         return read_small(path, certificate.MOST + 1, 0)
+    except FileNotFoundError as exc:
+        raise UnknownNameError(
+            f"There is no certificate {path}",
+            todo="Give the file of a certificate, or the number of the job that erased; "
+            "`motiongear certificate list` names those kept here.",
+        ) from exc
     except OSError as exc:
         raise CertificateRefusedError(f"{path} cannot be read ({exc.strerror})") from exc
 

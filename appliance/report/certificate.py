@@ -51,6 +51,10 @@ _DISCARD = {
     Outcome.NOT_PERMITTED: marked("NOT DONE: this user may not tell the disk to discard"),
     Outcome.FAILED: marked("FAILED: the disk did not take it"),
 }
+# As where an erase was killed after it had told the disk, and went on.
+_NOTHING_NEW = marked(
+    "the disk was told to discard all that was free; it had been told of all of it before"
+)
 _DIRECTORY = {
     Directory.REMOVED: marked("removed"),
     Directory.KEPT: marked("left: it holds other files, or is where a disk is mounted"),
@@ -98,7 +102,10 @@ def _figure(count: int) -> str:
 
 
 def _discarded(found: Discard, _: Translator) -> str:
-    return _(_DISCARD[found.outcome]).format(size=_figure(found.size))
+    said = _DISCARD[found.outcome]
+    if found.outcome is Outcome.DONE and not found.size:
+        said = _NOTHING_NEW
+    return _(said).format(size=_figure(found.size))
 
 
 def _looked(seen: Seen, _: Translator) -> list[str]:

@@ -15,8 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from appliance.block import (
+    NO_SPACE_ERRNOS,
     make_directory,
     mount_of,
+    opened,
     read_small,
     sync_directory,
     sync_file_system,
@@ -29,11 +31,13 @@ from appliance.errors import (
     RootMismatchError,
     SealMissingError,
     StoppedError,
+    StoreFullError,
     StoreRefusedError,
+    StoreWriteError,
 )
 from appliance.events import Emit, Json, Progress, Step
 from appliance.model import ShipmentId, Stop
-from appliance.seal import canon, custody, deed, head, intent, places, statement
+from appliance.seal import canon, custody, deed, files, head, intent, places, statement
 from appliance.seal.certificate import (
     LONGEST_NAME,
     MAX_LEFT,
@@ -52,6 +56,8 @@ from appliance.seal.certificate import (
 from appliance.seal.head import Head
 from appliance.seal.intent import Intent
 from appliance.seal.kept import kept, load, save
+from appliance.seal.pack import closed_name
+from appliance.seal.scan import read_head
 from appliance.seal.statement import MAX_SEAL, Seal
 from appliance.seal.store import PACKS, SEAL
 from appliance.seal.torn import DAMAGED
@@ -60,6 +66,7 @@ from appliance.seal.tree import BELOW, LAST, PLACE, Listed, Tree, remove_empty
 DIRECTORY = "erasures"  # in the home
 RECORD = "record.json"
 COPY = "copy-of-"  # else what is kept here would look like a store
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOT_SUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS})
 _NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES})
 
@@ -197,7 +204,7 @@ def _look(tree: Tree) -> Found:
         return _look_on(tree, intent.read(path))
     known = head.read_marked(path)
     seal, unsealed = _seal(path, known)
-    listed = tree.listed(_names(seal))
+    listed = tree.listed(_own(path, known.shipment, seal))
     about = Intent(
         erasure="",
         shipment=known.shipment,
@@ -221,11 +228,29 @@ def _look_on(tree: Tree, mark: Intent) -> Found:
         raise RootMismatchError(f"{tree.path}: {intent.FILE} speaks of another seal than its own")
     unsealed = "" if mark.root else "it was not sealed when its erase began"
     known_by = KnownBy.SEAL if seal else KnownBy.MARK
-    return Found(tree.path, mark, known_by, tree.listed(_names(seal)), unsealed)
+    listed = tree.listed(_own(tree.path, mark.shipment, seal))
+    return Found(tree.path, mark, known_by, listed, unsealed)
 
 
-def _names(seal: Seal | None) -> frozenset[str] | None:
-    return None if seal is None else frozenset(one.name for one in seal.files)
+def _own(path: Path, shipment: ShipmentId, seal: Seal | None) -> Callable[[str, str], bool]:
+    """What of files/ and packs/ is this store's: what its seal names, and packs that say so
+    themselves. Without a seal all is, but packs of another shipment.
+    """
+    named = {(files.DIRECTORY, one.name) for one in seal.files} if seal else set()
+    named |= {(PACKS, closed_name(one.pack)) for one in seal.packs} if seal else set()
+
+    def is_own(directory: str, name: str) -> bool:
+        if (directory, name) in named:
+            return True
+        if directory != PACKS:
+            return seal is None or directory != files.DIRECTORY
+        try:
+            with opened(path / directory / name, _READ) as fd:
+                return read_head(fd)[0].shipment == shipment
+        except StoreRefusedError:
+            return seal is None
+
+    return is_own
 
 
 def _seal(path: Path, known: Head) -> tuple[Seal | None, str]:
@@ -367,8 +392,18 @@ class Eraser:
             size=erased.size,
             began=erased.began,
         )
-        with tree.erasing():
-            mark.put(tree.path)
+        try:
+            with tree.erasing():
+                mark.put(tree.path)
+        except StoreWriteError as exc:
+            if not _is_full(exc):
+                raise
+            raise StoreFullError(
+                f"{tree.path}: its disk is full, there is no room to note that the erase begins",
+                safe="Nothing was erased.",
+                todo="Move any file of that disk that is not the shipment's elsewhere, 1 MB is "
+                "enough; then resume the job.",
+            ) from exc
 
     def _packs(self, tree: Tree, record: Record) -> Record:
         """All but seal, head and mark goes; the disk is told, and looked at."""
@@ -430,7 +465,7 @@ class Eraser:
         there = self._is_there(record)
         if intent.stands(self._path):
             with Tree.opened(self._path) as tree, tree.alone():
-                if self._is_own(self._path):
+                if self._is_own_mark(there=there):
                     there = True
                     tree.erase(PLACE, intent.FILE)
                     tree.sync()
@@ -458,12 +493,18 @@ class Eraser:
             return _identity(self._path.parent) == around
         return False
 
-    def _is_own(self, path: Path) -> bool:
-        """Whether it is this erase's mark, or one that a power cut has left without its bytes."""
+    def _is_own_mark(self, *, there: bool) -> bool:
+        """Whether it is this erase's mark, or, in the directory that was erased, one that a power
+        cut has left without its bytes.
+        """
         try:
-            return intent.read(path).erasure == self._erasure
+            return intent.read(self._path).erasure == self._erasure
         except ErasedInPartError:
-            return True
+            return there
+
+
+def _is_full(exc: StoreWriteError) -> bool:
+    return isinstance(exc.__cause__, OSError) and exc.__cause__.errno in NO_SPACE_ERRNOS
 
 
 def _discard(fd: int) -> Discard:

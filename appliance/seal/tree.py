@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LINKS = frozenset({errno.ELOOP, errno.ENOTDIR})
 _NO_HOLES = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
-_FULL = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY})
+_STAYS = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,9 @@ class Tree:
                     ) from exc
             yield
 
-    def listed(self, sealed: frozenset[str] | None = None) -> Listed:
-        """Everything that lies there; of files/ only what is ``sealed``, where that is known.
+    def listed(self, is_own: Callable[[str, str], bool] = lambda *_: True) -> Listed:
+        """Everything that lies there. ``is_own`` tells, by directory and name, whether a file that
+        is named as the store's are is the store's.
 
         Refuses what must not be touched and cannot be passed over: links in the place of
         directories, other mounts, files that have another name elsewhere, and what this user may
@@ -116,11 +117,10 @@ class Tree:
                 with self._below(directory) as fd:
                     if fd is not None:
                         found.known[directory] = self._names(fd, directory, form, found.left)
-        if sealed is not None:
-            beside = found.known.get(files.DIRECTORY, {})
-            for one in beside.keys() - sealed:
-                del beside[one]
-                found.left.append(f"{files.DIRECTORY}/{one}")
+            for directory, names in found.known.items():
+                for one in [one for one in names if directory and not is_own(directory, one)]:
+                    del names[one]
+                    found.left.append(f"{directory}/{one}")
         found.left.sort()
         return found
 
@@ -135,7 +135,7 @@ class Tree:
                     if directory != custody.DIRECTORY:
                         _refuse_other_names(file, f"{directory}/{name}")
                 known[name] = at.st_size
-            elif directory or name not in BELOW:
+            elif directory or name not in BELOW or stat.S_ISREG(at.st_mode):
                 left.append(printable(os.path.join(directory, name)))  # noqa: PTH118 - any bytes
         return known
 
@@ -150,7 +150,7 @@ class Tree:
 
     @contextmanager
     def _below(self, directory: str) -> Iterator[int | None]:
-        """The directory's descriptor; None where there is none."""
+        """The directory's descriptor; None where there is none, or a file has its name."""
         with ExitStack() as stack:
             try:
                 fd = os.open(directory, _DIRECTORY, dir_fd=self.fd)
@@ -159,10 +159,13 @@ class Tree:
             except OSError as exc:
                 if exc.errno not in _LINKS:
                     raise
-                raise NotAStoreError(
-                    f"{self.path / directory} is a link, or no directory",
-                    safe="Nothing behind it was touched.",
-                ) from exc
+                if stat.S_ISLNK(os.lstat(directory, dir_fd=self.fd).st_mode):
+                    raise NotAStoreError(
+                        f"{self.path / directory} is a link",
+                        safe="Nothing behind it was touched.",
+                        todo="See where it leads; take the link away, then erase the shipment.",
+                    ) from exc
+                fd = None
             if fd is not None:
                 stack.callback(os.close, fd)
                 self._refuse_mount(fd, directory)
@@ -251,13 +254,15 @@ def _empty(fd: int) -> bool:
 
 
 def remove_empty(path: Path | str, fd: int | None = None) -> bool:
-    """Whether the directory is gone: one that holds anything stays, and one that is a mount."""
+    """Whether the directory is gone: one that holds anything stays, one that is a mount, and what
+    is none.
+    """
     try:
         os.rmdir(path, dir_fd=fd)
     except FileNotFoundError:
         return True
     except OSError as exc:
-        if exc.errno not in _FULL:
+        if exc.errno not in _STAYS:
             raise
         return False
     return True
