@@ -104,6 +104,7 @@ def test_a_label_that_is_not_of_the_pins_is_refused_before_anything_is_read(
     [
         ("MG1" + "A" * 96, BadInputError),
         ("MG1AAAA", BadInputError),
+        ("", BadInputError),
         ("MG2AAAA", UnknownFormatError),
         ("\udcff", BadInputError),
     ],

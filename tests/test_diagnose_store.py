@@ -17,11 +17,11 @@ from appliance.errors import IncompleteDiskError
 from appliance.language import Language
 from appliance.seal import chain, custody, deed, intent
 from appliance.seal.label import Label
-from appliance.seal.store import RESERVE
+from appliance.seal.store import RESERVE, Store
 from appliance.seal.torn import mend
 from tests.diagnosis import Found, found, listed, snapshot
 from tests.media import Bench, tool, unprivileged
-from tests.support import BLOCK
+from tests.support import BLOCK, many_packs
 from tests.technician import Keys, Sent, Shell, begun, ingest_spec, noise, sealed_disks, until
 
 ERRORS = {"store-refused", "seal-refused", "pack-refused", "custody-wrong"}
@@ -155,6 +155,8 @@ def test_a_pack_under_the_name_of_another(device: Shell, sent: Sent) -> None:
 def test_what_is_no_pack_of_the_seal(device: Shell, sent: Sent, name: str) -> None:
     (sent.store.packs / name).write_bytes(b"x")
     assert refused(device, sent, "pack-refused") == "pack-unlisted"
+    todo = str(found(device, "--store", sent.path)["pack-refused"]["todo"])
+    assert ("Move it out" in todo) == (name == "notes.txt")
 
 
 def test_a_pack_that_is_there_twice(device: Shell, tmp_path: Path) -> None:
@@ -208,6 +210,34 @@ def test_another_canary_than_was_sealed(device: Shell, sent: Sent) -> None:
     assert refused(device, sent, "seal-refused") == "seal-damaged"
 
 
+def test_a_head_of_which_a_byte_was_changed_makes_no_pack_foreign(
+    device: Shell, sent: Sent
+) -> None:
+    path = sent.path / "head.json"
+    changed = bytearray(path.read_bytes())
+    at = changed.index(sent.seal.created[:4].encode())
+    changed[at + 3] ^= 1
+    path.write_bytes(changed)
+    assert Store(sent.path).sealed
+    assert refused(device, sent, "seal-refused") == "seal-damaged"
+    assert "pack-refused" not in found(device, "--store", sent.path)
+
+
+def test_a_pack_of_another_shipment_is_one_under_a_changed_head_too(
+    device: Shell, sent: Sent, tmp_path: Path
+) -> None:
+    path = sent.path / "head.json"
+    (tmp_path / "other").mkdir()
+    foreign = next(many_packs(tmp_path / "other").closed())
+    victim = next(Store(sent.path).closed())
+    shutil.copy(foreign, victim)
+    changed = bytearray(path.read_bytes())
+    at = changed.index(sent.seal.created[:4].encode())
+    changed[at + 3] ^= 1
+    path.write_bytes(changed)
+    assert found(device, "--store", sent.path)["pack-refused"]["error"] == "foreign-pack"
+
+
 def test_a_damaged_head(device: Shell, sent: Sent) -> None:
     path = sent.path / "head.json"
     path.write_bytes(path.read_bytes()[:-1])
@@ -238,6 +268,7 @@ def test_a_chain_of_custody_with_a_gap_or_none_that_can_be_read(
     (store / "custody" / "000001.json").unlink()
     told = found(device, "--store", store)["custody-wrong"]
     assert (told["error"], told["figures"]["finding"]) == ("custody-refused", chain.Kind.GAP)
+    assert told["what"] == "The chain of custody is wrong: a record is missing. Record: 1."
     shutil.rmtree(store / "custody")
     (store / "custody").mkdir()
     (store / "custody" / "000001.json").write_text("{}")

@@ -302,6 +302,18 @@ def test_each_line_of_the_summary_says_what_the_document_says(signer: Device) ->
     said("Custody", Mark.WATCH, "does NOT hold", custody=replace(held, flaws=(late, cut)))
 
 
+def test_remarks_on_custody_name_their_records(signer: Device) -> None:
+    whole = Flaw("lacks-seal", 0, error=False)
+    report = full(signer)
+    assert report.report.custody is not None
+    held = replace(report.report.custody, flaws=(whole, Flaw("gap", 9, error=True)))
+    made = signed_anew(report, signer, custody=held)
+    assert View(made, translator(Language.EN)).remarks() == [
+        "no record tells of the seal; record: -",
+        "a record is missing; record: 9",
+    ]
+
+
 def test_what_is_wrong_with_custody_stands_at_its_record(signer: Device) -> None:
     held = full(signer).report.custody
     assert held is not None

@@ -834,7 +834,7 @@ def test_a_mark_whose_bytes_a_power_cut_took_is_removed_in_the_end(store: Store)
 
 def test_a_mark_in_another_directory_is_not_removed_unread(store: Store) -> None:
     assert cut(store.path, 0, [(erasing, "remove_empty")])
-    shutil.rmtree(store.path)
+    store.path.rename(store.path.with_name("aside"))
     store.path.mkdir()
     (store.path / intent.FILE).write_bytes(bytes(100))
     with pytest.raises(NotAStoreError, match="not the place that was erased"):

@@ -92,6 +92,18 @@ def test_a_keyboard_of_another_layout_is_noticed() -> None:
     assert "layout" in caught.value.todo_now
 
 
+@pytest.mark.parametrize("typed", ["", " \r\n", "]Q1"])
+def test_where_nothing_was_scanned_that_is_said(typed: str) -> None:
+    with pytest.raises(BadInputError, match="No label was scanned or typed"):
+        Label.parse(typed)
+
+
+@given(SOME)
+def test_wide_letters_of_an_input_method_are_read(label: Label) -> None:
+    wide = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+    assert Label.parse(str(label).translate(wide)) == label
+
+
 def test_a_qr_code_holds_it_in_its_dense_mode() -> None:
     assert len(GOOD) == labels.SIZE < 100
     assert segno.make_qr(GOOD, error="q", boost_error=False).designator == "6-Q"

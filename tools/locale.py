@@ -25,7 +25,7 @@ _TOP = Path(__file__).parents[1]
 ROOMS = {
     "errors": ("cli/show.py",),
     "path": ("cli/arrival.py", "cli/ends.py", "cli/work.py"),
-    "custody": ("cli/chains.py", "cli/custody.py"),
+    "custody": ("cli/chains.py", "cli/custody.py", "seal/chain.py"),
     "diagnose": (
         "cli/diagnose.py",
         "diagnose/findings.py",

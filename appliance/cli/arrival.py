@@ -32,7 +32,7 @@ from appliance.seal.store import Store
 @ask.as_json
 def verify(
     store: Path,
-    label: str,
+    label: str | None,
     device: str,
     root: str,
     recipients: tuple[str, ...],
@@ -136,7 +136,7 @@ def restore(
     plan_only: bool,
     loop: bool,
     accept_damage: bool,
-    label: str,
+    label: str | None,
     device: str,
     root: str,
     recipients: tuple[str, ...],

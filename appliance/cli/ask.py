@@ -158,7 +158,6 @@ def pins(function: F) -> F:
         ),
         click.option(
             "--label",
-            default="",
             help="Both, as a scanner reads them from the copy of the label that was sent by "
             "another path; - waits for the scanner.",
         ),
@@ -177,12 +176,12 @@ def pins(function: F) -> F:
 
 
 def checked_pins(
-    store: Store, label: str, device: str, root: str, recipients: tuple[str, ...]
+    store: Store, label: str | None, device: str, root: str, recipients: tuple[str, ...]
 ) -> Pins:
     """Pins whose texts make sense, and which agree with the label where there is one."""
     found = Pins(device, root, recipients)
     known_device, known_root, _ = found.parsed()
-    if not label:
+    if label is None:
         return found
     scanned = Label.parse(_scanned() if label == "-" else label)
     if known_device not in {b"", scanned.device}:

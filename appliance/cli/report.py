@@ -188,8 +188,11 @@ def show_report(file: Path, language: str) -> None:
 
 def _show(signed: Signed, language: Language) -> None:
     marks = {"fine": "ok", "watch": "!!", "unknown": "??"}
-    for one in view.View(signed, translator(language)).lines():
+    seen = view.View(signed, translator(language))
+    for one in seen.lines():
         show.line(f"{marks[one.mark]}  {one.name}: {one.text}")
+    for flaw in seen.remarks():
+        show.line(f"    {flaw}")
     for gap in signed.report.gaps:
         show.line(f"??  {gap}")
 

@@ -7,7 +7,9 @@ from appliance.diagnose.kinds import SAID, Kind, Severity
 from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.language import Language, translator
+from appliance.seal.chain import FLAWS
 
+_SPOKEN = {("finding", kind): said for kind, said in FLAWS.items()}  # for people
 _MARKS = {Severity.ERROR: "!!", Severity.WARNING: "??", Severity.OK: "ok"}
 
 
@@ -48,7 +50,8 @@ class Finding:
                 f"{met.what}." if language is Language.EN else f"{_(met.happened)} ({met.what}.)"
             )
             return Told(what, _(met.safe_now), _(met.todo_now))
-        figures = {name: _(one) if one else "" for name, one in self.figures.items()}
+        spoken = {name: _SPOKEN.get((name, one), one) for name, one in self.figures.items()}
+        figures = {name: _(one) if one else "" for name, one in spoken.items()}
         error, wrong = said.error or MotionGearError, said.severity is not Severity.OK
 
         def own_or(own: str, usual: str) -> str:

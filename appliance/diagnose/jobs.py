@@ -69,6 +69,8 @@ def _standing(state: State, row: JobRow) -> Finding:
     kind = Kind.JOB_DROPPED if row.resolved else _KINDS[row.state]
     if row.kind == "gate" and kind is Kind.JOB_STOPPED:
         kind = Kind.GATE_ENDED
+    if kind in {Kind.JOB_FAILED, Kind.JOB_DIED} and not row.what:
+        kind = Kind.JOB_SPEECHLESS
     words = _words(row)
     figures = {
         "job": str(row.id),

@@ -67,6 +67,7 @@ class Kind(StrEnum):
     # jobs
     JOB_FAILED = "job-failed"
     JOB_DIED = "job-died"
+    JOB_SPEECHLESS = "job-speechless"
     JOB_STOPPED = "job-stopped"
     JOB_PAUSED = "job-paused"
     JOB_LIVES = "job-lives"
@@ -115,6 +116,7 @@ class Said:
     error: type[MotionGearError] | None = None
 
 
+ALL_RECORDS = marked("all of them")  # in the place of a record's number
 _E, _W, _OK = Severity.ERROR, Severity.WARNING, Severity.OK
 _STORES_SAFE = marked("Stores and packs are untouched by this.")
 _DIGESTS = marked("What is stored was digested: damage is found, and not passed on.")
@@ -279,6 +281,12 @@ SAID: Mapping[Kind, Said] = {
     ),
     Kind.JOB_FAILED: Said(_E, marked("Job {job} ({kind}) failed. {happened} ({what}.)")),
     Kind.JOB_DIED: Said(_E, marked("Job {job} ({kind}) died. {happened} ({what}.)")),
+    Kind.JOB_SPEECHLESS: Said(
+        _E,
+        marked("Job {job} ({kind}) did not finish and has left no word of why."),
+        _CHECKPOINT,
+        marked("Look into its log; resume it, or start it anew."),
+    ),
     Kind.JOB_STOPPED: Said(_W, marked("Job {job} ({kind}) was stopped and is not done.")),
     Kind.JOB_PAUSED: Said(_W, marked("Job {job} ({kind}) is paused, as process {pid}.")),
     Kind.JOB_LIVES: Said(_OK, marked("Job {job} ({kind}) lives, as process {pid}.")),
@@ -353,7 +361,10 @@ SAID: Mapping[Kind, Said] = {
         _W,
         marked("The pack {name} is not closed, and no process is seen that writes it."),
         _CHECKPOINT,
-        marked("Resume the job that wrote it; it is closed at its last checkpoint then."),
+        marked(
+            "Resume the job that wrote it; where no such job is known, ingest its disk again: it "
+            "is closed at its last checkpoint and gone on from."
+        ),
     ),
     Kind.PACK_WRITTEN: Said(_OK, marked("The pack {name} is being written by process {pid}.")),
     Kind.DISK_INCOMPLETE: Said(
@@ -375,13 +386,13 @@ SAID: Mapping[Kind, Said] = {
     ),
     Kind.CUSTODY_LACKS: Said(
         _W,
-        marked("The chain of custody lacks something: {finding} (record {number}; 0: all of it)."),
+        marked("The chain of custody lacks something: {finding}. Record: {record}."),
         _CONTENT_SAFE,
         marked("Look at it with `motiongear custody verify`, which says it in words."),
     ),
     Kind.CUSTODY_WRONG: Said(
         _E,
-        marked("The chain of custody is wrong: {finding} (record {number}; 0: all of it)."),
+        marked("The chain of custody is wrong: {finding}. Record: {record}."),
         error=CustodyRefusedError,
     ),
     Kind.MORE: Said(_W, marked("There are {count} more of {kind}, not listed here.")),

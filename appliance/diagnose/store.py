@@ -13,9 +13,10 @@ from pwd import getpwuid
 from appliance.block import free_space
 from appliance.diagnose import locks, space
 from appliance.diagnose.findings import Finding
-from appliance.diagnose.kinds import Kind
+from appliance.diagnose.kinds import ALL_RECORDS, Kind
 from appliance.errors import (
     CustodyRefusedError,
+    ForeignPackError,
     MotionGearError,
     NotAStoreError,
     PackDamagedError,
@@ -23,19 +24,19 @@ from appliance.errors import (
     PackUnlistedError,
     StoreRefusedError,
 )
-from appliance.model import PackId
 from appliance.seal import canary, chain, custody, files, head, intent, statement, verify
 from appliance.seal.deed import Deed
 from appliance.seal.label import Label
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.statement import Seal, SealedPack
-from appliance.seal.store import PACKS, RESERVE, RESERVE_SIZE, SEAL, Store, by_point
+from appliance.seal.store import PACKS, RESERVE, RESERVE_SIZE, SEAL, Store, by_point, no_pack
 from appliance.seal.torn import DAMAGED
 from appliance.seal.verify import Pins
 
 _MOST = 20  # findings of a kind
 _DRAFT = re.compile(r".*\.[0-9a-f]{16}\.new")
 _OPEN = re.compile(r"[0-9a-f]{32}\.open")
+_PACK = re.compile(rf"[0-9a-f]{{32}}\.pack|{_OPEN.pattern}")
 _OWN = {
     head.FILE,
     canary.FILE,
@@ -82,11 +83,11 @@ def _all(path: Path) -> Iterator[Finding]:
     except StoreRefusedError as exc:
         seal = None
         yield Finding(Kind.SEAL_REFUSED, refusal=exc)
+    if seal is not None:  # what it names is what packs are held against
+        yield from _seal(store, seal)
     yield from _place(store)
     yield from _packs(store, seal)
-    if seal is not None:
-        yield from _seal(store, seal)
-    elif not store.sealed:
+    if not store.sealed:
         yield from _unsealed(store)
     yield from _custody(store, seal)
     verb = shlex.join(["motiongear", "verify", "--store", str(path)]) if seal is not None else ""
@@ -153,12 +154,15 @@ def _packs(store: Store, seal: Seal | None) -> Iterator[Finding]:
 
 def _examined(store: Store, path: Path, seal: Seal | None, listed: SealedPack | None) -> PackInfo:
     """The pack by its public parts; refuses one that does not belong here."""
-    if path != store.pack(PackId(path.stem)) or len(path.stem) != 32:
-        raise PackUnlistedError(f"packs/{path.name!r} is no pack of this store")
+    if not _PACK.fullmatch(path.name):
+        raise no_pack(path.name)
     if seal is not None and listed is None:
         raise PackUnlistedError(f"{path.name} lies in the store, but the seal does not list it")
     info = examine(path)
-    store.refuse_foreign(info)
+    if seal is None or seal.head == store.head.digest().hex():
+        store.refuse_foreign(info)
+    elif info.head.head_digest.hex() != seal.head:  # head.json is what was changed
+        raise ForeignPackError(f"{path.name} belongs to another shipment")
     if listed is not None and info.size != listed.size:
         raise PackDamagedError(f"{path.name} has not the size that was sealed")
     return info
@@ -202,7 +206,8 @@ def _seal(store: Store, seal: Seal) -> Iterator[Finding]:
         if f"{files.DIRECTORY}/" in exc.what:  # those among the packs are told one by one
             yield Finding(Kind.SEAL_REFUSED, refusal=exc)
     except StoreRefusedError as exc:
-        yield Finding(Kind.SEAL_REFUSED, refusal=exc)
+        if not isinstance(exc, NotAStoreError):  # packs/ cannot be read, as is found there
+            yield Finding(Kind.SEAL_REFUSED, refusal=exc)
 
 
 def _custody(store: Store, seal: Seal | None) -> Iterator[Finding]:
@@ -214,7 +219,8 @@ def _custody(store: Store, seal: Seal | None) -> Iterator[Finding]:
     except CustodyRefusedError as exc:
         if isinstance(exc.__cause__, PermissionError):
             raise exc.__cause__ from exc
-        yield Finding(Kind.CUSTODY_WRONG, {"number": "0", "finding": exc.what}, verb=verb)
+        about = {"number": "0", "finding": exc.what, "record": ALL_RECORDS}
+        yield Finding(Kind.CUSTODY_WRONG, about, verb=verb)
         return
     if not told:
         yield Finding(Kind.CUSTODY_NONE)
@@ -225,6 +231,8 @@ def _custody(store: Store, seal: Seal | None) -> Iterator[Finding]:
     found = chain.verify(told, expected)
     for one in found:
         kind = Kind.CUSTODY_WRONG if one.is_error else Kind.CUSTODY_LACKS
-        yield Finding(kind, {"number": str(one.number), "finding": one.kind}, verb=verb)
+        number = str(one.number)
+        about = {"number": number, "finding": one.kind, "record": number.strip("0") or ALL_RECORDS}
+        yield Finding(kind, about, verb=verb)
     if not any(one.is_error for one in found):
         yield Finding(Kind.CUSTODY, {"count": str(len(told))})

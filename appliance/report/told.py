@@ -14,6 +14,7 @@ from appliance.events import Json, Progress
 from appliance.model import DiskId, ShipmentId
 from appliance.report.document import CutOver, DiskRoot, Failure, Turn, Work
 from appliance.state import EventRow, JobRow, State
+from appliance.state.words import last_words
 
 _Figures = Mapping[str, Json]
 _NOBODYS = ShipmentId("")
@@ -106,8 +107,14 @@ def work(job: Job, told_by: str) -> Work:
         read=read,
         written=written,
         rate=moved // seconds if seconds and moved and _steady(row) else None,
-        failure=Failure(row.error, row.code, row.what, row.safe, row.todo) if row.error else None,
+        failure=_failure(row) if row.error else None,
     )
+
+
+def _failure(row: JobRow) -> Failure:
+    """What it ended with; of one that the operator has dropped, what is true since."""
+    now = last_words(row) if row.resolved else row
+    return Failure(row.error, row.code, row.what, now.safe, now.todo)
 
 
 def _steady(row: JobRow) -> bool:

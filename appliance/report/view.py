@@ -17,8 +17,10 @@ from appliance.model import DiskFacts, MachineFacts
 from appliance.report import certificate, inside, pages, words
 from appliance.report.document import Signed, Turn, Volume, Work
 from appliance.seal.certificate import Erased
+from appliance.seal.chain import FLAWS
 from appliance.seal.text import grouped
 
+_REMARK = marked("{flaw}; record: {number}")
 _MOST_WORKS = 400  # shown; the JSON has them all
 
 
@@ -78,7 +80,7 @@ def _template(language: Language) -> Template:
         "word": lambda found: words.told(translator(language), words.WORDS, found),
         "deed": lambda found: words.told(translator(language), words.DEEDS, found),
         "clock": lambda found: words.told(translator(language), words.CLOCKS, found),
-        "flaw": lambda found: words.told(translator(language), words.FLAWS, found),
+        "flaw": lambda found: words.told(translator(language), FLAWS, found),
         "groups": groups,
         "row": lambda text: words.shown(text, words.ROW),
         "cell": words.shown,
@@ -346,10 +348,20 @@ class View:
         assert custody is not None
         known = {one.number for one in custody.records}
         return [
-            words.told(self._say, words.FLAWS, one.kind)
+            words.told(self._say, FLAWS, one.kind)
             + ("" if one.number in known else _at(one.number))
             for one in custody.flaws
             if one.number == number or (not number and one.number not in known)
+        ]
+
+    def remarks(self) -> list[str]:
+        """What is wrong with the chain of custody, record by record."""
+        custody = self._report.custody
+        return [
+            self._say(_REMARK).format(
+                flaw=words.told(self._say, FLAWS, one.kind), number=one.number or "-"
+            )
+            for one in (custody.flaws if custody else ())
         ]
 
     # --- bars ---

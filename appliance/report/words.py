@@ -57,27 +57,6 @@ CLOCKS = {
     "synchronised": marked("clock synchronised"),
     "free-running": marked("clock free-running"),
 }
-FLAWS = {
-    "damaged": marked("a record is damaged"),
-    "bad-signature": marked("the signature is not that of the key it names"),
-    "gap": marked("a record is missing"),
-    "broken": marked("it does not follow the record before it"),
-    "fork": marked("another copy has another record here"),
-    "truncated": marked("another copy has more records"),
-    "order": marked("this may not stand here"),
-    "foreign": marked("it is of another shipment"),
-    "other-root": marked("it names another seal"),
-    "other-signer": marked("it is not signed by the shipment's device"),
-    "other-receiver": marked("another took it than it was handed to"),
-    "other-code": marked("it names another code than that of the hand-over"),
-    "empty": marked("there is no record"),
-    "clock-backwards": marked("it is older than the record before it"),
-    "not-countersigned": marked("nobody has signed for taking it"),
-    "same-signer": marked("who handed it over signed for taking it"),
-    "begins-late": marked("the chain does not begin with the shipment"),
-    "lacks-seal": marked("no record tells of the seal"),
-    "after-erased": marked("it was done after the erase"),
-}
 KNOWN_BY = {
     "index": marked("the packs' indexes, opened for this report"),
     "proved": marked("a verification of every block, or a restore, before this report"),

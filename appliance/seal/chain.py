@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from appliance.errors import CustodyRefusedError, UnknownFormatError
+from appliance.language import marked
 from appliance.model import ShipmentId
 from appliance.seal import deed
 from appliance.seal.deed import Deed, Record
@@ -57,6 +58,30 @@ _UNDER_SEAL = frozenset(
         Deed.CHECKED,
     }
 )
+
+
+# What a finding says of its record, or of the chain.
+FLAWS: Mapping[str, str] = {
+    Kind.DAMAGED: marked("a record is damaged"),
+    Kind.BAD_SIGNATURE: marked("the signature is not that of the key it names"),
+    Kind.GAP: marked("a record is missing"),
+    Kind.BROKEN: marked("it does not follow the record before it"),
+    Kind.FORK: marked("another copy has another record here"),
+    Kind.TRUNCATED: marked("another copy has more records"),
+    Kind.ORDER: marked("this may not stand here"),
+    Kind.FOREIGN: marked("it is of another shipment"),
+    Kind.OTHER_ROOT: marked("it names another seal"),
+    Kind.OTHER_SIGNER: marked("it is not signed by the shipment's device"),
+    Kind.OTHER_RECEIVER: marked("another took it than it was handed to"),
+    Kind.OTHER_CODE: marked("it names another code than that of the hand-over"),
+    Kind.EMPTY: marked("there is no record"),
+    Kind.CLOCK_BACKWARDS: marked("it is older than the record before it"),
+    Kind.NOT_COUNTERSIGNED: marked("nobody has signed for taking it"),
+    Kind.SAME_SIGNER: marked("who handed it over signed for taking it"),
+    Kind.BEGINS_LATE: marked("the chain does not begin with the shipment"),
+    Kind.LACKS_SEAL: marked("no record tells of the seal"),
+    Kind.AFTER_ERASED: marked("it was done after the erase"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import unicodedata
 from dataclasses import dataclass
 from struct import Struct
 from typing import Self
@@ -54,16 +55,23 @@ class Label:
 
     @classmethod
     def parse(cls, typed: str) -> Self:
-        """The label in what was scanned or typed: any case, spaces, dashes and line ends."""
-        plain = text.SEPARATORS.sub("", _SYMBOLOGY.sub("", typed))
+        """The label in what was scanned or typed: any case, spaces, dashes and line ends, and the
+        wide letters that an input method makes of what a scanner types.
+        """
+        narrow = unicodedata.normalize("NFKC", typed)
+        plain = text.SEPARATORS.sub("", _SYMBOLOGY.sub("", narrow))
         mark, body = plain[: len(_MARK)].upper(), plain[len(_MARK) :]
         if _RELEASE.fullmatch(mark) and mark != _MARK:
             raise UnknownFormatError(
                 f"The label is of format version {mark[-1]}; known here is 1",
                 safe="Nothing was changed.",
             )
+        if not plain:
+            raise BadInputError("No label was scanned or typed", todo=_AGAIN)
         if mark != _MARK:
-            raise BadInputError(f"This is no label of MotionGear: its text begins with {_MARK}")
+            raise BadInputError(
+                f"This is no label of MotionGear: its text begins with {_MARK}", todo=_AGAIN
+            )
         if len(plain) != SIZE:
             raise BadInputError(
                 f"A label has {SIZE} letters and digits, and not {len(plain)} of them", todo=_AGAIN

@@ -178,7 +178,7 @@ class Store:
             found = sorted(one.name for one in self.packs.iterdir())
         for one in found:
             if not _CLOSED.fullmatch(one) and not _OPEN.fullmatch(one):
-                raise PackUnlistedError(f"packs/{one!r} is no pack of this store")
+                raise no_pack(one)
             yield one
 
     def closed(self) -> Iterator[Path]:
@@ -231,6 +231,15 @@ class Store:
         with writing(self.packs):
             sync_directory(self.packs)
         return removed
+
+
+def no_pack(name: str) -> PackUnlistedError:
+    """The refusal of what lies among the packs and is not named as one."""
+    return PackUnlistedError(
+        f"packs/{name!r} is no pack of this store",
+        safe="Nothing was read from it; the packs are not touched by it.",
+        todo="Move it out of packs/, and keep it for whoever asks how it came there.",
+    )
 
 
 @contextmanager

@@ -35,6 +35,12 @@ def last_words(row: JobRow) -> Words:
     """Of a job that lives: what is true while it does."""
     if row.state in LIVING:
         return _living(row)
+    if row.resolved and row.kind == "erase":
+        return Words(
+            marked("What it has erased is gone for good."),
+            marked("See what is certified."),
+            "motiongear certificate list",
+        )
     if row.resolved:
         return Words(
             marked("Nothing of it is kept."), marked("Start a new job where you want one."), ""
