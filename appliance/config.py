@@ -41,5 +41,7 @@ def plugin(group: str, name: str) -> object:
     found = entry_points(group=f"motiongear.{group}")
     if name not in found.names:
         known = ", ".join(plugins(group))
-        raise BadInputError(f"There is no {group[:-1]} {name!r}", todo=f"Use one of: {known}.")
+        raise BadInputError(
+            f"There is no {group[:-1]} {name!r}, but: {known}", todo="Use one of those."
+        )
     return found[name].load()

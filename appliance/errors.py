@@ -17,12 +17,14 @@ class MotionGearError(Exception):
     safe: ClassVar[str] = "Nothing was changed."
     todo: ClassVar[str] = "Read the message above and try again."
 
-    def __init__(self, what: str, *, safe: str | None = None, todo: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, safe: str | None = None, todo: str | None = None, verb: str = ""
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.safe_now = safe or self.safe
         self.todo_now = todo or self.todo
-        self.verb = ""  # what to type, where a console knows it
+        self.verb = verb  # what to type, where that is known
         self.later = False  # the other end has said that trying again later is worth it
 
 

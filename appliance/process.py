@@ -65,7 +65,8 @@ def start(
             error = ToolFailedError(
                 f"The process of job {job} cannot be started ({exc.strerror})",
                 safe="Nothing was changed.",
-                todo=f"Make room in memory and on the disk of {state.home}; then resume the job.",
+                todo="Make room in memory and on the disk of the state directory; then resume the "
+                "job.",
             )
             state.end_job(job, JobState.FAILED, now(), failed(error))
             raise error from exc
@@ -197,9 +198,10 @@ def main(home: Path, job: JobId, claim: int | None = None) -> int:
         except Exception as exc:
             log.exception("job %d", job)
             unexpected = MotionGearError(
-                f"An unexpected error ended the job: {exc!r}",
+                f"An unexpected error ended the job: {exc!r}; its log: "
+                f"{state.job_file(job, 'log')}",
                 safe="Everything up to the last checkpoint is stored.",
-                todo=f"Report it with {state.job_file(job, 'log')}; the job can be resumed.",
+                todo="Report it with the job's log; the job can be resumed.",
             )
             return _end(state, bus, job, JobState.FAILED, unexpected)
         bus.flush()
@@ -217,7 +219,7 @@ def _rests(state: State, bus: _Bus, job: JobId, now_in: JobState) -> None:
 def _end(state: State, bus: _Bus, job: JobId, ended: JobState, exc: MotionGearError) -> int:
     with suppress(StateError):
         row = replace(state.job(job), state=ended, error=exc.name)
-        exc.verb = last_words(row).verb
+        exc.verb = exc.verb or last_words(row).verb
     event = failed(exc)
     bus.emit(event)
     _note_end(state, job, ended, event)

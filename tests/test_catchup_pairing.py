@@ -133,7 +133,7 @@ def test_a_device_that_nobody_named_needs_more_than_its_place(
     if guessed:
         with pytest.raises(ReplicaUnknownError, match=MINE.disk) as caught:
             pairing.refuse_guessed(found, [MINE, OTHER])
-        assert f"SOURCE={MINE.disk}" in caught.value.todo_now
+        assert "--disk SOURCE=DISK" in caught.value.todo_now
     else:
         pairing.refuse_guessed(found, [MINE, OTHER])
 
@@ -167,8 +167,8 @@ def test_a_disk_with_no_replica_or_two_is_refused(replicas: list[Replica]) -> No
         ReplicaUnknownError, match=r"replicas at the gate are of /dev/sdx"
     ) as caught:
         pairing.paired(disk("S-2"), "", replicas)
-    assert all(one.disk in caught.value.todo_now for one in replicas)
-    assert replicas or "none" in caught.value.todo_now
+    assert all(one.disk in caught.value.what for one in replicas)
+    assert replicas or "none" in caught.value.what
 
 
 @pytest.mark.parametrize("asked", ["11", "11" * 16, "1111"])

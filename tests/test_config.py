@@ -67,4 +67,5 @@ def test_plug_ins_are_found_by_name(group: str, name: str, found: type) -> None:
 def test_a_plug_in_that_is_not_there_is_refused() -> None:
     with pytest.raises(BadInputError, match="There is no source 'tape'") as refused:
         config.plugin("sources", "tape")
-    assert refused.value.todo_now == "Use one of: attached, image, live."
+    assert refused.value.what.endswith(", but: attached, image, live")
+    assert refused.value.todo_now == "Use one of those."

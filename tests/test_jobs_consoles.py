@@ -369,7 +369,8 @@ def test_a_job_goes_on_where_the_database_is_damaged(
     path = device.home / FILE
     path.write_bytes(os.urandom(path.stat().st_size))
     refused = device.run("jobs").refused(StateError)
-    assert f"move {path} away" in refused.err
+    assert f"database {path}" in refused.err
+    assert "move state.db away" in refused.err
     path.rename(tmp_path / "damaged.db")
     until(lambda: [one["job"] for one in listed(device)] == [job])
     assert device.ended(job).state is JobState.FINISHED

@@ -178,7 +178,7 @@ def test_what_nobody_expected_ends_the_job_with_a_trace_in_its_log(
         log = opened.job_file(job, "log")
     assert (row.state, row.code, row.error) == (JobState.FAILED, 1, "error")
     assert "KeyError" in row.what
-    assert str(log) in row.todo
+    assert str(log) in row.what
     assert "Traceback" in log.read_text()
     said = device.typed("jobs", "follow", job, "--json").refused(MotionGearError)
     assert said.lines[-1]["event"] == "failed"

@@ -1,5 +1,6 @@
 """The catalogues: all that is said is translated, and what is compiled is what is written."""
 
+import ast
 import re
 from itertools import product
 from pathlib import Path
@@ -111,3 +112,13 @@ def test_what_an_error_says_instead_of_its_class_is_said_in_chinese(
     assert "卷保持原样。" in capsys.readouterr().err
     assert "The volume is as it was." in locale.sentences("advice")
     assert not set(locale.sentences("advice")) & set(locale.sentences("errors"))
+
+
+def test_what_is_safe_and_what_to_do_hold_no_figures() -> None:
+    """No catalogue could hold them: figures stand in what happened, or in what to type."""
+    for path in sorted((Path(locale.__file__).parents[1] / "appliance").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            for given in call.keywords if isinstance(call, ast.Call) else ():
+                if given.arg in {"safe", "todo"}:
+                    inside = ast.walk(given.value)
+                    assert not any(isinstance(one, ast.JoinedStr) for one in inside), path

@@ -74,7 +74,7 @@ def test_a_mistyped_word_is_named_with_the_one_that_was_meant(typed: str, meant:
     words = text.words(FINGERPRINT).split()
     with pytest.raises(BadInputError, match=f"word 3, '{typed.lower()}', is none") as caught:
         text.parse_either(" ".join([*words[:2], typed, *words[3:]]), 20, "The fingerprint")
-    assert meant in caught.value.todo_now
+    assert meant in caught.value.what
 
 
 def test_a_word_that_is_like_none_is_shown_in_part() -> None:

@@ -652,7 +652,8 @@ def test_what_is_no_database_is_told(home: Path) -> None:
     (home / FILE).write_bytes(os.urandom(1 << 16))
     with pytest.raises(StateError, match="not a database") as refused:
         State(home)
-    assert f"move {home / FILE} away" in refused.value.todo_now
+    assert str(home / FILE) in refused.value.what
+    assert "move state.db away" in refused.value.todo_now
     assert refused.value.code == 83
 
 

@@ -56,7 +56,7 @@ ROOMS = {
         "report/templates/report.html.j2",
     ),
     "words": ("state/words.py", "state/death.py"),
-    "advice": (),
+    "advice": ("seal/recover.py", "seal/text.py", "state/database.py"),
 }
 TRANSLATED = [one for one in Language if one is not Language.EN]
 _KEYWORDS = {"_": None, "marked": None}

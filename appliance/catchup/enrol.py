@@ -148,8 +148,8 @@ class Registry:
         odd = any("\ud800" <= one < "\ue000" for one in machine)
         if odd or not 0 < len(machine.encode()) <= _LONGEST:
             raise BadInputError(
-                f"{machine!r} is no name of a machine",
-                todo=f"Give 1 to {_LONGEST} bytes, as the machine was named at its ingest.",
+                f"{machine!r} is no name of a machine, which has 1 to {_LONGEST} bytes",
+                todo="Give the name that the machine was given at its ingest.",
             )
         code = Code(gate, os.urandom(TOKEN))
         made = Invitation(machine, canon.written(datetime.now(UTC) + lasts), new_disks)
@@ -191,7 +191,7 @@ class Registry:
             if wanted not in {None, one.machine} and one.key == key:
                 raise EnrolmentCodeError(
                     f"The key {one.fingerprint} is that of machine {one.machine!r} already",
-                    todo=f"Enrol with a code for {one.machine!r}, or let the operator forget it.",
+                    todo="Enrol with a code for that machine, or let the operator forget it.",
                 )
 
     def _again(self, used: Path, certificate: bytes) -> Known:

@@ -60,7 +60,7 @@ def refuse_guessed(found: Replica, replicas: Sequence[Replica]) -> None:
         raise ReplicaUnknownError(
             f"No table id and serial number tell that this is disk {found.disk}",
             safe="The replica is as it was.",
-            todo=f"Names of devices change: name it with --disk SOURCE={found.disk} each time.",
+            todo="Names of devices change: name it with --disk SOURCE=DISK each time.",
         )
 
 
@@ -96,8 +96,9 @@ def paired(facts: DiskFacts, asked: str, replicas: Sequence[Replica]) -> Replica
     if len(hits) != 1:
         told = ", ".join(f"{one.disk} ({one.model!r} {one.serial!r})" for one in replicas)
         raise ReplicaUnknownError(
-            f"{len(hits)} replicas at the gate are of {facts.source}; exactly one must be",
-            todo=f"Name it with --disk {facts.source}=DISK. The gate has: {told or 'none'}.",
+            f"{len(hits)} replicas at the gate are of {facts.source}; exactly one must be. The "
+            f"gate has: {told or 'none'}",
+            todo="Name it with --disk SOURCE=DISK.",
         )
     found = as_replica(facts, hits[0])
     refuse_another(hits[0], found)

@@ -236,7 +236,8 @@ def discard(target: Keeps, point: RecoveryPoint) -> None:
         raise VolumeBusyError(
             f"Point {point.point} of {point.machine} is read by the clones {', '.join(names)}",
             safe="The point is whole.",
-            todo=f"Remove them first: `motiongear points remove {names[0]}`.",
+            todo="Remove them first.",
+            verb=f"motiongear points remove {names[0]}",
         )
     for one in point.snapshots:
         target.discard(one.spec)

@@ -343,7 +343,8 @@ def pause(job: int) -> None:
             raise BadInputError(
                 "A gate does not rest: those who call would wait in vain",
                 safe="It goes on.",
-                todo=f"Stop it: motiongear jobs stop {job}",
+                todo="Stop it.",
+                verb=f"motiongear jobs stop {job}",
             )
         after = opened.last_event()
         if row.state is not JobState.PAUSED and process.pause(opened, row.id):
@@ -426,7 +427,8 @@ def _discard_job(opened: State, job: JobId) -> None:
             if known is None:
                 raise UnknownNameError(
                     f"Where the shipment of job {job} is, is not known here",
-                    todo=f"Name disk and store: `motiongear jobs discard {row.disk} --store DIR`.",
+                    todo="Name disk and store.",
+                    verb=f"motiongear jobs discard {row.disk} --store DIR",
                 )
             _remove(Store(known.path), row.disk)
         opened.resolve_job(row.id)

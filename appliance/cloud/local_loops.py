@@ -24,7 +24,8 @@ def _busy(path: str, node: str, but: str) -> VolumeBusyError:
     return VolumeBusyError(
         f"{path} is attached as {node}, but {but}",
         safe="The volume is as it was.",
-        todo=f"Detach it with `losetup --detach {node}`, then try again.",
+        todo="Detach it, then try again.",
+        verb=f"losetup --detach {node}",
     )
 
 

@@ -170,7 +170,7 @@ def _froze(one: _FileSystem) -> bool:
         why = "somebody else has frozen it" if exc.errno == errno.EBUSY else exc.strerror
         raise FreezeRefusedError(
             f"{one.where} cannot be frozen: {why}",
-            todo=f"Wait for whoever froze it, or thaw it: fsfreeze --unfreeze {one.where}",
+            todo="Wait for whoever froze it, or thaw it with `fsfreeze --unfreeze`.",
         ) from exc
     return True
 

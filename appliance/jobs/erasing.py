@@ -129,7 +129,8 @@ def refuse_used(state: State, shipment: ShipmentId, but: JobId | None = None) ->
             raise JobRunningError(
                 f"Job {row.id} ({row.title}) is {row.state}",
                 safe="Nothing was erased.",
-                todo=f"Let it end, or stop it: motiongear jobs stop {row.id}",
+                todo="Let it end, or stop it.",
+                verb=f"motiongear jobs stop {row.id}",
             )
 
 
@@ -161,8 +162,9 @@ def agreed(found: Found, known: Delivered, told: Iterable[str]) -> Consent:
         )
         raise NotDeliveredError(
             f"The shipment {found.about.label!r} may be the only copy: {why}",
-            todo="Let the receiver confirm it first. Or say that it may be lost, with "
-            f"{' and '.join(f'--{one}' for one in lacking)}.",
+            todo="Let the receiver confirm it first. Or say that it may be lost, with the options "
+            "below.",
+            verb=" ".join(f"--{one}" for one in lacking),
         )
     return Consent(known, wanted)
 

@@ -113,8 +113,8 @@ def _open_jobs(spec: SealSpec, desk: Desk, store: Store) -> set[DiskId]:
             said = row.what or "it did not come to its end"
             raise OpenErrorError(
                 f"Job {row.id} ({row.title}) {row.state}: {said}",
-                todo=f"Resume it, or drop it with `motiongear jobs discard {row.id}`, "
-                f"or let it travel incomplete with --accept {row.id}.",
+                todo="Resume it, or drop it with `motiongear jobs discard JOB`, or let it travel "
+                "incomplete with --accept JOB.",
             )
         accepted.add(row.disk)
     return accepted

@@ -32,6 +32,7 @@ from appliance.errors import (
     TargetWriteError,
 )
 from appliance.events import Emit, Step, silent
+from appliance.language import marked
 from appliance.model import DiskId, PackId, PointSpec, block_count, block_length
 from appliance.seal.keys import PrivateKey
 from appliance.seal.layout import CONTENT_KINDS, Kind, PackHead, RecordHead, parse_ranges
@@ -39,6 +40,8 @@ from appliance.seal.papers import PointEnd, read_disk_head, read_point_end
 from appliance.seal.ranges import Ranges
 from appliance.seal.scan import PackReader, Record, examine, named
 
+_NOTHING = marked("The packs are untouched. Nothing was written.")
+_PARTIAL = marked("The packs are untouched. What is not whole is called .partial.")
 _DATA, _ZERO = 1, 2  # what is there of a block; 0: nothing yet
 
 
@@ -89,7 +92,7 @@ def recover(
 
 def make_output(path: Path) -> None:
     """An empty directory for the images, made when there is none."""
-    with _writing(path, "Nothing was written."):
+    with _writing(path, _NOTHING):
         make_directory(path)
         if any(path.iterdir()):
             raise ExistsError(f"{path} is not empty: what lies there is never overwritten")
@@ -106,7 +109,7 @@ def _writing(path: Path, left: str) -> Iterator[None]:
         refuse = TargetFullError if exc.errno in NO_SPACE_ERRNOS else TargetWriteError
         raise refuse(
             f"{path} cannot be written ({exc.strerror})",
-            safe=f"The packs are untouched. {left}",
+            safe=left,
             todo="Give another output directory.",
         ) from exc
 
@@ -237,7 +240,7 @@ class _Image:
         self._have = bytearray(block_count(spec.facts.size, block_size))
 
     def _writing(self) -> AbstractContextManager[None]:
-        return _writing(self._path, "What is not whole is called .partial.")
+        return _writing(self._path, _PARTIAL)
 
     def _target(self, head: RecordHead, key: PrivateKey) -> bytes:
         path, offsets = self._offsets.get(head.target, (None, None))

@@ -8,11 +8,12 @@ from functools import cache
 from mnemonic import Mnemonic
 
 from appliance.errors import BadInputError
+from appliance.language import marked
 
 SEPARATORS = re.compile(r"[\s-]+")
 CONFUSED = str.maketrans("018", "OIB")  # digits that base32 does not have, as they are misread
 _SHOWN = 16  # characters of a word that is none
-_FROM_LABEL = "Type it again, as it is printed."
+_FROM_LABEL = marked("Type it again, as it is printed.")
 
 
 def grouped(data: bytes) -> str:
@@ -53,10 +54,11 @@ def parse_words(text: str, size: int, what: str) -> bytes:
     known = _words().wordlist
     for place, word in enumerate(typed, 1):
         if word not in known:
-            near = " or ".join(get_close_matches(word[:_SHOWN], known))
+            near = ", ".join(get_close_matches(word[:_SHOWN], known))
             raise BadInputError(
-                f"{what}: word {place}, {word[:_SHOWN]!r}, is none of the words that are used",
-                todo=f"Is it {near}?" if near else _FROM_LABEL,
+                f"{what}: word {place}, {word[:_SHOWN]!r}, is none of the words that are used"
+                + (f"; near: {near}" if near else ""),
+                todo=_FROM_LABEL,
             )
     if len(typed) != wanted:
         raise BadInputError(

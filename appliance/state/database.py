@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from appliance.block import free_space, opened, reserve
 from appliance.errors import StateError
+from appliance.language import marked
 from appliance.state import schema
 
 FILE = "state.db"
@@ -25,6 +26,17 @@ _File = tuple[int, int]
 _WAIT_SECONDS = 30.0
 _TAKEN_SECONDS = 0.5  # whoever takes the database away takes its log too, one after the other
 _FULL = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+_LEAST_SPACE = 1 << 20  # where less is left, SQLite's refusals are for want of it
+_DAMAGED = marked(
+    "It is damaged: move state.db away. History is lost, no data; jobs that run go on and write "
+    "themselves down anew."
+)
+_IF_DAMAGED = marked(
+    "If it is damaged, move state.db away: history is lost, no data; jobs that run go on and "
+    "write themselves down anew."
+)
+_NO_ROOM = marked("The disk of the state directory is full: free space on it, 20 MB are ample.")
 
 T = TypeVar("T")
 
@@ -49,8 +61,7 @@ class Tables:
         except (OSError, sqlite3.Error) as exc:
             raise StateError(
                 f"The state database {path} cannot be used ({exc})",
-                todo=f"If it is damaged, move {path} away: history is lost, no data; jobs that "
-                "run go on and write themselves down anew.",
+                todo=_todo(exc, self._home) or _IF_DAMAGED,
             ) from exc
 
     def close(self) -> None:
@@ -106,7 +117,8 @@ class Tables:
             yield
         except sqlite3.Error as exc:
             raise StateError(
-                f"The state database refuses ({exc})", todo=_todo(exc, self._home)
+                f"The state database {self._home / FILE} refuses ({exc})",
+                todo=_todo(exc, self._home),
             ) from exc
         except OSError as exc:
             raise StateError(f"The state database cannot be reached ({exc.strerror})") from exc
@@ -145,15 +157,12 @@ class Tables:
         return True
 
 
-def _todo(exc: sqlite3.Error, home: Path) -> str | None:
-    if getattr(exc, "sqlite_errorcode", 0) & 0xFF in {
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    }:
-        return (
-            f"It is damaged: move {home / FILE} away. History is lost, no data; jobs that run go "
-            "on and write themselves down anew."
-        )
+def _todo(exc: OSError | sqlite3.Error, home: Path) -> str | None:
+    code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return _DAMAGED
+    if code == sqlite3.SQLITE_FULL or free_space(home) < _LEAST_SPACE:
+        return _NO_ROOM
     return None
 
 

@@ -41,8 +41,8 @@ def died(row: JobRow, log: Path) -> JobDiedError:
         return JobDiedError(over[1], todo=todo)
     if crash := _CRASH.search(said):
         return JobDiedError(
-            f"The process of job {row.id} crashed ({crash[1]})",
-            todo=f"Resume the job; report it with {log}.",
+            f"The process of job {row.id} crashed ({crash[1]}); its log: {log}",
+            todo=marked("Resume the job; report it with its log."),
         )
     if _out_of_memory(row.pid, row.up):
         return JobDiedError(

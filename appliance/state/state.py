@@ -196,7 +196,8 @@ class State:
         return JobRunningError(
             f"Job {job} runs already: {by}",
             safe="It goes on undisturbed.",
-            todo=f"See it: motiongear jobs follow {job}",
+            todo="See it.",
+            verb=f"motiongear jobs follow {job}",
         )
 
     def lives(self, job: JobId) -> bool:
