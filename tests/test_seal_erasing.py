@@ -339,6 +339,23 @@ def test_packs_that_are_not_of_the_shipment_stay_and_are_named(
     assert not own.exists()
 
 
+def test_what_is_not_of_the_shipment_stays_though_its_seal_is_gone_already(
+    store: Store, tmp_path: Path
+) -> None:
+    """Cut off behind the seal, and gone on with from another home by the mark alone."""
+    (store.path / "files").mkdir()
+    strange = [store.path / "files" / "unlisted", store.packs / f"{'ab' * 16}.pack"]
+    for one in strange:
+        one.write_bytes(b"precious")
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            erase(store.path)
+    assert not (store.path / "seal.json").exists()
+    Eraser(tmp_path / "other", store.path, ERASURE, silent, lambda: False).run(agreed)
+    assert all(one.read_bytes() == b"precious" for one in strange)
+
+
 def test_a_pack_of_another_shipment_stays_in_one_that_was_not_sealed(
     made: Path, tmp_path: Path
 ) -> None:

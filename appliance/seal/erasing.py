@@ -204,7 +204,7 @@ def _look(tree: Tree) -> Found:
         return _look_on(tree, intent.read(path))
     known = head.read_marked(path)
     seal, unsealed = _seal(path, known)
-    listed = tree.listed(_own(path, known.shipment, seal))
+    listed = tree.listed(_own(path, known.shipment, seal, sealed=seal is not None))
     about = Intent(
         erasure="",
         shipment=known.shipment,
@@ -228,13 +228,15 @@ def _look_on(tree: Tree, mark: Intent) -> Found:
         raise RootMismatchError(f"{tree.path}: {intent.FILE} speaks of another seal than its own")
     unsealed = "" if mark.root else "it was not sealed when its erase began"
     known_by = KnownBy.SEAL if seal else KnownBy.MARK
-    listed = tree.listed(_own(tree.path, mark.shipment, seal))
+    listed = tree.listed(_own(tree.path, mark.shipment, seal, sealed=bool(mark.root)))
     return Found(tree.path, mark, known_by, listed, unsealed)
 
 
-def _own(path: Path, shipment: ShipmentId, seal: Seal | None) -> Callable[[str, str], bool]:
+def _own(
+    path: Path, shipment: ShipmentId, seal: Seal | None, *, sealed: bool
+) -> Callable[[str, str], bool]:
     """What of files/ and packs/ is this store's: what its seal names, and packs that say so
-    themselves. Without a seal all is, but packs of another shipment.
+    themselves. Of one that was never ``sealed`` all is, but packs of another shipment.
     """
     named = {(files.DIRECTORY, one.name) for one in seal.files} if seal else set()
     named |= {(PACKS, closed_name(one.pack)) for one in seal.packs} if seal else set()
@@ -243,12 +245,12 @@ def _own(path: Path, shipment: ShipmentId, seal: Seal | None) -> Callable[[str, 
         if (directory, name) in named:
             return True
         if directory != PACKS:
-            return seal is None or directory != files.DIRECTORY
+            return not sealed or directory != files.DIRECTORY
         try:
             with opened(path / directory / name, _READ) as fd:
                 return read_head(fd)[0].shipment == shipment
         except StoreRefusedError:
-            return seal is None
+            return not sealed
 
     return is_own
 
