@@ -238,7 +238,8 @@ def test_who_follows_all_sees_new_ones_too_until_none_is_left(
 def test_who_follows_all_may_leave(device: Shell, store: Store, image: Path) -> None:
     job = caught(device, store, image)
     with device.popen("jobs", "--follow") as console:
-        until(lambda: follows(console.pid))
+        assert console.stderr is not None
+        assert console.stderr.readline()  # so it has come up, and follows
         console.send_signal(signal.SIGINT)
         _, said = console.communicate()
     assert console.returncode == 130
