@@ -236,10 +236,10 @@ def test_who_follows_all_sees_new_ones_too_until_none_is_left(
 
 
 def test_who_follows_all_may_leave(device: Shell, store: Store, image: Path) -> None:
+    image.write_bytes(noise(600 * BLOCK))  # a console takes its time to start
     job = caught(device, store, image)
     with device.popen("jobs", "--follow") as console:
-        assert console.stderr is not None
-        assert console.stderr.readline()  # so it has come up, and follows
+        until(lambda: follows(console.pid) and rests(console.pid))
         console.send_signal(signal.SIGINT)
         _, said = console.communicate()
     assert console.returncode == 130
@@ -254,6 +254,11 @@ def follows(pid: int) -> bool:
             if one.readlink().name == FILE:
                 return True
     return False
+
+
+def rests(pid: int) -> bool:
+    """Whether the process sleeps between two looks."""
+    return "nanosleep" in Path(f"/proc/{pid}/wchan").read_text()
 
 
 def test_options_of_all_jobs_are_not_those_of_one(device: Shell) -> None:
