@@ -49,7 +49,7 @@ def used(device: Shell) -> Shell:
 def test_a_device_with_which_nothing_is_wrong(used: Shell) -> None:
     before = snapshot(used.home)
     told = found(used)
-    assert told["database"]["figures"] == {"count": "3"}
+    assert told["database"]["figures"] == {"count": "4"}
     assert told["database"]["code"] == 0
     assert "home-none" not in told
     assert snapshot(used.home) == before
@@ -378,6 +378,16 @@ def test_what_was_asked_for_anew_or_is_past_with_the_seal_is_not_told(device: Sh
         assert found(device)["job-failed"]["figures"]["job"] == "1"
         opened.resolve_job(JobId(1))
     assert "job-failed" not in found(device)
+
+
+def test_a_job_that_failed_without_a_word(device: Shell) -> None:
+    """Its process noted the end, and could not note why."""
+    with device.state() as opened:
+        job = opened.add_job("verify", OTHER, "verify", '{"store": "/a"}', now())
+        opened.end_job(job, JobState.FAILED, now())
+    told = found(device)
+    assert told["job-speechless"]["severity"] == "error"
+    assert "job-failed" not in told
 
 
 @pytest.mark.parametrize("spec", ["no JSON", "[]", '{"unknown": 1}'])

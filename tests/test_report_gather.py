@@ -478,6 +478,9 @@ def test_a_job_says_what_it_moved_how_long_it_took_and_how_it_ended(
         broken = ended(state, "verify", shipment=shipment)
         words = Failed("pack-damaged", 32, "Pack x is not what was sealed", "Safe.", "Do.")
         state.end_job(broken, JobState.FAILED, "2026-11-23T08:00:10Z", words)
+        dropped = ended(state, "verify", shipment=shipment)
+        state.end_job(dropped, JobState.FAILED, "2026-11-23T08:00:10Z", words)
+        state.resolve_job(dropped)
         living = state.add_job("restore", shipment, "r", "{}", "2026-11-23T09:00:00Z")
         state.put_progress(living, 0.0, Progress("restore", 77, 100))
         odd = ended(
@@ -491,6 +494,11 @@ def test_a_job_says_what_it_moved_how_long_it_took_and_how_it_ended(
     failure = found[broken].failure
     assert failure is not None
     assert (failure.name, failure.code, failure.what) == (words.error, 32, words.what)
+    assert (failure.safe, failure.todo) == ("Safe.", "Do.")
+    since = found[dropped].failure
+    assert since is not None
+    assert (since.what, since.safe) == (words.what, "Nothing of it is kept.")
+    assert since.todo == "Start a new job where you want one."
     assert (found[living].seconds, found[living].read, found[living].ended) == (None, 77, "")
     assert (found[odd].read, found[odd].rate) == (None, None)
 

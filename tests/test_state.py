@@ -41,7 +41,7 @@ from tests.media import Bench
 SHIPMENT, OTHER = ShipmentId("11" * 16), ShipmentId("22" * 16)
 MIB = 1 << 20
 LONG_AGO = "2026-01-01T00:00:00Z"
-FAILED = Failed("store-full", 60, "The store is full", "Kept.", "Free space.")
+FAILED = Failed("store-full", 60, "The store is full", "Kept.", "Free space.", "df /media")
 
 
 @pytest.fixture
@@ -80,12 +80,14 @@ def test_a_job_goes_through_its_life(state: State) -> None:
     row = state.job(job)
     assert (row.state, row.error, row.code, row.what) == ("failed", "store-full", 60, FAILED.what)
     assert (row.safe, row.todo, row.ended, row.resolved) == ("Kept.", "Free space.", "then", False)
+    assert row.verb == "df /media"
     state.resolve_job(job)
     assert state.job(job).resolved
     with state.living(job):
         state.begin_job(job)
         row = state.job(job)
         assert (row.state, row.error, row.code, row.ended) == (JobState.RUNNING, "", 0, "")
+        assert not row.verb
         state.pause_job(job, JobState.PAUSED)
         assert state.job(job).state is JobState.PAUSED
     state.end_job(job, JobState.FINISHED, "later")
@@ -462,9 +464,10 @@ def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.Monk
     later()(schema.first)
     later()(schema.second)
     later()(schema.third)
+    later()(schema.fourth)
 
     @later()
-    def fourth(db: Database) -> None:
+    def fifth(db: Database) -> None:
         db.execute("alter table jobs add column colour text not null default 'red'")
 
     monkeypatch.setattr(schema, "migrations", later)
@@ -488,6 +491,7 @@ def test_tables_are_made_by_one_process_at_a_time(
     looking()(schema.first)
     looking()(schema.second)
     looking()(schema.third)
+    looking()(schema.fourth)
     monkeypatch.setattr(schema, "migrations", looking)
     with State(home) as state:
         assert add(state)
@@ -736,8 +740,9 @@ def test_without_ballast_a_full_disk_cannot_even_be_opened(small: Path) -> None:
     with State(small):
         (small / BALLAST).unlink()
     fill(small)
-    with pytest.raises(StateError, match="cannot be used"):
+    with pytest.raises(StateError, match="cannot be used") as refused:
         State(small)
+    assert refused.value.todo_now.startswith("The disk of the state directory is full")
 
 
 def test_ballast_that_was_given_up_is_taken_again_when_there_is_room(small: Path) -> None:

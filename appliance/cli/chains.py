@@ -3,30 +3,8 @@
 from pathlib import Path
 
 from appliance.cli import show
-from appliance.language import chosen, marked, translator
-from appliance.seal.chain import Finding, Kind
-
-SAID: dict[Kind, str] = {
-    Kind.DAMAGED: marked("is no record, or another one's"),
-    Kind.BAD_SIGNATURE: marked("is not what was signed"),
-    Kind.GAP: marked("is missing, though later ones are there"),
-    Kind.BROKEN: marked("does not follow the record before it"),
-    Kind.FORK: marked("is another one in the other copy: the chain forks"),
-    Kind.TRUNCATED: marked("is missing: the other copy is longer"),
-    Kind.ORDER: marked("tells a deed that cannot stand here"),
-    Kind.FOREIGN: marked("belongs to another shipment"),
-    Kind.OTHER_ROOT: marked("names another seal"),
-    Kind.OTHER_SIGNER: marked("is not signed by the device of the shipment"),
-    Kind.OTHER_RECEIVER: marked("is signed by another receiver than the one named"),
-    Kind.OTHER_CODE: marked("names another code than that of the hand-over"),
-    Kind.EMPTY: marked("there is no record at all"),
-    Kind.CLOCK_BACKWARDS: marked("is dated before the record before it"),
-    Kind.NOT_COUNTERSIGNED: marked("hands over, and nobody has signed for it"),
-    Kind.SAME_SIGNER: marked("was received by the key that handed it over"),
-    Kind.BEGINS_LATE: marked("is the first, and the shipment was begun before"),
-    Kind.LACKS_SEAL: marked("no record says that the store was sealed"),
-    Kind.AFTER_ERASED: marked("comes after the shipment was erased"),
-}
+from appliance.language import chosen, translator
+from appliance.seal.chain import FLAWS, Finding
 
 
 def sentence(finding: Finding) -> str:
@@ -35,7 +13,7 @@ def sentence(finding: Finding) -> str:
     about = (
         _("record {number}").format(number=finding.number) if finding.number else _("the chain")
     )
-    return f"{about}: {_(SAID[finding.kind])} ({finding.kind})"
+    return f"{about}: {_(FLAWS[finding.kind])} ({finding.kind})"
 
 
 def tell_unsound(finding: Finding) -> None:

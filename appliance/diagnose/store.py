@@ -27,6 +27,7 @@ from appliance.errors import (
 from appliance.seal import canary, chain, custody, files, head, intent, statement, verify
 from appliance.seal.deed import Deed
 from appliance.seal.label import Label
+from appliance.seal.pack import NAME, OPEN
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.statement import Seal, SealedPack
 from appliance.seal.store import PACKS, RESERVE, RESERVE_SIZE, SEAL, Store, by_point, no_pack
@@ -35,8 +36,6 @@ from appliance.seal.verify import Pins
 
 _MOST = 20  # findings of a kind
 _DRAFT = re.compile(r".*\.[0-9a-f]{16}\.new")
-_OPEN = re.compile(r"[0-9a-f]{32}\.open")
-_PACK = re.compile(rf"[0-9a-f]{{32}}\.pack|{_OPEN.pattern}")
 _OWN = {
     head.FILE,
     canary.FILE,
@@ -135,10 +134,10 @@ def _packs(store: Store, seal: Seal | None) -> Iterator[Finding]:
     listed = {store.pack(one.pack).name: one for one in seal.packs} if seal is not None else {}
     infos: list[PackInfo] = []
     there = sorted(store.packs.iterdir())
-    unclosed = [one for one in there if _OPEN.fullmatch(one.name)]
+    unclosed = [one for one in there if OPEN.fullmatch(one.name)]
     writers = {held.path: held.pid for held in locks.users(unclosed)}
     for path in there:
-        if _OPEN.fullmatch(path.name) and seal is None:
+        if OPEN.fullmatch(path.name) and seal is None:
             if path.exists():  # it may have been closed just now
                 yield _unclosed(path, writers.get(path, 0))
             continue
@@ -154,7 +153,7 @@ def _packs(store: Store, seal: Seal | None) -> Iterator[Finding]:
 
 def _examined(store: Store, path: Path, seal: Seal | None, listed: SealedPack | None) -> PackInfo:
     """The pack by its public parts; refuses one that does not belong here."""
-    if not _PACK.fullmatch(path.name):
+    if not NAME.fullmatch(path.name):
         raise no_pack(path.name)
     if seal is not None and listed is None:
         raise PackUnlistedError(f"{path.name} lies in the store, but the seal does not list it")

@@ -3,6 +3,7 @@
 A shipment that nobody is known to have goes only where the operator has said so twice.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
@@ -156,15 +157,16 @@ def needed(found: Found, known: Delivered) -> tuple[str, ...]:
 def agreed(found: Found, known: Delivered, told: Iterable[str]) -> Consent:
     """Raises NotDeliveredError where something needed was not said."""
     wanted = needed(found, known)
-    if lacking := [one for one in wanted if one not in set(told)]:
+    if not set(wanted) <= set(told):
+        options = [f"--{one}" for one in wanted]
         why = (
             found.unsealed or "nobody is known to have received it, or to have restored all of it"
         )
         raise NotDeliveredError(
             f"The shipment {found.about.label!r} may be the only copy: {why}",
-            todo="Let the receiver confirm it first. Or say that it may be lost, with the options "
-            "below.",
-            verb=" ".join(f"--{one}" for one in lacking),
+            todo="Let the receiver confirm it first. Or say that it may be lost, with the "
+            "options below.",
+            verb=shlex.join(["motiongear", "erase", "--store", str(found.path), *options]),
         )
     return Consent(known, wanted)
 

@@ -108,13 +108,19 @@ def _open_jobs(spec: SealSpec, desk: Desk, store: Store) -> set[DiskId]:
         if row.kind != "ingest" or row.state is JobState.FINISHED or row.resolved:
             continue
         if row.state not in ENDED:
-            raise JobRunningError(f"Job {row.id} ({row.title}) is {row.state}")
+            raise JobRunningError(
+                f"Job {row.id} ({row.title}) is {row.state}",
+                safe="Nothing was signed.",
+                todo="Let it end, or stop it.",
+                verb=f"motiongear jobs follow {row.id}",
+            )
         if str(row.id) not in spec.accept and row.disk not in accepted:
             said = row.what or "it did not come to its end"
             raise OpenErrorError(
                 f"Job {row.id} ({row.title}) {row.state}: {said}",
                 todo="Resume it, or drop it with `motiongear jobs discard JOB`, or let it travel "
                 "incomplete with --accept JOB.",
+                verb=f"motiongear jobs resume {row.id}",
             )
         accepted.add(row.disk)
     return accepted

@@ -4,6 +4,7 @@ on the device.
 
 import fcntl
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,6 +39,10 @@ from appliance.seal.layout import (
     index_bytes,
     index_cipher_size,
 )
+
+OPEN = re.compile(r"[0-9a-f]{32}\.open")
+CLOSED = re.compile(r"[0-9a-f]{32}\.pack")
+NAME = re.compile(rf"{OPEN.pattern}|{CLOSED.pattern}")
 
 
 @dataclass(frozen=True, slots=True)

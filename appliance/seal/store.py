@@ -29,7 +29,7 @@ from appliance.seal import canary, head, intent
 from appliance.seal.identity import Device
 from appliance.seal.keys import Recipient
 from appliance.seal.layout import PackState
-from appliance.seal.pack import closed_name, writing
+from appliance.seal.pack import CLOSED, NAME, OPEN, closed_name, writing
 from appliance.seal.scan import PackInfo, examine
 from appliance.seal.torn import disk_of, mend
 
@@ -40,8 +40,6 @@ RESERVE = "reserve"
 # accepted, 1,024 files: 30.0 MiB), with what their files take around them.
 RESERVE_SIZE = 3 * (1 << 24)
 _NO_PLACE_ERRNOS = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
-_CLOSED = re.compile(r"[0-9a-f]{32}\.pack")
-_OPEN = re.compile(r"[0-9a-f]{32}\.open")
 _LEFT = re.compile(r"reserve|canary\.json|(head|canary)\.json\.[0-9a-f]{16}\.new")
 
 
@@ -177,15 +175,15 @@ class Store:
         with _reading(self.packs):
             found = sorted(one.name for one in self.packs.iterdir())
         for one in found:
-            if not _CLOSED.fullmatch(one) and not _OPEN.fullmatch(one):
+            if not NAME.fullmatch(one):
                 raise no_pack(one)
             yield one
 
     def closed(self) -> Iterator[Path]:
-        return (self.packs / one for one in self.names() if _CLOSED.fullmatch(one))
+        return (self.packs / one for one in self.names() if CLOSED.fullmatch(one))
 
     def open_packs(self) -> Iterator[Path]:
-        return (self.packs / one for one in self.names() if _OPEN.fullmatch(one))
+        return (self.packs / one for one in self.names() if OPEN.fullmatch(one))
 
     def pack(self, pack: PackId) -> Path:
         return self.packs / closed_name(pack)

@@ -14,17 +14,16 @@ from pathlib import Path
 
 from appliance.block import mount_of, punch
 from appliance.errors import JobRunningError, NotAStoreError, StoreWriteError
-from appliance.seal import canary, custody, files, head, intent
+from appliance.seal import canary, custody, files, head, intent, pack
 from appliance.seal.store import PACKS, RESERVE, SEAL
 from appliance.seal.torn import DAMAGED
 
 PLACE = ""  # the store's directory itself
-_PACK = re.compile(r"[0-9a-f]{32}\.(pack|open)")
 # What lies below, in the order in which it goes. Beside it the head and the mark are the last.
 _CUSTODY = re.compile(rf"{custody.LOCK}|{custody.NAME.pattern}(\.[0-9a-f]{{16}}\.new)?")
 BELOW = {
-    PACKS: _PACK,
-    DAMAGED: _PACK,
+    PACKS: pack.NAME,
+    DAMAGED: pack.NAME,
     files.DIRECTORY: files.NAME,
     custody.DIRECTORY: _CUSTODY,
 }

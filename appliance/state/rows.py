@@ -30,7 +30,8 @@ ENDED = frozenset({JobState.FINISHED, JobState.STOPPED, JobState.FAILED, JobStat
 class JobRow:
     """A job as the database knows it. ``spec`` is the JSON text its kind understands. Of its last
     start: ``run`` counts the starts, ``boot`` and ``up`` are the machine's start and the seconds
-    since then, ``pid`` is its process, 0 until that has come up.
+    since then, ``pid`` is its process, 0 until that has come up. ``verb``: what its error said to
+    type, empty where it did not know.
     """
 
     id: JobId
@@ -52,6 +53,7 @@ class JobRow:
     boot: str = ""
     up: float = 0.0
     pid: int = 0
+    verb: str = ""
 
     @property
     def forgotten(self) -> bool:

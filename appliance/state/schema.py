@@ -57,6 +57,12 @@ def third(db: Database) -> None:
     )
 
 
+@migrations()
+def fourth(db: Database) -> None:
+    """What to type after a job's error, where the error itself knew."""
+    db.executescript("alter table jobs add column verb text not null default '';")
+
+
 def steps() -> tuple[str, ...]:
     """The names of all steps, in order."""
     return tuple(one.name for one in migrations.pending(Database(memory=True)))
@@ -81,5 +87,5 @@ FORGET = (
     """delete from events where kind = 'failed'
     and job in (select id from jobs where shipment = ?)""",
     """update jobs set spec = '{}', title = kind where shipment = ? and kind = 'ingest'""",
-    "update jobs set what = '' where shipment = ?",
+    "update jobs set what = '', verb = '' where shipment = ?",
 )

@@ -27,10 +27,11 @@ from appliance.state.schema import FORGET
 _START_SECONDS = 60.0  # a new job that nobody has begun to start by then never will be
 _COLUMNS = (
     "id, kind, shipment, disk, title, spec, state, created, ended, "
-    "error, code, what, safe, todo, resolved, run, boot, up, pid"
+    "error, code, what, safe, todo, resolved, run, boot, up, pid, verb"
 )
 _AFRESH = (
-    "state = ?, ended = '', error = '', code = 0, what = '', safe = '', todo = '' where id = ?"
+    "state = ?, ended = '', error = '', code = 0, what = '', safe = '', todo = '', verb = '' "
+    "where id = ?"
 )
 _QUEUE = "update jobs set created = ?, run = run + 1, boot = ?, up = ?, pid = 0, " + _AFRESH  # noqa: S608 # nosec B608
 _BEGIN = "update jobs set boot = ?, pid = ?, " + _AFRESH  # noqa: S608 # nosec B608
@@ -309,7 +310,7 @@ class State:
         said = as_json(error) if error is not None else {}
         self._tables.write(
             "update jobs set state = ?, ended = ?, error = ?, code = ?, what = ?, "
-            "safe = ?, todo = ? where id = ?",
+            "safe = ?, todo = ?, verb = ? where id = ?",
             (
                 state,
                 at,
@@ -318,6 +319,7 @@ class State:
                 said.get("what", ""),
                 said.get("safe", ""),
                 said.get("todo", ""),
+                said.get("verb", ""),
                 job,
             ),
         )

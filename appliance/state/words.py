@@ -50,8 +50,8 @@ def last_words(row: JobRow) -> Words:
     spec = cast("_Spec", json.loads(row.spec))
     if row.state is JobState.FINISHED:
         return _finished(row, spec)
-    verb = _INSTEAD.get(row.error, _resume)
-    return Words(safe(row), row.todo, verb(row, spec))
+    verb = row.verb or _INSTEAD.get(row.error, _resume)(row, spec)
+    return Words(safe(row), row.todo, verb)
 
 
 def safe(row: JobRow) -> str:
