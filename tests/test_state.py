@@ -457,6 +457,10 @@ def test_a_database_that_is_taken_away_while_it_is_opened_is_left(
         assert early.job(job).title == "web01"
 
 
+def _coloured(db: Database) -> None:
+    db.execute("alter table jobs add column colour text not null default 'red'")
+
+
 def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with State(home) as state:
         job = add(state)
@@ -465,11 +469,7 @@ def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.Monk
     later()(schema.second)
     later()(schema.third)
     later()(schema.fourth)
-
-    @later()
-    def fifth(db: Database) -> None:
-        db.execute("alter table jobs add column colour text not null default 'red'")
-
+    later()(_coloured)
     monkeypatch.setattr(schema, "migrations", later)
     for _ in range(2):
         with State(home) as state:
