@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from appliance import cli, config, errors
 from appliance.cli import show, work
@@ -281,32 +279,6 @@ def test_json_lines_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(one)["detail"] for one in lines] == [foreign, foreign]
     assert all(one.isascii() and one.isprintable() for one in lines)
-
-
-@given(st.text())
-def test_no_foreign_text_steers_a_terminal(text: str) -> None:
-    shown = show.safe(text)
-    assert shown.isprintable()
-    shown.encode()
-    if text.isprintable():
-        assert shown == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (2e16, "20000.0 TB")],
-)
-def test_sizes_are_decimal(count: float, text: str) -> None:
-    assert show.size(count) == text
-
-
-def test_durations_are_hours_minutes_and_seconds() -> None:
-    assert [show.duration(one) for one in (0, 61, 3599.9, 36_000)] == [
-        "0:00",
-        "1:01",
-        "59:59",
-        "10:00:00",
-    ]
 
 
 def test_hostile_names_of_machine_and_label_are_shown_harmless(

@@ -24,6 +24,7 @@ from appliance.report.document import (
 from appliance.report.view import Mark, View
 from appliance.seal.identity import Device
 from appliance.seal.text import grouped
+from appliance.shown import size
 from tests.reports import erased as erased_store
 from tests.reports import full, signed_anew
 
@@ -98,7 +99,7 @@ def test_the_figures_on_paper_are_those_of_the_document(
         f"{volume.size:,}",
         volume.checked_root,
         point.roots[0].root,
-        view.size(report.jobs[0].rate or 0) + "/s",
+        size(report.jobs[0].rate or 0) + "/s",
         signed.fingerprint,
         signed.signature,
         signed.digest(),
@@ -339,15 +340,6 @@ def test_bars_are_as_long_as_what_they_stand_for(signer: Device) -> None:
     assert (found.when(first).start, found.when(first).length) == (0, 500)
     assert (found.when(second).start, found.when(second).length) == (500, 500)
     assert (found.speed(first).length, found.speed(second).length) == (1000, 243)
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_949_999, "999.9 MB"),
-     (999_960_000, "1.0 GB"), (5 * 10**15, "5000.0 TB")],
-)  # fmt: skip
-def test_sizes_are_decimal(count: int, shown: str) -> None:
-    assert view.size(count) == shown
 
 
 def test_an_image_file_is_one_in_the_readers_language(signer: Device) -> None:

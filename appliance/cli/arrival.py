@@ -7,7 +7,7 @@ from typing import cast
 
 import click
 
-from appliance import jobs
+from appliance import jobs, shown
 from appliance.cli import ask, completion, ends, inspecting, show, work
 from appliance.errors import BadInputError, IncompleteDiskError
 from appliance.events import Json, Result
@@ -228,13 +228,13 @@ def _show_plan(made: plans.Plan) -> None:
     told = _("Plan: {count} disk, {size}, about {content} of data")
     if count != 1:
         told = _("Plan: {count} disks, {size}, about {content} of data")
-    size, content = show.size(made.size), show.size(made.content)
+    size, content = shown.size(made.size), shown.size(made.content)
     show.line(told.format(count=count, size=size, content=content))
     body = [
         (
             one.map.spec.machine,
             one.map.spec.facts.serial,
-            show.size(one.volume.size),
+            shown.size(one.volume.size),
             one.volume.name,
         )
         for one in made.disks

@@ -11,9 +11,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from appliance import config, jobs
+from appliance import config, jobs, shown
 from appliance.catchup.points import points_of
-from appliance.cli import show
 from appliance.errors import MotionGearError
 from appliance.model import Snapshots
 from appliance.state import ENDED, FILE, JobState, State
@@ -100,7 +99,7 @@ def points(*words: str) -> Offer:
 
 def _beginning(begun: str, found: list[tuple[str, str]]) -> list[CompletionItem[str]]:
     return [
-        CompletionItem(value, help=show.safe(told) or None)
+        CompletionItem(value, help=shown.safe(told) or None)
         for value, told in found
         if value.startswith(begun)
     ]

@@ -16,7 +16,7 @@ from typing import cast
 
 import click
 
-from appliance import jobs
+from appliance import jobs, shown
 from appliance.block import write_durably
 from appliance.cli import ask, demo_papers, show, work
 from appliance.cli.demo_line import DemoLine
@@ -169,7 +169,7 @@ class Demo:
             found = [work.figures(self._device, one, "ingest") for one in running.values()]
             read = sum(cast("int", one["size"]) for one in found)
             written = sum(cast("int", one["written"]) for one in found)
-            told(read, f"{show.size(written)} stored, encrypted, in packs")
+            told(read, f"{shown.size(written)} stored, encrypted, in packs")
 
     def _seal(self, store: Store) -> dict[str, str]:
         with self._report.step("seal") as told:

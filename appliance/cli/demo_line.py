@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
-from appliance import jobs, process
+from appliance import jobs, process, shown
 from appliance.catchup import rounds
 from appliance.catchup.enrol import Gates, Registry
 from appliance.catchup.gate import identity_of
 from appliance.catchup.link import Address
 from appliance.catchup.points import points_of
-from appliance.cli import show, work
+from appliance.cli import work
 from appliance.cli.demo_report import Report
 from appliance.cli.demo_sources import MIB, Made, living
 from appliance.events import Json
@@ -127,7 +127,7 @@ def _sum(found: list[dict[str, Json]], name: str) -> int:
 
 
 def _cost(found: list[dict[str, Json]]) -> str:
-    return f"{show.size(_sum(found, 'changed'))} changed, {show.size(_sum(found, 'sent'))} sent"
+    return f"{shown.size(_sum(found, 'changed'))} changed, {shown.size(_sum(found, 'sent'))} sent"
 
 
 def listening(state: State, job: JobId) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
+from appliance import shown
 from appliance.cli import show
 
 
@@ -46,8 +47,8 @@ class Report:
             (
                 one.step,
                 f"{one.seconds:.1f} s",
-                show.size(one.size) if one.size else "",
-                f"{show.size(one.size / one.seconds)}/s" if one.size and one.seconds else "",
+                shown.size(one.size) if one.size else "",
+                f"{shown.size(one.size / one.seconds)}/s" if one.size and one.seconds else "",
                 one.result,
             )
             for one in self.steps

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from appliance import config, jobs
+from appliance import config, jobs, shown
 from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, NotADiskError
 from appliance.events import Result
@@ -38,7 +38,14 @@ def disks(as_lines: bool) -> None:
             )
         return
     body = [
-        (one.serial or "(no serial)", one.model, show.size(one.size), one.bus, one.source, refusal)
+        (
+            one.serial or "(no serial)",
+            one.model,
+            shown.size(one.size),
+            one.bus,
+            one.source,
+            refusal,
+        )
         for one, refusal in found
     ]
     show.table(("SERIAL", "MODEL", "SIZE", "BUS", "NODE", "NOT POSSIBLE BECAUSE"), body)
@@ -114,7 +121,7 @@ def ingest(
             show.event(Result("start", {"job": job, "disk": disk}))
         else:
             serial = facts.serial or "(no serial)"
-            show.line(f"Job {job}: {serial}, {facts.model}, {show.size(facts.size)}")
+            show.line(f"Job {job}: {serial}, {facts.model}, {shown.size(facts.size)}")
         if detach:
             return
         work.stay(opened, job, as_lines=as_lines)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from appliance import config
+from appliance import config, shown
 from appliance.cli import ask, completion, show
 from appliance.diagnose import device, jobs, package
 from appliance.diagnose import store as stores
@@ -89,7 +89,7 @@ def _tell_package(made: package.Package, language: Language, *, as_document: boo
         show.record(told)
         return
     _ = translator(language)
-    count, size = len(made.names), show.size(made.size)
+    count, size = len(made.names), shown.size(made.size)
     show.line(
         _("Written: {path}, {count} files, {size}. Inside:").format(
             path=made.path, count=count, size=size

@@ -7,6 +7,7 @@ from typing import assert_never, cast
 
 import click
 
+from appliance import shown
 from appliance.cli import chains, drawing, erased, show, work
 from appliance.events import Json
 from appliance.jobs import (
@@ -113,8 +114,8 @@ def _show_ingest(told: dict[str, Json], _: Translator) -> None:
             "Ingested: {read} read, {written} stored; blocks: {stored} stored, {referenced} "
             "repeated, {zero} zero."
         ).format(
-            read=show.size(cast("int", told["size"])),
-            written=show.size(cast("int", told["written"])),
+            read=shown.size(cast("int", told["size"])),
+            written=shown.size(cast("int", told["written"])),
             stored=told["stored"],
             referenced=told["referenced"],
             zero=told["zero"],
@@ -159,7 +160,7 @@ def _show_verified(told: dict[str, Json], _: Translator) -> None:
             (_("seal root"), text.grouped(bytes.fromhex(str(told["root"])))),
             (_("sequence"), told["sequence"]),
             (_("sealed"), _("{at} by the device's clock").format(at=told["sealed"])),
-            (_("packs"), f"{told['packs']}, {show.size(cast('int', told['bytes']))}"),
+            (_("packs"), f"{told['packs']}, {shown.size(cast('int', told['bytes']))}"),
         ]
     )
     for one in cast("list[str]", told["recipients"]):
@@ -212,16 +213,16 @@ def _show_rounds(opened: State, job: JobId, _: Translator) -> None:
         (
             one["point"],
             _(_FORMS[str(one["form"])]),
-            show.duration(cast("float", one["seconds"])),
-            show.size(cast("int", one["changed"])),
-            show.size(cast("int", one["sent"])),
+            shown.duration(cast("float", one["seconds"])),
+            shown.size(cast("int", one["changed"])),
+            shown.size(cast("int", one["sent"])),
             _("kept") if one["kept"] else "",
         )
         for one in told
     ]
     show.table((_("POINT"), _("READ"), _("TIME"), _("CHANGED"), _("SENT"), ""), body)
     for one in work.results_of(opened, job, "outlook")[-1:]:
-        next_ = show.duration(cast("float", one["next_seconds"]))
+        next_ = shown.duration(cast("float", one["next_seconds"]))
         show.line(_("The next round would take {duration}.").format(duration=next_))
     for one in work.results_of(opened, job, "final"):
         ended = _(

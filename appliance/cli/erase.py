@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from appliance import shown
 from appliance.block import free_space
 from appliance.cli import ask, chains, completion, ends, show, work
 from appliance.errors import (
@@ -165,7 +166,7 @@ def _list(found: Found, known: Delivered, wrong: Sequence[Finding], _: Translato
         (_("shipment"), about.shipment),
         (_("place"), str(found.path)),
         (_("seal root"), root),
-        (_("packs"), f"{about.packs}, {show.size(about.size)}"),
+        (_("packs"), f"{about.packs}, {shown.size(about.size)}"),
         (_("delivered"), said[known]),
         (_("discard"), _trimmed(found.path, _)),
     ]
@@ -186,7 +187,7 @@ def _list(found: Found, known: Delivered, wrong: Sequence[Finding], _: Translato
 def _trimmed(path: Path, _: Translator) -> str:
     """What else the erase touches: a file system is told to discard as a whole."""
     told = _("all that is free on its file system, {size} and what the packs held, is discarded")
-    return told.format(size=show.size(free_space(path)))
+    return told.format(size=shown.size(free_space(path)))
 
 
 def _confirmed(
@@ -200,14 +201,14 @@ def _confirmed(
         )
     else:
         about = found[0].about
-        wanted = {about.label, show.safe(about.label)}
+        wanted = {about.label, shown.safe(about.label)}
         if about.root:
             wanted.add("-".join(text.grouped(bytes.fromhex(about.root)).split("-")[-_GROUPS:]))
         asked = _("Type to erase it: {wanted}").format(
-            wanted=" | ".join(sorted({show.safe(one) for one in wanted}))
+            wanted=" | ".join(sorted({shown.safe(one) for one in wanted}))
         )
     if given is None:
-        given = click.prompt(show.safe(asked), err=True)
+        given = click.prompt(shown.safe(asked), err=True)
     typed = {given, given.strip()}
     plain = text.SEPARATORS.sub("-", given.strip()).upper()
     if not typed & wanted and not (plain in wanted and _ROOT_END.fullmatch(plain)):

@@ -2,7 +2,7 @@
 
 import click
 
-from appliance import config, jobs
+from appliance import config, jobs, shown
 from appliance.cli import ask, completion, show
 from appliance.errors import MotionGearError
 from appliance.events import Json
@@ -56,7 +56,7 @@ def _inspected(source: str) -> tuple[DiskFacts, MachineFacts]:
 
 
 def _show_disk(source: str, disk: DiskFacts, _: Translator) -> None:
-    named = (inside.model(disk, _), disk.serial, show.size(disk.size))
+    named = (inside.model(disk, _), disk.serial, shown.size(disk.size))
     show.line(f"{source}: {', '.join(one for one in named if one)}")
     table = {"none": _("none"), UNREAD: _("not known")}.get(disk.table, disk.table)
     count = len(disk.parts)
@@ -66,7 +66,7 @@ def _show_disk(source: str, disk: DiskFacts, _: Translator) -> None:
 
 def show_machine(found: MachineFacts, _: Translator) -> None:
     """What is known, a line each."""
-    show.rows(inside.rows(found, _, show.size))
+    show.rows(inside.rows(found, _, shown.size))
     for one in found.warnings:
         show.line(_("Warning: {what}").format(what=_(one)))
     if found.method == "blkid" and found.reason:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance import process
+from appliance import process, shown
 from appliance.block import free_space
 from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
@@ -105,7 +105,7 @@ def show_shipment(store: Path, as_lines: bool) -> None:
             ("shipment", found.head.shipment),
             ("created", found.head.created),
             ("block size", found.head.block_size),
-            ("room left", show.size(free_space(store))),
+            ("room left", shown.size(free_space(store))),
         ]
     )
     show.rows((one.role, f"{one.name}  {one.fingerprint}") for one in found.head.recipients)
@@ -115,7 +115,7 @@ def show_shipment(store: Path, as_lines: bool) -> None:
             one.point,
             "complete" if one.complete else "incomplete",
             len(one.packs),
-            show.size(sum(pack.size for pack in one.packs)),
+            shown.size(sum(pack.size for pack in one.packs)),
         )
         for one in points
     ]
@@ -266,7 +266,7 @@ def _show_living(opened: State, *, as_lines: bool) -> None:
 
 def _tell_last_words(row: JobRow, name: str) -> None:
     why = f": {row.what}" if row.what else ""
-    click.echo(show.safe(f"{name}: {row.state}{why}"), err=True)
+    click.echo(shown.safe(f"{name}: {row.state}{why}"), err=True)
     show.words(last_words(row))
 
 
@@ -458,4 +458,4 @@ def _refuse_running(row: JobRow) -> None:
 def _remove(store: Store, disk: DiskId) -> None:
     with store.lock(alone=True):
         removed = store.discard(disk)
-    show.line(f"Removed {show.size(removed)}.")
+    show.line(f"Removed {shown.size(removed)}.")

@@ -1,6 +1,4 @@
-"""What the command shows: progress, figures, refusals. Foreign text is made safe here and
-nowhere else in the CLI.
-"""
+"""What the command shows: progress, figures, refusals. Foreign text is made safe here."""
 
 import json
 import sys
@@ -9,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from appliance import shown
 from appliance.errors import MotionGearError
 from appliance.events import Event, Json, Progress, as_json
 from appliance.language import Language, chosen, marked, translator, width
@@ -24,46 +23,19 @@ def wants_json() -> bool:
     return "--json" in sys.argv[1:]
 
 
-def safe(text: object) -> str:
-    """Foreign text as one line that cannot steer a terminal: what is not printable is shown
-    escaped.
-    """
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode()
-        for one in str(text)
-    )
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1000:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def line(text: str = "", *, err: bool = False) -> None:
-    click.echo(safe(text), err=err)
+    click.echo(shown.safe(text), err=err)
 
 
 def rows(pairs: Iterable[tuple[str, object]], *, err: bool = False) -> None:
     """A two-column list."""
     for name, value in pairs:
-        click.echo(f"  {_filled(name, 14)} {safe(value)}", err=err)
+        click.echo(f"  {_filled(name, 14)} {shown.safe(value)}", err=err)
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> None:
     """Columns as wide as their content."""
-    cells = [[safe(one) for one in row] for row in [head, *body]]
+    cells = [[shown.safe(one) for one in row] for row in [head, *body]]
     widths = [max(width(row[column]) for row in cells) for column in range(len(head))]
     for row in cells:
         click.echo(
@@ -94,7 +66,7 @@ def refusal(exc: MotionGearError) -> None:
     _ = translator(language)
     what = f"{exc.what}." if language is Language.EN else f"{_(exc.happened)} ({exc.what}.)"
     error = _("Error")
-    click.echo(f"{click.style(error, fg='red', bold=True)}: {safe(what)}", err=True)
+    click.echo(f"{click.style(error, fg='red', bold=True)}: {shown.safe(what)}", err=True)
     _rows(
         (_("Safe"), _(exc.safe_now)),
         (_("Do"), _(exc.todo_now)),
@@ -121,7 +93,7 @@ def words(said: Words) -> None:
 def _rows(*told: tuple[str, str]) -> None:
     for name, text in told:
         if text:
-            click.echo(f"{_filled(name + ':', 6)} {safe(text)}", err=True)
+            click.echo(f"{_filled(name + ':', 6)} {shown.safe(text)}", err=True)
 
 
 class Rate:
@@ -139,12 +111,14 @@ class Rate:
         spent, moved = now - self._began, told.done - self._first
         share = 100 * told.done // told.total if told.total else 100
         _ = translator(chosen())
-        of = _("{done} of {total}").format(done=size(told.done), total=size(told.total))
+        of = _("{done} of {total}").format(
+            done=shown.size(told.done), total=shown.size(told.total)
+        )
         parts = [f"{share:3d} %", of]
         if spent >= 1 and moved:
             rate = moved / spent
-            left = duration((told.total - told.done) / rate)
-            parts += [f"{size(rate)}/s", _("ETA {duration}").format(duration=left)]
+            left = shown.duration((told.total - told.done) / rate)
+            parts += [f"{shown.size(rate)}/s", _("ETA {duration}").format(duration=left)]
         else:
             parts.append(_("calculating"))
         return ", ".join(parts)
@@ -190,7 +164,7 @@ class Follower:
         self.clear()
         if row.kind == "step":
             self._rate = Rate()  # it may have rested: that is no slowness
-        click.echo(self._prefix() + safe(text), err=True)
+        click.echo(self._prefix() + shown.safe(text), err=True)
 
     def _prefix(self) -> str:
         return f"{self._name}: " if self._name else ""

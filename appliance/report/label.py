@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import segno
 
+from appliance import shown
 from appliance.language import Language, marked, translator, width
 from appliance.report import pages
 from appliance.seal import text
@@ -45,7 +46,7 @@ _SHEETS = {
 
 def html(head: Head, seal: Seal, size: Size, language: Language) -> str:
     """One page of HTML that holds all it shows."""
-    sheet, root, label = _SHEETS[size], seal.root(), pages.plain(head.label)
+    sheet, root, label = _SHEETS[size], seal.root(), shown.safe(head.label)
     code = segno.make_qr(str(Label.of(seal)), error="q", boost_error=False)
     translate = translator(language)
     page = pages.environment(translate).get_template("label.html.j2")
@@ -62,7 +63,7 @@ def html(head: Head, seal: Seal, size: Size, language: Language) -> str:
         root=_rows(text.grouped(root).split("-"), 7),
         words=_rows(list(enumerate(text.words(root).split(), 1)), 4),
         recipients=[
-            translate(_READERS[one.role]).format(name=pages.plain(one.name))
+            translate(_READERS[one.role]).format(name=shown.safe(one.name))
             for one in head.recipients[: sheet.recipients]
         ],
         more=len(head.recipients[sheet.recipients :]),

@@ -2,17 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from appliance import shown
 from appliance.language import Translator
-
-
-def plain(found: object) -> str:
-    """Foreign text as one line that is what it looks like: controls, line ends and the marks that
-    turn the direction of writing are shown escaped.
-    """
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode()
-        for one in str(found)
-    )
 
 
 def environment(translate: Translator) -> Environment:
@@ -25,5 +16,5 @@ def environment(translate: Translator) -> Environment:
         lstrip_blocks=True,
     )
     made.globals["_"] = translate
-    made.filters["plain"] = plain
+    made.filters["plain"] = shown.safe
     return made

@@ -12,6 +12,7 @@ from functools import cache
 
 from jinja2 import Template
 
+from appliance import shown
 from appliance.language import Language, Translator, marked, translator
 from appliance.model import DiskFacts, MachineFacts
 from appliance.report import certificate, inside, pages, words
@@ -72,7 +73,7 @@ def html(signed: Signed, language: Language) -> str:
 def _template(language: Language) -> Template:
     made = pages.environment(translator(language))
     made.filters |= {
-        "size": size,
+        "size": shown.size,
         "exact": exact,
         "time": moment,
         "seconds": duration,
@@ -82,25 +83,13 @@ def _template(language: Language) -> Template:
         "clock": lambda found: words.told(translator(language), words.CLOCKS, found),
         "flaw": lambda found: words.told(translator(language), FLAWS, found),
         "groups": groups,
-        "row": lambda text: words.shown(text, words.ROW),
-        "cell": words.shown,
+        "row": lambda text: words.foreign(text, words.ROW),
+        "cell": words.foreign,
     }
     return made.get_template("report.html.j2")
 
 
 # --- figures as people read them --------------------
-
-
-def size(count: int) -> str:
-    """Bytes in decimal units."""
-    if count < 1000:
-        return f"{count} B"
-    shown = float(count)
-    for unit in ("kB", "MB", "GB"):
-        shown /= 1000
-        if shown < 999.95:
-            return f"{shown:.1f} {unit}"
-    return f"{shown / 1000:.1f} TB"
 
 
 def exact(count: int) -> str:
@@ -153,16 +142,18 @@ class View:
     def inside(self, found: MachineFacts) -> list[tuple[str, str]]:
         """What a disk tells of its machine, its texts as they are shown; last what was noticed."""
         say = self._say
-        told = [*inside.rows(found, say, size)]
+        told = [*inside.rows(found, say, shown.size)]
         told += [(say(marked("Noticed")), say(one)) for one in found.warnings]
         if found.method != "dissect":
             told.append((say(marked("Not looked into")), found.reason))
-        return [(name[:1].upper() + name[1:], words.shown(one, words.FACT)) for name, one in told]
+        return [
+            (name[:1].upper() + name[1:], words.foreign(one, words.FACT)) for name, one in told
+        ]
 
     def erased(self, found: Erased) -> list[tuple[str, str]]:
         """What its certificate says, in the certificate's own words."""
         told = certificate.told_of(found, self._say)
-        return [(name, words.shown(one, words.ROW)) for name, one in told]
+        return [(name, words.foreign(one, words.ROW)) for name, one in told]
 
     def grouped(self, root: str) -> str:
         """A seal root as it stands on labels."""
@@ -176,7 +167,7 @@ class View:
         """A disk as people call it: its machine, and the beginning of its id."""
         for one in self._report.disks:
             if one.disk == disk and one.machine:
-                return f"{words.shown(one.machine)} · {disk[:8]}"
+                return f"{words.foreign(one.machine)} · {disk[:8]}"
         return disk[:8]
 
     # --- the summary ---
@@ -236,7 +227,7 @@ class View:
             text,
             whole=whole,
             all=len(disks),
-            size=size(sum(known)),
+            size=shown.size(sum(known)),
         )
 
     def _unreadable(self) -> Line:
@@ -245,7 +236,7 @@ class View:
         total = sum(one.unreadable_bytes for one in known)
         if total:
             text = marked("{size} could not be read at the source and stand as zeros.")
-            return self._line(Mark.WATCH, name, text, size=size(total))
+            return self._line(Mark.WATCH, name, text, size=shown.size(total))
         if not self._report.disks:
             return self._line(Mark.UNKNOWN, name, marked("No disk is known of."))
         if left:
@@ -305,7 +296,7 @@ class View:
             name,
             text,
             count=len(laps),
-            sent=size(sum(one or 0 for one in sent)),
+            sent=shown.size(sum(one or 0 for one in sent)),
             at=moment(max(one.turn.at for one in laps)),
         )
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from appliance import shown
 from appliance.language import Translator, marked
-from appliance.report import pages
 
 ROW, FACT, CELL = 200, 120, 48  # characters of a foreign text that are shown
 
@@ -65,12 +65,12 @@ KNOWN_BY = {
 
 def told(say: Translator, known: Mapping[str, str], found: str) -> str:
     """A word of the document in the reader's language; a strange one as it is."""
-    return say(known[found]) if found in known else shown(found)
+    return say(known[found]) if found in known else foreign(found)
 
 
-def shown(found: object, most: int = CELL) -> str:
+def foreign(found: object, most: int = CELL) -> str:
     """A foreign text on a page."""
-    return elided(pages.plain(found), most)
+    return elided(shown.safe(found), most)
 
 
 def elided(text: str, most: int) -> str:
