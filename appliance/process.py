@@ -35,7 +35,7 @@ from appliance.errors import (
 )
 from appliance.events import Event, Failed, Json, Progress, Step, failed
 from appliance.jobs.asked import Asked
-from appliance.model import JobId
+from appliance.model import DiskId, JobId, ShipmentId
 from appliance.seal.canon import now
 from appliance.seal.keys import SEED_SIZE, PrivateKey
 from appliance.state import ENDED, LIVING, EventRow, JobRow, JobState, State
@@ -74,6 +74,21 @@ def start(
         if key is not None:
             pipe.write(_secret(key))
     threading.Thread(target=child.wait, daemon=True).start()
+
+
+def begin(
+    state: State,
+    kind: str,
+    shipment: ShipmentId,
+    title: str,
+    spec: jobs.Spec,
+    key: PrivateKey | None = None,
+    disk: DiskId | None = None,
+) -> JobId:
+    """Write a job down and start its process."""
+    job = state.add_job(kind, shipment, title, jobs.dump_spec(spec), now(), disk or "")
+    start(state, job, key)
+    return job
 
 
 def _refuse_ended(row: JobRow) -> None:

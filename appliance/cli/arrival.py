@@ -7,7 +7,7 @@ from typing import cast
 
 import click
 
-from appliance import jobs, shown
+from appliance import jobs, orders, process, shown
 from appliance.cli import ask, completion, ends, inspecting, show, work
 from appliance.errors import BadInputError, IncompleteDiskError
 from appliance.events import Json, Result
@@ -50,19 +50,10 @@ def verify(
     found = Store(store.absolute())
     pins = ask.checked_pins(found, label, device, root, recipients)
     key = ask.unlock(key_file, passphrase_fd)
-    spec = jobs.VerifySpec(
-        store=str(found.path),
-        device=pins.device,
-        root=pins.root,
-        recipients=pins.recipients,
-        keyed=key is not None,
-        checkpoint_bytes=checkpoint_bytes,
-        checkpoint_seconds=checkpoint_seconds,
-    )
     with work.state() as opened:
-        job = work.begin(opened, "verify", found.head.shipment, "verify", spec, key)
-        work.stay(opened, job, as_lines=as_lines)
-        ends.tell(opened, job, spec, as_lines=as_lines)
+        begun = orders.verify(opened, found, pins, key, checkpoint_bytes, checkpoint_seconds)
+        work.stay(opened, begun.job, as_lines=as_lines)
+        ends.tell(opened, begun.job, begun.spec, as_lines=as_lines)
 
 
 @click.command()
@@ -183,7 +174,9 @@ def restore(
             checkpoint_bytes=checkpoint_bytes,
             checkpoint_seconds=checkpoint_seconds,
         )
-        job = work.begin(opened, "restore", found.head.shipment, f"restore to {place}", spec, key)
+        job = process.begin(
+            opened, "restore", found.head.shipment, f"restore to {place}", spec, key
+        )
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
         if loops is not None:
@@ -284,7 +277,7 @@ def check(
         checkpoint_seconds=checkpoint_seconds,
     )
     with work.state() as opened:
-        job = work.begin(opened, "check", found.head.shipment, f"check {place}", spec, key)
+        job = process.begin(opened, "check", found.head.shipment, f"check {place}", spec, key)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 

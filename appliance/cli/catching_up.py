@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from appliance import process
 from appliance.catchup import rounds
 from appliance.catchup.enrol import Code, Gates, Registry
 from appliance.catchup.gate import identity_of
@@ -93,7 +94,7 @@ def serve(
         raise BadInputError(f"{keep_hours} hours is no time for which points are kept")
     spec = GateSpec(target, place, listen, keep, keep_hours)
     with work.state() as opened:
-        job = work.begin(opened, "gate", NOBODYS, f"gate {listen}", spec)
+        job = process.begin(opened, "gate", NOBODYS, f"gate {listen}", spec)
         work.stay(opened, job, as_lines=as_lines)
 
 
@@ -164,7 +165,7 @@ def check_replicas(
     """Read every block of a machine's replicas back. The next round sends what is wrong."""
     spec = ReplicaCheckSpec(target, place, machine, checkpoint_bytes, checkpoint_seconds)
     with work.state() as opened:
-        job = work.begin(opened, "gate-check", NOBODYS, f"check {machine}", spec)
+        job = process.begin(opened, "gate-check", NOBODYS, f"check {machine}", spec)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 
@@ -264,7 +265,7 @@ def catch_up(
     )
     with work.state() as opened:
         title = f"catch up with {spec.gate}"
-        job = work.begin(opened, "catch-up", NOBODYS, title, spec)
+        job = process.begin(opened, "catch-up", NOBODYS, title, spec)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 

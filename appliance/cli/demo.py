@@ -16,7 +16,7 @@ from typing import cast
 
 import click
 
-from appliance import jobs, shown
+from appliance import jobs, process, shown
 from appliance.block import write_durably
 from appliance.cli import ask, demo_papers, show, work
 from appliance.cli.demo_line import DemoLine
@@ -161,7 +161,7 @@ class Demo:
                     checkpoint_bytes=pace.checkpoint_bytes,
                     checkpoint_seconds=pace.checkpoint_seconds,
                 )
-                running[one.machine] = work.begin(
+                running[one.machine] = process.begin(
                     self._device, "ingest", store.head.shipment, one.machine, spec, disk=one.disk
                 )
             with ThreadPoolExecutor(len(disks)) as pool:
@@ -174,7 +174,7 @@ class Demo:
     def _seal(self, store: Store) -> dict[str, str]:
         with self._report.step("seal") as told:
             spec = jobs.SealSpec(str(store.path), (), "")
-            job = work.begin(self._device, "seal", store.head.shipment, "seal", spec)
+            job = process.begin(self._device, "seal", store.head.shipment, "seal", spec)
             self._watch(self._device, job, "seal")
             made = statement.read(store.path)
             root = text.grouped(made.root())
@@ -198,7 +198,7 @@ class Demo:
         with self._report.step("verify without a key") as told:
             spec = jobs.VerifySpec(str(arrived), label["device"], label["root"], (), keyed=False)
             shipment = Store(arrived).head.shipment
-            job = work.begin(self._operator, "verify", shipment, "verify", spec)
+            job = process.begin(self._operator, "verify", shipment, "verify", spec)
             self._watch(self._operator, job, "verify")
             found = work.figures(self._operator, job, "verify")
             told(cast("int", found["bytes"]), str(found["trust"]))
@@ -218,7 +218,7 @@ class Demo:
                 limits=(),
             )
             shipment = Store(arrived).head.shipment
-            job = work.begin(self._operator, "restore", shipment, "restore", spec, key)
+            job = process.begin(self._operator, "restore", shipment, "restore", spec, key)
             self._watch(self._operator, job, "restore")
             found = work.results_of(self._operator, job, "check")
             size = sum(cast("int", one["size"]) for one in found)

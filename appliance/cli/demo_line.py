@@ -53,7 +53,7 @@ class DemoLine:
         with self._report.step("open the gate, enrol both servers") as told:
             place = str(self._base / "volumes")
             spec = jobs.GateSpec("local", place, "127.0.0.1:0", 8)
-            job = work.begin(self._operator, "gate", jobs.NOBODYS, "gate", spec)
+            job = process.begin(self._operator, "gate", jobs.NOBODYS, "gate", spec)
             self._stack.callback(stop, self._operator, job)
             self._address = listening(self._operator, job)
             registry, key = Registry(self._operator.home), identity_of(self._operator.home).key
@@ -87,7 +87,7 @@ class DemoLine:
         def one(made: Made) -> dict[str, Json]:
             state = self._states[made.machine]
             spec = self._spec(made, sources[made.machine], final=final, stopped=stopped)
-            job = work.begin(state, "catch-up", jobs.NOBODYS, made.machine, spec)
+            job = process.begin(state, "catch-up", jobs.NOBODYS, made.machine, spec)
             work.watch(state, job, as_lines=self._report.as_lines, name=made.machine)
             told = work.figures(state, job, "round")
             return {**told, **(work.figures(state, job, "final") if final else {})}

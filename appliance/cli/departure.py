@@ -1,19 +1,13 @@
 """The verbs at the source, in the order of a migration: disks, ingest, seal."""
 
-import os
 from pathlib import Path
 
 import click
 
-from appliance import config, jobs, shown
+from appliance import config, orders, shown
 from appliance.cli import ask, completion, ends, show, work
-from appliance.errors import BadInputError, NotADiskError
 from appliance.events import Result
 from appliance.ingest.attached import AttachedDisks
-from appliance.model import DiskId
-from appliance.rate import parse_limit
-from appliance.seal.layout import MAX_BLOCKS
-from appliance.seal.store import Store
 
 
 @click.command()
@@ -91,41 +85,28 @@ def ingest(
     The source is opened read-only and alone; a mounted disk, or one of the device itself, is
     refused.
     """
-    for one in limits:
-        parse_limit(one)
-    if not 0 < len(machine) <= 128:
-        raise BadInputError("A machine's name has 1 to 128 characters")
-    found = Store(store.absolute())
-    found.refuse_sealed()
-    disk = DiskId(os.urandom(16).hex())
+    order = orders.Ingest(
+        source=source,
+        store=store,
+        machine=machine,
+        limits=limits,
+        level=level,
+        pack_size=pack_size,
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     with work.state() as opened:
-        opened.note_shipment(found.head.shipment, found.path, found.head.label)
-        with jobs.source_for(source, (found.path, opened.home)).open(source) as attached:
-            facts = attached.facts
-        if -(-facts.size // found.head.block_size) > MAX_BLOCKS:
-            raise NotADiskError(f"{source} is larger than a store of this block size can hold")
-        spec = jobs.IngestSpec(
-            store=str(found.path),
-            source=str(Path(source).absolute()),
-            machine=machine,
-            disk=disk,
-            level=level,
-            limits=limits,
-            pack_size=pack_size,
-            checkpoint_bytes=checkpoint_bytes,
-            checkpoint_seconds=checkpoint_seconds,
-        )
-        title = f"{machine}: {facts.serial or facts.source}"
-        job = work.begin(opened, "ingest", found.head.shipment, title, spec, disk=disk)
+        begun, facts = orders.ingest(opened, order)
+        job = begun.job
         if as_lines:
-            show.event(Result("start", {"job": job, "disk": disk}))
+            show.event(Result("start", {"job": job, "disk": opened.job(job).disk}))
         else:
             serial = facts.serial or "(no serial)"
             show.line(f"Job {job}: {serial}, {facts.model}, {shown.size(facts.size)}")
         if detach:
             return
         work.stay(opened, job, as_lines=as_lines)
-        ends.tell(opened, job, spec, as_lines=as_lines)
+        ends.tell(opened, job, begun.spec, as_lines=as_lines)
 
 
 @click.command()
@@ -155,13 +136,7 @@ def seal(
     """Read every pack back, compare it, and sign the whole shipment. Nothing can be added
     afterwards.
     """
-    found = Store(store.absolute())
-    asked = tuple(one.lower() for one in accept)
-    for one in asked:
-        jobs.names_disk(one)
-    spec = jobs.SealSpec(str(found.path), asked, waive)
     with work.state() as opened:
-        opened.note_shipment(found.head.shipment, found.path, found.head.label)
-        job = work.begin(opened, "seal", found.head.shipment, f"seal {found.head.label}", spec)
-        work.stay(opened, job, as_lines=as_lines)
-        ends.tell(opened, job, spec, as_lines=as_lines, qr=qr)
+        begun = orders.seal(opened, store, accept, waive)
+        work.stay(opened, begun.job, as_lines=as_lines)
+        ends.tell(opened, begun.job, begun.spec, as_lines=as_lines, qr=qr)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance import shown
+from appliance import process, shown
 from appliance.block import free_space
 from appliance.cli import ask, chains, completion, ends, show, work
 from appliance.errors import (
@@ -114,7 +114,7 @@ def erase(
         spec = EraseSpec(tuple(_named(one, opened) for one in found), by, told)
         single = found[0].about if len(found) == 1 else None
         title = f"erase {single.label if single else place}"
-        job = work.begin(opened, "erase", single.shipment if single else NOBODYS, title, spec)
+        job = process.begin(opened, "erase", single.shipment if single else NOBODYS, title, spec)
         if as_lines:
             show.event(Result("start", {"job": job}))
         if detach:

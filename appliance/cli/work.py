@@ -8,11 +8,8 @@ from appliance import config, process
 from appliance.cli import show
 from appliance.errors import MotionGearError
 from appliance.events import Json
-from appliance.jobs import Spec, dump_spec
 from appliance.language import chosen, translator
-from appliance.model import DiskId, JobId, ShipmentId
-from appliance.seal.canon import now
-from appliance.seal.keys import PrivateKey
+from appliance.model import JobId
 from appliance.state import EventRow, JobState, State
 
 
@@ -21,21 +18,6 @@ def state() -> Iterator[State]:
     """The state database of this user or device."""
     with State(config.ensure_home()) as opened:
         yield opened
-
-
-def begin(
-    opened: State,
-    kind: str,
-    shipment: ShipmentId,
-    title: str,
-    spec: Spec,
-    key: PrivateKey | None = None,
-    disk: DiskId | None = None,
-) -> JobId:
-    """Write a job down and start its process."""
-    job = opened.add_job(kind, shipment, title, dump_spec(spec), now(), disk or "")
-    process.start(opened, job, key)
-    return job
 
 
 def watch(opened: State, job: JobId, *, as_lines: bool, after: int = 0, name: str = "") -> None:

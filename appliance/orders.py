@@ -1,0 +1,115 @@
+"""What an operator orders at a console, of whatever kind: checked, written down as a job, started.
+
+What is refused is refused before anything is written down.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance import jobs, process
+from appliance.errors import BadInputError, NotADiskError
+from appliance.jobs.spec import CHECKPOINT_BYTES, CHECKPOINT_SECONDS
+from appliance.model import DiskFacts, DiskId, JobId
+from appliance.rate import parse_limit
+from appliance.seal.keys import PrivateKey
+from appliance.seal.layout import MAX_BLOCKS
+from appliance.seal.store import Store
+from appliance.seal.verify import Pins
+from appliance.state import State
+
+LONGEST_MACHINE = 128  # characters
+PACK_SIZE = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """Copy ``source`` into ``store`` as a disk of ``machine``. Limits are as the operator writes
+    them (rate.parse_limit), ``level`` is zstd's, 0 for none; sizes are bytes.
+    """
+
+    source: str
+    store: Path
+    machine: str
+    limits: tuple[str, ...] = ()
+    level: int = 1
+    pack_size: int = PACK_SIZE
+    checkpoint_bytes: int = CHECKPOINT_BYTES
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A job that was started, and what it was told."""
+
+    job: JobId
+    spec: jobs.Spec
+
+
+def refuse_machine(name: str) -> None:
+    if not 0 < len(name.strip()) <= LONGEST_MACHINE:
+        raise BadInputError(f"A machine's name has 1 to {LONGEST_MACHINE} characters")
+
+
+def ingest(state: State, order: Ingest) -> tuple[Begun, DiskFacts]:
+    """The job, and the disk as it was found."""
+    for one in order.limits:
+        parse_limit(one)
+    refuse_machine(order.machine)
+    store = Store(order.store.absolute())
+    store.refuse_sealed()
+    disk = DiskId(os.urandom(16).hex())
+    state.note_shipment(store.head.shipment, store.path, store.head.label)
+    own = (store.path, state.home)
+    with jobs.source_for(order.source, own).open(order.source) as attached:
+        facts = attached.facts
+    if -(-facts.size // store.head.block_size) > MAX_BLOCKS:
+        raise NotADiskError(f"{order.source} is larger than a store of this block size can hold")
+    spec = jobs.IngestSpec(
+        store=str(store.path),
+        source=str(Path(order.source).absolute()),
+        machine=order.machine,
+        disk=disk,
+        level=order.level,
+        limits=order.limits,
+        pack_size=order.pack_size,
+        checkpoint_bytes=order.checkpoint_bytes,
+        checkpoint_seconds=order.checkpoint_seconds,
+    )
+    title = f"{order.machine}: {facts.serial or facts.source}"
+    job = process.begin(state, "ingest", store.head.shipment, title, spec, disk=disk)
+    return Begun(job, spec), facts
+
+
+def seal(state: State, place: Path, accept: tuple[str, ...], waiver: str) -> Begun:
+    """``accept`` are numbers of jobs, and ids of disks or their beginnings."""
+    store = Store(place.absolute())
+    asked = tuple(one.lower() for one in accept)
+    for one in asked:
+        jobs.names_disk(one)
+    spec = jobs.SealSpec(str(store.path), asked, waiver)
+    state.note_shipment(store.head.shipment, store.path, store.head.label)
+    title = f"seal {store.head.label}"
+    return Begun(process.begin(state, "seal", store.head.shipment, title, spec), spec)
+
+
+def verify(
+    state: State,
+    store: Store,
+    pins: Pins,
+    key: PrivateKey | None = None,
+    checkpoint_bytes: int = CHECKPOINT_BYTES,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Begun:
+    """Every pack against the seal; with a key every record too."""
+    spec = jobs.VerifySpec(
+        store=str(store.path),
+        device=pins.device,
+        root=pins.root,
+        recipients=pins.recipients,
+        keyed=key is not None,
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    job = process.begin(state, "verify", store.head.shipment, "verify", spec, key)
+    return Begun(job, spec)
