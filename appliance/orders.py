@@ -9,10 +9,13 @@ from pathlib import Path
 
 from appliance import jobs, process
 from appliance.errors import BadInputError, NotADiskError
+from appliance.jobs import custody
 from appliance.jobs.spec import CHECKPOINT_BYTES, CHECKPOINT_SECONDS
-from appliance.model import DiskFacts, DiskId, JobId
+from appliance.model import BLOCK_SIZE, DiskFacts, DiskId, JobId
 from appliance.rate import parse_limit
-from appliance.seal.keys import PrivateKey
+from appliance.seal.custody import Deed, What
+from appliance.seal.identity import Device
+from appliance.seal.keys import PrivateKey, Recipient
 from appliance.seal.layout import MAX_BLOCKS
 from appliance.seal.store import Store
 from appliance.seal.verify import Pins
@@ -44,6 +47,21 @@ class Begun:
 
     job: JobId
     spec: jobs.Spec
+
+
+def begin_shipment(
+    state: State,
+    place: Path,
+    label: str,
+    recipients: tuple[Recipient, ...],
+    block_size: int = BLOCK_SIZE,
+) -> Store:
+    """An empty store in the empty directory ``place``; its recipients can never be changed."""
+    made = Store.create(place.absolute(), label, Device.of(state.home), recipients, block_size)
+    state.note_shipment(made.head.shipment, made.path, label)
+    about = custody.hands(state.home, made.head.shipment)
+    custody.add(about, made.path, Deed.CREATED, "", What(note=label))
+    return made
 
 
 def refuse_machine(name: str) -> None:

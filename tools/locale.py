@@ -55,7 +55,7 @@ ROOMS = {
         "report/pages.py",
         "report/templates/report.html.j2",
     ),
-    "words": ("state/words.py", "state/death.py"),
+    "words": ("state/words.py", "state/death.py", "state/telling.py"),
     "advice": ("seal/recover.py", "seal/text.py", "state/database.py"),
 }
 TRANSLATED = [one for one in Language if one is not Language.EN]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance import process, shown
+from appliance import orders, process, shown
 from appliance.block import free_space
 from appliance.cli import ask, completion, ends, show, work
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
@@ -17,7 +17,6 @@ from appliance.jobs import (
     IngestSpec,
     SealSpec,
     Spec,
-    custody,
     load_spec,
     names_disk,
     unfinished_disk,
@@ -26,8 +25,6 @@ from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
 from appliance.seal import head, intent, statement, text
 from appliance.seal.canon import now
-from appliance.seal.custody import Deed, What
-from appliance.seal.identity import Device
 from appliance.seal.keys import read_public
 from appliance.seal.store import SEAL, PointPacks, Store, by_point
 from appliance.state import ENDED, EventRow, JobRow, JobState, ShipmentRow, State
@@ -60,10 +57,7 @@ def new(label: str, store: Path, recipients: tuple[Path, ...], block_size: int) 
     """Begin a shipment called LABEL in an empty directory. Its recipients can never be changed."""
     keys = tuple(read_public(one) for one in recipients)
     with work.state() as opened:
-        made = Store.create(store.absolute(), label, Device.of(opened.home), keys, block_size)
-        opened.note_shipment(made.head.shipment, made.path, label)
-        about = custody.hands(opened.home, made.head.shipment)
-        custody.add(about, made.path, Deed.CREATED, "", What(note=label))
+        orders.begin_shipment(opened, store, label, keys, block_size)
     show.line(f"Shipment {label!r} in {store}, sealed for:")
     show.rows((f"{one.role}", f"{one.name}  {one.fingerprint}") for one in keys)
     if len(keys) < 2:

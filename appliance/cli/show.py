@@ -10,8 +10,8 @@ import click
 from appliance import shown
 from appliance.errors import MotionGearError
 from appliance.events import Event, Json, Progress, as_json
-from appliance.language import Language, chosen, marked, translator, width
-from appliance.state import EventRow
+from appliance.language import Language, chosen, translator, width
+from appliance.state import EventRow, telling
 from appliance.state.words import Words
 
 _BAR = 24
@@ -158,7 +158,7 @@ class Follower:
             click.echo(self._prefix() + text, err=True)
 
     def _event(self, row: EventRow) -> None:
-        text = _sentence(row.kind, row.body)
+        text = telling.sentence(row.kind, row.body, translator(chosen()))
         if not text:
             return
         self.clear()
@@ -174,34 +174,3 @@ class Follower:
         if self._drawn:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._drawn = False
-
-
-# Steps of jobs, by their stable names.
-_STEPS = (
-    *(marked("open"), marked("inspect"), marked("ingest"), marked("read-back"), marked("sign")),
-    *(marked("verify"), marked("recover"), marked("damage"), marked("plan"), marked("restore")),
-    *(marked("check"), marked("freeze"), marked("listen"), marked("line"), marked("survey")),
-    *(marked("compare"), marked("send"), marked("gate"), marked("wait"), marked("retain")),
-    *(marked("erase"), marked("discard"), marked("look"), marked("paused"), marked("goes on")),
-)
-
-
-def _sentence(kind: str, body: dict[str, Json]) -> str:
-    """An event in words; empty for those that are only for programs. Details are in English, or
-    names.
-    """
-    _ = translator(chosen())
-    match kind:
-        case "step":
-            step = _(str(body["step"]))
-            return f"{step}: {body['detail']}" if body["detail"] else step
-        case "unreadable":
-            told = _("unreadable: {length} bytes at {offset}, stored as zeros")
-            return told.format(length=body["length"], offset=body["offset"])
-        case "spliced" if body["block"]:
-            told = _("goes on at block {block} (session {session})")
-            return told.format(block=body["block"], session=body["session"])
-        case "spliced":
-            return _("the source has changed since: the whole disk is read anew")
-        case _:
-            return ""

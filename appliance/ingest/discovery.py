@@ -3,7 +3,9 @@
 Works where no udevd runs, as in an installer: then serial and model come from sysfs alone.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from appliance.block import SECTOR
 from appliance.errors import NotADiskError
 from appliance.ingest.foreign import decoded
 
+_UDEVD = Path("/run/udev/control")
 _BLANK = "\0 \n\t"
 _NOT_DISKS = ("ram", "zram", "sr", "fd")
 
@@ -68,6 +71,31 @@ def disks() -> Iterator[Attached]:
         one = _attached(device)
         if one.size:
             yield one
+
+
+@contextmanager
+def watched(changed: Callable[[], None]) -> Iterator[None]:
+    """Call ``changed``, in a thread of its own, whenever a disk comes, goes or changes its size:
+    as udev tells where a udevd runs, else as the kernel does.
+    """
+    source = "udev" if _UDEVD.exists() else "kernel"
+    monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source)
+    monitor.filter_by("block", "disk")
+    observer = pyudev.MonitorObserver(monitor, callback=lambda _: changed(), daemon=True)
+    observer.start()
+    try:
+        yield
+    finally:
+        observer.stop()
+
+
+def is_write_blocked(number: int) -> bool | None:
+    """Whether the kernel refuses writes to the disk; None: it does not say."""
+    name = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/ro")
+    try:
+        return name.read_text().strip() == "1"
+    except OSError:
+        return None
 
 
 def disk_at(path: Path) -> Attached:

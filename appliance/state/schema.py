@@ -63,6 +63,12 @@ def fourth(db: Database) -> None:
     db.executescript("alter table jobs add column verb text not null default '';")
 
 
+@migrations()
+def fifth(db: Database) -> None:
+    """What was answered in a wizard that is not done yet."""
+    db.executescript("create table drafts(wizard text primary key, answers text not null);")
+
+
 def steps() -> tuple[str, ...]:
     """The names of all steps, in order."""
     return tuple(one.name for one in migrations.pending(Database(memory=True)))

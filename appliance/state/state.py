@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Self
 
 from appliance.errors import JobRunningError, StateError, UnknownNameError
-from appliance.events import Event, Progress, as_json
+from appliance.events import Event, Json, Progress, as_json
 from appliance.model import DiskId, JobId, PackId, ShipmentId
 from appliance.state import alive, death
 from appliance.state.database import Tables
@@ -330,6 +330,27 @@ class State:
     def resolve_job(self, job: JobId) -> None:
         """The operator has dealt with the job's error."""
         self._tables.write("update jobs set resolved = 1 where id = ?", (job,))
+
+    # --- wizards ---
+
+    def keep_draft(self, wizard: str, answers: Mapping[str, Json]) -> None:
+        """What was answered so far, by the wizard's stable name; no secrets."""
+        self._tables.write(
+            "insert or replace into drafts(wizard, answers) values(?, ?)",
+            (wizard, json.dumps(answers, ensure_ascii=False)),
+        )
+
+    def draft(self, wizard: str) -> dict[str, Json]:
+        """What was answered when it was last left; empty where that is done with, or nonsense."""
+        rows = self._tables.read("select answers from drafts where wizard = ?", (wizard,))
+        with suppress(ValueError, RecursionError):
+            for (answers,) in rows:
+                if isinstance(found := json.loads(answers), dict):
+                    return found
+        return {}
+
+    def drop_draft(self, wizard: str) -> None:
+        self._tables.write("delete from drafts where wizard = ?", (wizard,))
 
     # --- what jobs say ---
 
