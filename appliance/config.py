@@ -21,6 +21,14 @@ def home() -> Path:
     return Path(base) / "motiongear"
 
 
+def shelf() -> Path:
+    """Where a console begins new shipments, a directory each: MOTIONGEAR_STORES, else a directory
+    in the state directory.
+    """
+    chosen = os.environ.get("MOTIONGEAR_STORES")
+    return Path(chosen).absolute() if chosen else home() / "shipments"
+
+
 def ensure_home() -> Path:
     """The state directory, made now when it is not there; only its owner may look into it."""
     path = home()

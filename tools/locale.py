@@ -25,6 +25,19 @@ _TOP = Path(__file__).parents[1]
 ROOMS = {
     "errors": ("cli/show.py",),
     "path": ("cli/arrival.py", "cli/ends.py", "cli/work.py"),
+    "console": (
+        "tui/keyboard.py",
+        "tui/recipients.py",
+        "tui/screens/dialogs.py",
+        "tui/screens/home.py",
+        "tui/screens/ingest.py",
+        "tui/screens/job.py",
+        "tui/screens/seal.py",
+        "tui/speech.py",
+        "tui/views.py",
+        "tui/widgets/guards.py",
+        "tui/wizard.py",
+    ),
     "custody": ("cli/chains.py", "cli/custody.py", "seal/chain.py"),
     "diagnose": (
         "cli/diagnose.py",

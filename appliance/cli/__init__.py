@@ -19,6 +19,7 @@ _MODULES = {
     "certificate": "certificate",
     "check": "arrival",
     "completion": "completion",
+    "console": "console",
     "custody": "custody",
     "demo": "demo",
     "diagnose": "diagnose",
@@ -72,6 +73,7 @@ def motiongear() -> None:
     At the source:        enrol, catch-up
     When it has arrived:  erase, certificate
     On its way:           custody
+    By screens:           console
     To see all of it:     demo
     When it goes wrong:   diagnose
     """  # noqa: D301 - the backspace by which click leaves lines as they are

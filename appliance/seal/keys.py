@@ -127,13 +127,22 @@ def _read_file(path: Path) -> bytes:
 
 def read_public(path: Path) -> Recipient:
     """A recipient from its public key file; a private one is refused."""
-    data = _read_file(path)
+    return parse_public(_read_file(path), str(path))
+
+
+def parse_public(data: bytes, named: str) -> Recipient:
+    """A recipient from the bytes of its public key file, wherever they came from."""
     if b'"motiongear-private-key"' in data:
-        raise PrivateKeyOnDeviceError(f"{path} is a private key")
+        raise PrivateKeyOnDeviceError(f"{named} is a private key")
     try:
         return canon.read(data, "public key file", _parse_public, _write_public, _FileRefusedError)
     except _FileRefusedError as exc:
-        raise KeyFileError(f"{path}: {exc.what}") from exc
+        raise KeyFileError(f"{named}: {exc.what}") from exc
+
+
+def public_file(recipient: Recipient) -> bytes:
+    """The bytes of a recipient's public key file."""
+    return canon.dump(_write_public(recipient))
 
 
 @dataclass(frozen=True, slots=True)

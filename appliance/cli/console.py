@@ -1,0 +1,33 @@
+"""``motiongear console``: the screens of the device."""
+
+import sys
+
+import click
+
+from appliance.cli import work
+from appliance.errors import BadInputError
+from appliance.language import Language, chosen
+
+
+@click.command()
+@click.option(
+    "--lang",
+    "language",
+    type=click.Choice([str(one) for one in Language]),
+    default=lambda: str(chosen()),
+    help="The language it begins in; else MOTIONGEAR_LANG, else that of the locale.",
+)
+def console(language: str) -> None:
+    """Open the console: disks, shipments and jobs on one screen, and wizards to ingest and seal.
+
+    By keyboard or mouse. Jobs go on when it is left.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise BadInputError(
+            "The console needs a terminal",
+            todo="Open it on a terminal of 80 columns and 24 lines or more.",
+        )
+    from appliance.tui.app import run  # noqa: PLC0415 - no other verb waits for the screens
+
+    with work.state() as opened:
+        run(opened, Language(language))

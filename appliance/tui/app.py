@@ -1,0 +1,73 @@
+"""The console itself: one look at everything, a few times a second, told to the screen shown."""
+
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from appliance import config
+from appliance.errors import MotionGearError
+from appliance.language import Language
+from appliance.state import State
+from appliance.tui.page import Console, Page
+from appliance.tui.screens.dialogs import HelpScreen
+from appliance.tui.screens.home import HomeScreen
+from appliance.tui.watch import LOOK_SECONDS, Snapshot, Watch
+
+
+class ConsoleApp(Console):
+    """Looks at everything, and tells the screen that is shown."""
+
+    CSS_PATH = "console.tcss"
+    TITLE = "MotionGear"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "", priority=True),
+        Binding("f3", "language", "", priority=True),
+    ]
+
+    def __init__(self, state: State, language: Language, shelf: Path) -> None:
+        super().__init__(state, language, shelf)
+        self._watch = Watch(state, (state.home, shelf), shelf)
+        self._leaving = threading.Event()
+
+    def on_mount(self) -> None:
+        self.push_screen(HomeScreen())
+        self.run_worker(self._look, thread=True, exclusive=True, group="watch")
+
+    def on_unmount(self) -> None:
+        self._leaving.set()
+
+    def _look(self) -> None:
+        """Until the console is left; whatever goes wrong is shown, and looked at again."""
+        with self._watch.listening():
+            while not self._leaving.is_set():
+                try:
+                    found = self._watch.look()
+                except MotionGearError as exc:
+                    found = Snapshot(trouble=exc.what)
+                if self._leaving.is_set():
+                    return
+                self.call_from_thread(self._see, found)
+                self._leaving.wait(LOOK_SECONDS)
+
+    def _see(self, found: Snapshot) -> None:
+        self.snapshot = found
+        if isinstance(self.screen, Page):
+            self.screen.see(found)
+
+    def action_language(self) -> None:
+        self.turn_language()
+        self._see(self.snapshot)
+
+    def action_help(self) -> None:
+        if isinstance(self.screen, HelpScreen):
+            self.screen.dismiss()
+        elif isinstance(self.screen, Page):
+            self.push_screen(HelpScreen(self.screen.ABOUT))
+
+
+def run(state: State, language: Language) -> None:
+    """Until the operator leaves it."""
+    ConsoleApp(state, language, config.shelf()).run()

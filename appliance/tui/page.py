@@ -1,0 +1,71 @@
+"""What all screens share: the console they are in, and being told what there is to see."""
+
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from textual.app import App
+from textual.dom import DOMNode
+from textual.screen import Screen
+
+from appliance.language import Language, Translator, translator
+from appliance.state import State
+from appliance.tui.speech import OTHER, Spoken
+from appliance.tui.watch import Snapshot
+from appliance.tui.widgets.guards import GuardBar
+
+Result = TypeVar("Result")
+
+
+class Console(App[None]):
+    """What every screen may ask of the console it is in. New shipments are begun on ``shelf``."""
+
+    def __init__(self, state: State, language: Language, shelf: Path) -> None:
+        super().__init__()
+        self.state, self.shelf, self.language = state, shelf, language
+        self.say: Translator = translator(language)
+        self.snapshot = Snapshot()
+
+    def turn_language(self) -> None:
+        """Everything on all screens says itself anew; what was typed stays."""
+        self.language = OTHER[self.language]
+        self.say = translator(self.language)
+        for screen in self.screen_stack:
+            for one in screen.walk_children():
+                if isinstance(one, Spoken):
+                    one.speak(self.say)
+
+
+def console_of(node: DOMNode) -> Console:
+    found = node.app
+    assert isinstance(found, Console)
+    return found
+
+
+class Page(Screen[Result]):
+    """A screen that is told what there is to see, at most four times a second, while it is the one
+    that is shown. ``ABOUT`` is what its help says, marked sentences.
+    """
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - as textual has it
+    ABOUT: ClassVar[tuple[str, ...]] = ()
+
+    _stands = False
+
+    def on_mount(self) -> None:
+        """Called behind that of the screen itself: by now there is something to show it on."""
+        self._stands = True
+        self.see(console_of(self).snapshot)
+
+    def see(self, found: Snapshot) -> None:
+        if not self._stands:
+            return
+        for one in self.query(GuardBar):
+            one.see(found, console_of(self).language)
+        self.seen(found)
+
+    def seen(self, found: Snapshot) -> None:
+        """For whoever shows more than the guards."""
+
+    @property
+    def state(self) -> State:
+        return console_of(self).state

@@ -1,0 +1,503 @@
+"""The ingest wizard: disks, what they hold, whose they are, the shipment they go into, review."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Button
+
+from appliance import jobs, orders, shown
+from appliance.block import make_directory
+from appliance.errors import BadInputError, MotionGearError, StoreWriteError, UnknownNameError
+from appliance.events import Json
+from appliance.ingest.inspection import machine_facts
+from appliance.language import Translator, marked
+from appliance.model import DiskFacts, MachineFacts, ShipmentId
+from appliance.rate import parse_limit
+from appliance.report import inside
+from appliance.seal.keys import Recipient
+from appliance.seal.store import Store
+from appliance.state import ShipmentRow
+from appliance.tui import views
+from appliance.tui.page import console_of
+from appliance.tui.recipients import RecipientsStage, recipients_of
+from appliance.tui.screens.dialogs import RefusalScreen
+from appliance.tui.speech import NOTHING, Said, foreign, said
+from appliance.tui.watch import Disk, Snapshot
+from appliance.tui.widgets.field import Field
+from appliance.tui.widgets.rows import Drawn, Row, Rows, Tone, fact, fold
+from appliance.tui.widgets.spoken import Line, Push
+from appliance.tui.wizard import Answers, Stage, Wizard
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is to be ingested: a disk by what tells it from others, or an image file."""
+
+    key: str
+    source: str
+    name: str
+    size: int
+
+
+def chosen(answers: Answers) -> list[Chosen]:
+    """As they stand in the draft; foreign by then, and read as such."""
+    told = cast("list[dict[str, Json]]", answers.get("sources") or [])
+    return [
+        Chosen(str(one["key"]), str(one["source"]), str(one["name"]), int(str(one["size"])))
+        for one in told
+    ]
+
+
+class DisksStage(Stage):
+    """Which disks; none is chosen beforehand, and those that may not be read say why."""
+
+    TITLE = marked("disks")
+
+    def compose(self) -> ComposeResult:
+        yield Line(said(marked("Choose the disks to be copied. They are only read.")))
+        yield Rows(id="choose")
+        yield Field(said(marked("or an image file")), id="image")
+        yield Push(said(marked("Add the file")), id="add-image", compact=True)
+
+    def seen(self, found: Snapshot) -> None:
+        attached = {one.key: one for one in found.disks}
+        keys = frozenset(one.key for one in chosen(self.answers))
+        rows = views.disk_rows(found.disks, keys, pickable=True)
+        rows += [
+            _gone(one) if one.key not in attached and not _is_image(one) else _image(one)
+            for one in chosen(self.answers)
+            if one.key not in attached
+        ]
+        self._attached = attached
+        self.query_one(Rows).show(rows)
+
+    @on(Rows.Picked)
+    def _picked(self, event: Rows.Picked) -> None:
+        kept = [one for one in chosen(self.answers) if one.key != event.key]
+        if len(kept) == len(chosen(self.answers)) and event.key in self._attached:
+            kept.append(_of(self._attached[event.key]))
+        self._choose(kept)
+
+    @on(Button.Pressed, "#add-image")
+    def _add(self, event: Button.Pressed) -> None:
+        event.stop()
+        field = self.query_one("#image", Field)
+        path = Path(field.value).absolute()
+        if not field.value or not path.is_file():
+            self.wizard.query_one("#lacks", Line).tell(
+                said(marked("There is no file {path}"), path=path)
+            )
+            return
+        one = Chosen(f"\0\0{path}", str(path), path.name, path.stat().st_size)
+        self._choose([*(each for each in chosen(self.answers) if each.key != one.key), one])
+        field.value = ""
+
+    def _choose(self, found: Sequence[Chosen]) -> None:
+        self.answers["sources"] = [
+            {"key": one.key, "source": one.source, "name": one.name, "size": one.size}
+            for one in found
+        ]
+        self.wizard.keep()
+        self.seen(console_of(self).snapshot)
+
+    def lacks(self) -> Said:
+        found = chosen(self.answers)
+        if not found:
+            return said(marked("Choose at least one disk."))
+        for one in found:
+            if _is_image(one):
+                continue
+            there = self._attached.get(one.key)
+            if there is None:
+                return said(marked("Disk {name} is not attached any more."), name=one.name)
+            if there.refusal:
+                return said(
+                    marked("Disk {name} cannot be read: {why}"), name=one.name, why=there.refusal
+                )
+        self.answers["sources"] = [
+            {"key": one.key, "source": self._node(one), "name": one.name, "size": one.size}
+            for one in found
+        ]
+        return NOTHING
+
+    def _node(self, one: Chosen) -> str:
+        return one.source if _is_image(one) else self._attached[one.key].node
+
+
+def _is_image(one: Chosen) -> bool:
+    return one.key.startswith("\0\0")
+
+
+def _of(disk: Disk) -> Chosen:
+    return Chosen(disk.key, disk.node, disk.serial or disk.node, disk.size)
+
+
+def _image(one: Chosen) -> Row:
+    def draw(wide: int, say: Translator) -> Drawn:
+        told = f"[x] {say(marked('image'))}  {shown.size(one.size)}  {shown.safe(one.source)}"
+        return [((each, Tone.PLAIN),) for each in fold(told, wide, indent=6)]
+
+    return Row(one.key, draw)
+
+
+def _gone(one: Chosen) -> Row:
+    def draw(wide: int, say: Translator) -> Drawn:
+        told = f"[x] {shown.safe(one.name)}  {say(marked('not attached any more'))}"
+        return [((each, Tone.BAD),) for each in fold(told, wide, indent=6)]
+
+    return Row(one.key, draw)
+
+
+class HoldsStage(Stage):
+    """What the disks tell of themselves, read by a process that has no rights."""
+
+    TITLE = marked("what they hold")
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(answers)
+        self._found: dict[str, tuple[DiskFacts, MachineFacts] | MotionGearError | None] = {}
+
+    def compose(self) -> ComposeResult:
+        yield Line(said(marked("What stands on them. Nothing is mounted and nothing written.")))
+        yield Rows(id="holds")
+
+    def entered(self) -> None:
+        for one in chosen(self.answers):
+            if one.source not in self._found:
+                self._found[one.source] = None
+                self.app.run_worker(
+                    lambda source=one.source: self._look(source), thread=True, group="inspect"
+                )
+        self._show()
+
+    def _look(self, source: str) -> None:
+        found: tuple[DiskFacts, MachineFacts] | MotionGearError
+        try:
+            own = (self.wizard.state.home,)
+            with jobs.source_for(source, own).open(source) as disk:
+                found = (disk.facts, machine_facts(source, disk.facts))
+        except MotionGearError as exc:
+            found = exc
+        self.app.call_from_thread(self._looked, source, found)
+
+    def _looked(
+        self, source: str, found: tuple[DiskFacts, MachineFacts] | MotionGearError
+    ) -> None:
+        self._found[source] = found
+        if not isinstance(found, MotionGearError):
+            names = cast("dict[str, Json]", self.answers.setdefault("machines", {}))
+            if found[1].hostname:
+                names.setdefault(source, found[1].hostname)
+        if self.is_mounted:
+            self._show()
+
+    def _show(self) -> None:
+        self.query_one(Rows).show([self._row(one) for one in chosen(self.answers)])
+
+    def _row(self, one: Chosen) -> Row:
+        found = self._found.get(one.source)
+
+        def draw(wide: int, say: Translator) -> Drawn:
+            head = f"{shown.safe(one.name)}  {shown.size(one.size)}  {shown.safe(one.source)}"
+            lines: list[Sequence[tuple[str, Tone]]] = [
+                ((each, Tone.STRONG),) for each in fold(head, wide, indent=2)
+            ]
+            if found is None:
+                return [*lines, (("  " + say(marked("being read ...")), Tone.DIM),)]
+            if isinstance(found, MotionGearError):
+                why = f"  {say(found.happened)} ({shown.safe(found.what)})"
+                return [*lines, *(((each, Tone.BAD),) for each in fold(why, wide, indent=2))]
+            disk, machine = found
+            lines += fact(f"  {say(marked('table'))}", shown.safe(disk.table), wide)
+            for name, text in inside.rows(machine, say, shown.size):
+                lines += fact(f"  {name}", shown.safe(text), wide)
+            for warning in machine.warnings:
+                told = "  ! " + say(warning)
+                lines += [((each, Tone.WATCH),) for each in fold(told, wide, indent=4)]
+            return lines
+
+        return Row("", draw)
+
+    def lacks(self) -> Said:
+        for one in chosen(self.answers):
+            found = self._found.get(one.source)
+            if found is None:
+                return said(marked("{name} is still being read."), name=one.name)
+            if isinstance(found, MotionGearError):
+                return said(
+                    marked("{name} cannot be read: go back, and leave it out."), name=one.name
+                )
+        return NOTHING
+
+
+class MachinesStage(Stage):
+    """Whose the disks are, and how they are copied."""
+
+    TITLE = marked("machine and options")
+
+    def compose(self) -> ComposeResult:
+        yield Line(said(marked("The machine of each disk; disks of one machine have one name.")))
+        yield Vertical(id="machines")
+        limit, level = (str(self.answers.get(one, "")) for one in ("limit", "level"))
+        yield Field(said(marked("speed limit")), id="limit", value=limit)
+        yield Line(
+            said(marked("80MB/s, or 20MB/s@08:00-18:00; several with blanks; empty: none")),
+            classes="hint",
+        )
+        yield Field(said(marked("compression")), id="level", value=level or "1")
+        yield Line(said(marked("0 none, 1 fast to 19 small")), classes="hint")
+
+    def entered(self) -> None:
+        place, names = self.query_one("#machines"), self._names()
+        wanted = {_field(one): one for one in chosen(self.answers)}
+        for field in place.query(Field):
+            if field.id not in wanted:
+                field.remove()
+        there = {field.id for field in place.query(Field)}
+        for name, one in wanted.items():
+            if name not in there:
+                told = str(names.get(one.source, ""))
+                place.mount(
+                    Field(foreign(one.name), id=name, value=told, longest=orders.LONGEST_MACHINE)
+                )
+
+    def _names(self) -> dict[str, Json]:
+        return cast("dict[str, Json]", self.answers.setdefault("machines", {}))
+
+    @on(Field.Changed)
+    def _typed(self, event: Field.Changed) -> None:
+        event.stop()
+        if event.field.id in {"limit", "level"}:
+            self.answers[event.field.id] = event.value
+            return
+        for one in chosen(self.answers):
+            if _field(one) == event.field.id:
+                self._names()[one.source] = event.value
+
+    def lacks(self) -> Said:
+        for one in chosen(self.answers):
+            try:
+                orders.refuse_machine(str(self._names().get(one.source, "")))
+            except BadInputError:
+                return said(marked("Say which machine {name} belongs to."), name=one.name)
+        for limit in limits(self.answers):
+            try:
+                parse_limit(limit)
+            except BadInputError as exc:
+                return said(marked("That is no speed limit: {why}"), why=exc.what)
+        if not re.fullmatch(r"1?[0-9]", str(self.answers.get("level", "1"))):
+            return said(marked("Compression is a number from 0 to 19."))
+        return NOTHING
+
+
+def _field(one: Chosen) -> str:
+    """An id that a widget may have."""
+    return "machine-" + one.key.encode(errors="surrogatepass").hex()
+
+
+def limits(answers: Answers) -> tuple[str, ...]:
+    return tuple(str(answers.get("limit", "")).split())
+
+
+class ShipmentStage(Stage):
+    """Into which shipment: one that is open, or a new one."""
+
+    TITLE = marked("shipment")
+
+    def compose(self) -> ComposeResult:
+        yield Line(said(marked("Choose an open shipment, or begin a new one.")))
+        yield Rows(id="open")
+        yield Push(said(marked("A new one, called:")), id="new", compact=True)
+        yield Field(
+            said(marked("label")),
+            id="label",
+            value=str(self.answers.get("label", "")),
+            longest=128,
+        )
+        yield Line(id="chosen-shipment")
+
+    def seen(self, found: Snapshot) -> None:
+        self._open: dict[str, ShipmentRow] = {
+            one.id: one for one in found.shipments if views.is_open(one)
+        }
+        rows = views.shipment_rows(tuple(self._open.values()), pickable=_always)
+        self.query_one(Rows).show(rows)
+        self._tell()
+
+    def _tell(self) -> None:
+        picked = str(self.answers.get("shipment", ""))
+        told = NOTHING
+        if picked == "new":
+            told = said(marked("Chosen: a new shipment"))
+        elif picked in self._open:
+            told = said(marked("Chosen: {label}"), label=self._open[picked].label)
+        self.query_one("#chosen-shipment", Line).tell(told)
+
+    @on(Rows.Picked)
+    def _picked(self, event: Rows.Picked) -> None:
+        self._choose(event.key)
+
+    @on(Button.Pressed, "#new")
+    def _new(self, event: Button.Pressed) -> None:
+        event.stop()
+        self._choose("new")
+        self.query_one("#label", Field).focus_in()
+
+    def _choose(self, shipment: str) -> None:
+        self.answers["shipment"] = shipment
+        self.wizard.keep()
+        self._tell()
+
+    @on(Field.Changed)
+    def _typed(self, event: Field.Changed) -> None:
+        event.stop()
+        self.answers["label"] = event.value
+
+    def lacks(self) -> Said:
+        picked = str(self.answers.get("shipment", ""))
+        if picked != "new" and picked not in self._open:
+            return said(marked("Choose a shipment, or a new one."))
+        if picked == "new" and not str(self.answers.get("label", "")).strip():
+            return said(marked("Give the new shipment a label."))
+        return NOTHING
+
+
+def _always(row: ShipmentRow) -> bool:
+    del row
+    return True
+
+
+class ReviewStage(Stage):
+    """All of it, once more: what comes after cannot be taken back by going back."""
+
+    TITLE = marked("review")
+
+    def compose(self) -> ComposeResult:
+        yield Rows(id="review")
+
+    def entered(self) -> None:
+        self.query_one(Rows).show([Row("", self._draw)])
+
+    def _draw(self, wide: int, say: Translator) -> Drawn:
+        names = cast("dict[str, Json]", self.answers.get("machines", {}))
+        lines: list[Sequence[tuple[str, Tone]]] = []
+        for one in chosen(self.answers):
+            told = f"{shown.safe(one.name)}  {shown.size(one.size)}  {shown.safe(one.source)}"
+            lines += fact(shown.safe(names.get(one.source, "")), told, wide, Tone.STRONG)
+        label, recipients = self._shipment()
+        lines += fact(say(marked("shipment")), shown.safe(label), wide)
+        for each in recipients:
+            lines += fact(
+                say(marked("readable by")), f"{shown.safe(each.name)}  {each.fingerprint}", wide
+            )
+        limit = " ".join(limits(self.answers)) or say(marked("none"))
+        lines += fact(say(marked("speed limit")), shown.safe(limit), wide)
+        lines += fact(say(marked("compression")), str(self.answers.get("level", "1")), wide)
+        told = say(
+            marked(
+                "The disks are copied block by block: they are only read, and stay as they are."
+            )
+        )
+        return [*lines, (), *(((one, Tone.DIM),) for one in fold(told, wide))]
+
+    def _shipment(self) -> tuple[str, Sequence[Recipient]]:
+        picked = str(self.answers.get("shipment", ""))
+        if picked == "new":
+            return str(self.answers.get("label", "")), recipients_of(self.answers)
+        for one in console_of(self).snapshot.shipments:
+            if one.id == picked:
+                try:
+                    return one.label, Store(one.path).head.recipients
+                except MotionGearError:
+                    break
+        return "?", ()
+
+
+class IngestWizard(Wizard):
+    NAME = "ingest"
+    TITLE = marked("Ingest")
+    ABOUT = (
+        marked("A disk that is locked cannot be chosen; the reason stands below it."),
+        marked("Give at least two recipients: with one key lost, all would be lost."),
+    )
+
+    def make_stages(self, answers: Answers) -> Sequence[Stage]:
+        kinds = (
+            DisksStage,
+            HoldsStage,
+            MachinesStage,
+            ShipmentStage,
+            RecipientsStage,
+            ReviewStage,
+        )
+        return [one(answers) for one in kinds]
+
+    def finish(self) -> None:
+        """In the background: a shipment is made durable, disks are opened."""
+        self.query_one("#next").disabled = True
+        self.run_worker(self._order, thread=True, group="order")
+
+    def _order(self) -> None:
+        begun: list[Chosen] = []
+        try:
+            store = self._store()
+            for one in chosen(self.answers):
+                orders.ingest(self.state, self._ingest(one, store))
+                begun.append(one)
+        except MotionGearError as exc:
+            self.app.call_from_thread(self._refused, exc, begun)
+            return
+        self.app.call_from_thread(self.done)
+
+    def _ingest(self, one: Chosen, store: Path) -> orders.Ingest:
+        names = cast("dict[str, Json]", self.answers["machines"])
+        return orders.Ingest(
+            source=one.source,
+            store=store,
+            machine=str(names[one.source]).strip(),
+            limits=limits(self.answers),
+            level=int(str(self.answers.get("level", "1"))),
+        )
+
+    def _store(self) -> Path:
+        picked = str(self.answers["shipment"])
+        if picked == "new":
+            label = str(self.answers["label"]).strip()
+            recipients = tuple(recipients_of(self.answers))
+            store = orders.begin_shipment(self.state, self._place(), label, recipients)
+            self.answers["shipment"] = store.head.shipment  # not begun again, whatever comes now
+            self.keep()
+            return store.path
+        known = self.state.shipment(ShipmentId(picked))
+        if known is None:
+            raise UnknownNameError("The shipment is not known here any more")
+        return known.path
+
+    def _place(self) -> Path:
+        """A directory of its own for each shipment."""
+        shelf = console_of(self).shelf
+        try:
+            make_directory(shelf, 0o700)
+            return Path(tempfile.mkdtemp(prefix="shipment-", dir=shelf))
+        except OSError as exc:
+            raise StoreWriteError(f"{shelf} cannot be written ({exc.strerror})") from exc
+
+    def _refused(self, exc: MotionGearError, begun: Sequence[Chosen]) -> None:
+        """What was begun goes on; the rest can be begun again."""
+        keys = {one.key for one in begun}
+        kept = [one for one in chosen(self.answers) if one.key not in keys]
+        self.answers["sources"] = [
+            {"key": one.key, "source": one.source, "name": one.name, "size": one.size}
+            for one in kept
+        ]
+        self.keep()
+        self.query_one("#next").disabled = False
+        self.stage.entered()
+        self.app.push_screen(RefusalScreen(exc))

@@ -1,0 +1,189 @@
+"""Jobs, disks and shipments as entries of a list. An end is told apart by a symbol and a word;
+colour only repeats it.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance import shown
+from appliance.errors import StoreRefusedError, all_errors
+from appliance.language import Translator, marked, width
+from appliance.seal import intent
+from appliance.state import JobRow, JobState, ShipmentRow
+from appliance.tui.watch import Disk, Job
+from appliance.tui.widgets.rows import Draw, Drawn, Row, Tone, cut, fold
+
+_CHECKING = frozenset({"verify", "check", "gate-check"})
+_BAD = {one.name for one in all_errors() if issubclass(one, StoreRefusedError)} | {"check-failed"}
+_BARS = " ▁▂▃▄▅▆▇█"
+NO_SERIAL = marked("(no serial)")
+KINDS = {
+    "ingest": marked("ingest"),
+    "seal": marked("seal"),
+    "verify": marked("verify"),
+    "restore": marked("restore"),
+    "check": marked("check"),
+    "gate": marked("gate"),
+    "gate-check": marked("check of replicas"),
+    "catch-up": marked("catch-up"),
+    "erase": marked("erase"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a job stands: a symbol, a word, a tone."""
+
+    symbol: str
+    word: str
+    tone: Tone
+
+
+_STANDINGS = {
+    JobState.QUEUED: Standing(".", marked("begins"), Tone.DIM),
+    JobState.RUNNING: Standing(">", marked("running"), Tone.STRONG),
+    JobState.PAUSED: Standing("=", marked("paused"), Tone.WATCH),
+    JobState.FINISHED: Standing("+", marked("finished"), Tone.GOOD),
+    JobState.STOPPED: Standing("-", marked("stopped by the operator"), Tone.WATCH),
+    JobState.FAILED: Standing("!", marked("failed"), Tone.BAD),
+    JobState.DIED: Standing("x", marked("died"), Tone.BAD),
+}
+_WRONG = Standing("#", marked("finished: NOT as it should be"), Tone.BAD)
+_GONE = Standing("?", marked("broken off: the device is gone"), Tone.BAD)
+
+
+def standing(row: JobRow) -> Standing:
+    if row.state is JobState.FAILED and row.kind in _CHECKING and row.error in _BAD:
+        return _WRONG
+    if row.state is JobState.FAILED and row.error == "source-gone":
+        return _GONE
+    return _STANDINGS[row.state]
+
+
+def job_rows(jobs: tuple[Job, ...]) -> list[Row]:
+    """The newest first."""
+    return [Row(str(one.row.id), _job(one)) for one in reversed(jobs)]
+
+
+def _job(job: Job) -> Draw:
+    return lambda wide, say: draw_job(job, wide, say)
+
+
+def draw_job(job: Job, wide: int, say: Translator) -> Drawn:
+    """A line of what it is; while it lives another of how far it is."""
+    row, how = job.row, standing(job.row)
+    word = say(marked("dropped")) if row.resolved else say(how.word)
+    head = f"{how.symbol} {word}  {row.id} {say(KINDS.get(row.kind, row.kind))}"
+    title = shown.safe(row.title)
+    lines = [((one, how.tone),) for one in fold(f"{head}  {title}", wide, indent=4)]
+    if job.progress is not None and row.state in {JobState.RUNNING, JobState.PAUSED}:
+        lines.append(((f"  {progress_line(job, wide - 2, say)}", Tone.PLAIN),))
+    return lines
+
+
+def progress_line(job: Job, wide: int, say: Translator) -> str:
+    """Step, bar, how much of how much, rates, what is left; the bar takes what room there is."""
+    told = job.progress
+    assert told is not None
+    share = 100 * told.done // told.total if told.total else 100
+    figures = f"{share:3d} %  {shown.size(told.done)} / {shown.size(told.total)}"
+    rates = f"  {pace_line(job, say)}" if job.row.state is JobState.RUNNING else ""
+    step = say(told.step)
+    room = wide - width(step) - width(figures) - width(rates) - 4
+    if room < 4:
+        return f"{step}  {figures}{rates}"
+    return f"{step} {bar(share / 100, min(room, 30))} {figures}{rates}"
+
+
+def pace_line(job: Job, say: Translator) -> str:
+    """The rate now, the average, the time left."""
+    pace = job.pace
+    if pace.now is None or pace.average is None:
+        return say(marked("calculating"))
+    told = f"{shown.size(pace.now)}/s  {say(marked('avg'))} {shown.size(pace.average)}/s"
+    if pace.left is None:
+        return told
+    return f"{told}  {say(marked('ETA'))} {shown.duration(pace.left)}"
+
+
+def bar(share: float, cells: int) -> str:
+    full = round(max(0.0, min(share, 1.0)) * cells)
+    return "█" * full + "░" * (cells - full)
+
+
+def chart(rates: tuple[float, ...], cells: int) -> str:
+    """The last rates, one a cell, the highest full."""
+    last = rates[-cells:]
+    most = max(last, default=0.0)
+    if not most:
+        return "▁" * len(last)
+    return "".join(_BARS[max(round(one / most * 8), 1)] for one in last)
+
+
+def disk_name(disk: Disk, say: Translator) -> str:
+    """Serial number first: names of nodes change from start to start."""
+    return shown.safe(disk.serial) if disk.serial else say(NO_SERIAL)
+
+
+def disk_rows(
+    disks: tuple[Disk, ...], chosen: frozenset[str] | None = None, *, pickable: bool = False
+) -> list[Row]:
+    """With ``chosen`` each begins with a box; what may not be read is shown, locked, with why."""
+    return [
+        Row(one.key if pickable and not one.refusal else "", _disk(one, chosen)) for one in disks
+    ]
+
+
+def _disk(disk: Disk, chosen: frozenset[str] | None) -> Draw:
+    def draw(wide: int, say: Translator) -> Drawn:
+        box = ""
+        if chosen is not None:
+            box = "[-] " if disk.refusal else "[x] " if disk.key in chosen else "[ ] "
+        tone = Tone.DIM if disk.refusal else Tone.PLAIN
+        told = (
+            f"{box}{disk_name(disk, say)}  {shown.safe(disk.model)}  {shown.size(disk.size)}"
+            f"  {shown.safe(disk.bus)}  {shown.safe(disk.node)}"
+        )
+        indent = len(box) + 2
+        lines = [((one, tone),) for one in fold(told, wide, indent=indent)]
+        if disk.refusal:
+            why = say(marked("locked")) + f": {shown.safe(disk.refusal)}"
+            lines += [
+                ((one, Tone.WATCH),) for one in fold(" " * indent + why, wide, indent=indent)
+            ]
+        return lines
+
+    return draw
+
+
+def shipment_rows(
+    found: tuple[ShipmentRow, ...], *, pickable: Callable[[ShipmentRow], bool]
+) -> list[Row]:
+    return [Row(one.id if pickable(one) else "", _shipment(one)) for one in found]
+
+
+def shipment_word(row: ShipmentRow) -> tuple[str, Tone]:
+    """How a shipment stands."""
+    if intent.stands(row.path):
+        return marked("erased in part"), Tone.BAD
+    if not os.path.lexists(row.path):
+        return marked("not there"), Tone.WATCH
+    if row.root:
+        return marked("sealed"), Tone.GOOD
+    return marked("not sealed yet"), Tone.STRONG
+
+
+def is_open(row: ShipmentRow) -> bool:
+    """Whether disks can still be ingested into it."""
+    return not row.root and os.path.lexists(row.path) and not intent.stands(row.path)
+
+
+def _shipment(row: ShipmentRow) -> Draw:
+    word, tone = shipment_word(row)  # asked of the disk once, not each time it is drawn
+
+    def draw(wide: int, say: Translator) -> Drawn:
+        told = f"{cut(shown.safe(row.label), 20)}  {say(word)}  {shown.safe(row.path)}"
+        return [((one, tone),) for one in fold(told, wide, indent=4)]
+
+    return draw

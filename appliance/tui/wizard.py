@@ -1,0 +1,179 @@
+"""A wizard: steps one after the other, each refusing to be left while something is missing, and a
+draft of the answers that outlives the console.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.widgets import Button, ContentSwitcher
+
+from appliance.errors import MotionGearError
+from appliance.events import Json
+from appliance.language import marked
+from appliance.tui.page import Page, console_of
+from appliance.tui.screens.dialogs import AskScreen
+from appliance.tui.speech import NOTHING, Said, said
+from appliance.tui.watch import Snapshot
+from appliance.tui.widgets.guards import GuardBar
+from appliance.tui.widgets.spoken import Line, Push
+
+Answers = dict[str, Json]
+
+
+class Stage(VerticalScroll, can_focus=False):
+    """One step of a wizard. What is answered is kept in ``answers``, which all steps share."""
+
+    TITLE: ClassVar[str] = ""  # marked
+
+    def __init__(self, answers: Answers) -> None:
+        super().__init__(id=type(self).__name__.lower(), classes="stage")
+        self.answers = answers
+
+    def entered(self) -> None:
+        """The step is shown now; the ones before it are answered."""
+
+    def seen(self, found: Snapshot) -> None:
+        """What there is to see, while the step is shown."""
+
+    def lacks(self) -> Said:
+        """Why one cannot go on; NOTHING where one can."""
+        return NOTHING
+
+    @property
+    def wizard(self) -> "Wizard":
+        found = self.screen
+        assert isinstance(found, Wizard)
+        return found
+
+
+class Wizard(Page[None]):
+    """``NAME`` is stable: drafts are kept under it."""
+
+    NAME: ClassVar[str]
+    TITLE: ClassVar[str | None] = ""  # marked
+    START: ClassVar[str] = marked("Start")  # what the last step's button does
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "back", "")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: Answers = {}
+        self._at = 0
+        self.stages: Sequence[Stage] = ()
+
+    def make_stages(self, answers: Answers) -> Sequence[Stage]:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """The last step was confirmed."""
+        raise NotImplementedError
+
+    def compose(self) -> ComposeResult:
+        try:
+            kept = self.state.draft(self.NAME)
+        except MotionGearError:
+            kept = {}
+        answers = kept.get("answers")
+        self.answers.update(answers if isinstance(answers, dict) else {})
+        at = kept.get("at")
+        self.stages = self.make_stages(self.answers)
+        self._at = at if isinstance(at, int) and 0 <= at < len(self.stages) - 1 else 0
+        yield GuardBar()
+        yield Line(id="wizard-title", classes="title")
+        with ContentSwitcher(initial=self.stages[self._at].id, id="stages"):
+            yield from self.stages
+        yield Line(id="lacks")
+        with Horizontal(classes="buttons"):
+            yield Push(said(marked("Cancel")), id="cancel")
+            yield Push(said(marked("Back")), id="back")
+            yield Push(said(marked("Next")), id="next")
+
+    @property
+    def stage(self) -> Stage:
+        return self.stages[self._at]
+
+    def on_mount(self) -> None:
+        self._enter()
+        self.query_one("#cancel").focus()
+
+    def _enter(self) -> None:
+        self.query_one("#stages", ContentSwitcher).current = self.stage.id
+        last = self._at == len(self.stages) - 1
+        self.query_one("#wizard-title", Line).tell(
+            said(
+                marked("{wizard}   step {number} of {count}: {title}"),
+                wizard=Said(self.TITLE or ""),
+                number=self._at + 1,
+                count=len(self.stages),
+                title=Said(self.stage.TITLE),
+            )
+        )
+        self.query_one("#next", Push).tell(Said(self.START if last else marked("Next")))
+        self.query_one("#back").disabled = self._at == 0
+        self.query_one("#lacks", Line).tell(NOTHING)
+        self.stage.entered()
+        self.see(console_of(self).snapshot)
+        if last:
+            self.query_one("#cancel").focus()
+
+    def seen(self, found: Snapshot) -> None:
+        self.stage.seen(found)
+
+    def keep(self) -> None:
+        """Keep what was answered, for a console to come."""
+        kept: Mapping[str, Json] = {"at": self._at, "answers": dict(self.answers)}
+        try:
+            self.state.keep_draft(self.NAME, kept)
+        except MotionGearError as exc:
+            self.query_one("#lacks", Line).tell(
+                said(marked("The draft cannot be kept: {why}"), why=exc.what)
+            )
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        match event.button.id:
+            case "cancel":
+                self._leave()
+            case "back":
+                self.action_back()
+            case _:
+                self._next()
+
+    def _next(self) -> None:
+        lacks = self.stage.lacks()
+        self.query_one("#lacks", Line).tell(lacks)
+        if lacks != NOTHING:
+            return
+        if self._at == len(self.stages) - 1:
+            self.finish()
+            return
+        self._at += 1
+        self.keep()
+        self._enter()
+
+    def action_back(self) -> None:
+        if self._at == 0:
+            self._leave()
+            return
+        self._at -= 1
+        self.keep()
+        self._enter()
+
+    def _leave(self) -> None:
+        self.keep()
+        question = AskScreen(
+            said(marked("Leave this wizard?")),
+            said(marked("What was answered is kept: opened again it goes on at this step.")),
+            do=said(marked("Leave")),
+        )
+        self.app.push_screen(question, self._left)
+
+    def _left(self, leave: bool | None) -> None:  # noqa: FBT001 - the result
+        if leave:
+            self.dismiss()
+
+    def done(self) -> None:
+        """All was ordered: the draft is past."""
+        self.state.drop_draft(self.NAME)
+        self.dismiss()

@@ -1,0 +1,174 @@
+"""A technician at the console: told what to do, they do it by keys alone or by the mouse alone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.widget import Widget
+from textual.widgets import Button
+
+from appliance.language import Language, translator
+from appliance.state import State
+from appliance.tui.app import ConsoleApp
+from appliance.tui.keyboard import KeyboardScreen
+from appliance.tui.widgets.field import Field
+from appliance.tui.widgets.rows import Rows
+
+NARROW, WIDE = (80, 24), (132, 43)
+_PATIENCE_SECONDS = 60.0
+_MOST_TABS = 60
+
+
+@dataclass
+class Seat:
+    """At the console: ``mouse`` alone, or else keys alone."""
+
+    app: ConsoleApp
+    pilot: Pilot[None]
+    mouse: bool
+
+    def say(self, sentence: str) -> str:
+        return translator(self.app.language)(sentence)
+
+    @property
+    def lines(self) -> list[str]:
+        """The screen as it is shown."""
+        strips = self.app.screen._compositor.render_strips()  # noqa: SLF001 - there is no other way
+        return ["".join(one.text for one in strip) for strip in strips]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    async def shows(self, *texts: str) -> None:
+        """Wait until all of each is there, wherever lines are folded."""
+        for one in texts:
+            await self.until(lambda one=one: squeezed(one) in squeezed(self.text), one)
+
+    async def until(self, true: Callable[[], bool], what: str = "it") -> None:
+        """Wait until it is so; a story that waits for ever has failed."""
+        for _ in range(int(_PATIENCE_SECONDS / 0.02)):
+            await self.pilot.pause(0.02)
+            if true():
+                return
+        raise AssertionError(f"{what!r} never came to be:\n{self.text}")
+
+    async def push(self, selector: str) -> None:
+        """Press a button."""
+        button = self.app.screen.query_one(selector, Button)
+        assert not button.disabled, selector
+        if self.mouse:
+            await self._click(button)
+        else:
+            await self._tab_to(button)
+            # Nobody presses a button twice in the fifth of a second in which it is lit.
+            await self.until(lambda: not button.has_class("-active"))
+            await self.pilot.press("enter")
+        await self.pilot.pause()
+
+    async def pick(self, selector: str, key: str) -> None:
+        """Pick an entry of a list."""
+        rows = self.app.screen.query_one(selector, Rows)
+        await self.until(lambda: any(one == key for one, _ in rows._lines))  # noqa: SLF001
+        if self.mouse:
+            at = next(number for number, (one, _) in enumerate(rows._lines) if one == key)  # noqa: SLF001
+            rows.scroll_visible(animate=False)
+            await self.pilot.pause()
+            await self.pilot.click(rows, offset=(4, at - rows.scroll_offset.y))
+        else:
+            await self._tab_to(rows)
+            await self.pilot.press("home")
+            while rows.cursor != key:
+                before = rows.cursor
+                await self.pilot.press("down")
+                assert rows.cursor != before, f"{key} cannot be reached"
+            await self.pilot.press("enter")
+        await self.pilot.pause()
+
+    async def type(self, selector: str, text: str) -> None:
+        """Write a text into a field."""
+        field = self.app.screen.query_one(selector, Field)
+        if self.mouse:
+            await self._click(field.query_one(Button))
+            await self.until(lambda: isinstance(self.app.screen, KeyboardScreen))
+            await self._click_keys(text)
+        else:
+            await self._tab_to(field.query_one("Input"))
+            await self.pilot.press(*[_KEYS.get(one, one) for one in text])
+        await self.pilot.pause()
+        assert field.value == text
+
+    async def _click_keys(self, text: str) -> None:
+        await self.push("#clear")
+        for one in text:
+            if one == " ":
+                await self.push("#space")
+                continue
+            key = self._key(one)
+            if key is None:
+                await self.push("#shift")
+                key = self._key(one)
+            assert key is not None, f"{one!r} cannot be clicked"
+            await self._click(key)
+        await self.push("#done")
+
+    def _key(self, one: str) -> Button | None:
+        keys = self.app.screen.query(".key").results(Button)
+        return next((key for key in keys if str(key.label) == one), None)
+
+    async def _click(self, widget: Widget) -> None:
+        widget.scroll_visible(animate=False)
+        await self.pilot.pause()
+        assert await self.pilot.click(widget), f"{widget!r} lies under another"
+
+    async def _tab_to(self, widget: Widget) -> None:
+        for _ in range(_MOST_TABS):
+            if self.app.focused is widget:
+                return
+            await self.pilot.press("tab")
+        raise AssertionError(f"{widget!r} cannot be reached by Tab")
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+_KEYS = {
+    " ": "space",
+    "/": "slash",
+    "-": "minus",
+    ".": "full_stop",
+    "_": "underscore",
+    "@": "at",
+    ":": "colon",
+    "'": "apostrophe",
+}
+
+
+@asynccontextmanager
+async def seated(
+    state: State,
+    shelf: Path,
+    *,
+    size: tuple[int, int] = NARROW,
+    language: Language = Language.EN,
+    mouse: bool = False,
+) -> AsyncIterator[Seat]:
+    """The console opened, and left again."""
+    app = ConsoleApp(state, language, shelf)
+    async with app.run_test(size=size) as pilot:
+        seat = Seat(app, pilot, mouse)
+        await seat.until(lambda: app.snapshot.clock_kept is not None)
+        yield seat
+
+
+def told(story: Callable[[], Awaitable[None]]) -> None:
+    """Tell an asynchronous story to its end."""
+
+    async def whole() -> None:
+        await story()
+
+    asyncio.run(whole())
