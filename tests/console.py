@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Button
 
@@ -46,7 +49,10 @@ class Seat:
     async def shows(self, *texts: str) -> None:
         """Wait until all of each is there, wherever lines are folded."""
         for one in texts:
-            await self.until(lambda one=one: squeezed(one) in squeezed(self.text), one)
+            await self.until(partial(self._is_there, squeezed(one)), one)
+
+    def _is_there(self, text: str) -> bool:
+        return text in squeezed(self.text)
 
     async def until(self, true: Callable[[], bool], what: str = "it") -> None:
         """Wait until it is so; a story that waits for ever has failed."""
@@ -55,6 +61,9 @@ class Seat:
             if true():
                 return
         raise AssertionError(f"{what!r} never came to be:\n{self.text}")
+
+    def screen_is(self, kind: type[Screen[Any]]) -> bool:
+        return isinstance(self.app.screen, kind)
 
     async def push(self, selector: str) -> None:
         """Press a button."""

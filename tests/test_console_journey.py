@@ -43,10 +43,10 @@ def keys(tmp_path: Path) -> list[Path]:
 @SIZES
 @LANGUAGES
 def test_from_a_disk_to_a_sealed_shipment(
-    device: Shell,
     state: State,
     tmp_path: Path,
     keys: list[Path],
+    *,
     mouse: bool,
     size: tuple[int, int],
     language: Language,
@@ -97,9 +97,8 @@ async def ingested(seat: Seat, image: Path, keys: list[Path]) -> None:
         await seat.type("#key-file", str(one))
         await seat.push("#add-key")
     await seat.push("#next")
-    await seat.shows(
-        "web01", "Acme 7", OPERATOR.recipient.fingerprint, RECOVERY.recipient.fingerprint
-    )
+    readers = (OPERATOR.recipient.fingerprint, RECOVERY.recipient.fingerprint)
+    await seat.shows("web01", "Acme 7", *readers)
     await seat.push("#next")
     await seat.until(lambda: isinstance(seat.app.screen, HomeScreen))
 

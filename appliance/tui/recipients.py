@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -10,7 +9,6 @@ from textual.widgets import Button
 
 from appliance import shown
 from appliance.errors import MotionGearError
-from appliance.events import Json
 from appliance.ingest import guard
 from appliance.language import Translator, marked
 from appliance.seal.keys import Recipient, parse_public, public_file, read_public
@@ -20,7 +18,7 @@ from appliance.tui.speech import NOTHING, Said, said
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.rows import Drawn, Row, Rows, Tone, fold
 from appliance.tui.widgets.spoken import Line, Push
-from appliance.tui.wizard import Answers, Stage
+from appliance.tui.wizard import Answers, Stage, listed
 
 _STICKS = (Path("/media"), Path("/run/media"), Path("/mnt"))
 _MOST_FOUND = 64
@@ -29,7 +27,7 @@ _MOST_FOUND = 64
 def recipients_of(answers: Answers) -> list[Recipient]:
     """As the draft has them; what is no key any more is left out."""
     found = []
-    for one in cast("list[Json]", answers.get("recipients") or []):
+    for one in listed(answers, "recipients"):
         try:
             found.append(parse_public(str(one).encode(), "draft"))
         except MotionGearError:

@@ -23,6 +23,12 @@ from appliance.tui.widgets.spoken import Line, Push
 Answers = dict[str, Json]
 
 
+def listed(answers: Answers, name: str) -> list[Json]:
+    """A list among the answers; empty where a draft has something else there."""
+    found = answers.get(name)
+    return found if isinstance(found, list) else []
+
+
 class Stage(VerticalScroll, can_focus=False):
     """One step of a wizard. What is answered is kept in ``answers``, which all steps share."""
 

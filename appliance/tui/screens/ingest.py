@@ -47,12 +47,23 @@ class Chosen:
 
 
 def chosen(answers: Answers) -> list[Chosen]:
-    """As they stand in the draft; foreign by then, and read as such."""
+    """As they stand in the draft; none where that is nonsense."""
     told = cast("list[dict[str, Json]]", answers.get("sources") or [])
-    return [
-        Chosen(str(one["key"]), str(one["source"]), str(one["name"]), int(str(one["size"])))
-        for one in told
-    ]
+    try:
+        return [
+            Chosen(str(one["key"]), str(one["source"]), str(one["name"]), int(str(one["size"])))
+            for one in told
+        ]
+    except (TypeError, LookupError, ValueError):
+        return []
+
+
+def names(answers: Answers) -> dict[str, Json]:
+    """The machines' names, by source."""
+    found = answers.get("machines")
+    if not isinstance(found, dict):
+        found = answers["machines"] = {}
+    return found
 
 
 class DisksStage(Stage):
@@ -191,10 +202,8 @@ class HoldsStage(Stage):
         self, source: str, found: tuple[DiskFacts, MachineFacts] | MotionGearError
     ) -> None:
         self._found[source] = found
-        if not isinstance(found, MotionGearError):
-            names = cast("dict[str, Json]", self.answers.setdefault("machines", {}))
-            if found[1].hostname:
-                names.setdefault(source, found[1].hostname)
+        if not isinstance(found, MotionGearError) and found[1].hostname:
+            names(self.answers).setdefault(source, found[1].hostname)
         if self.is_mounted:
             self._show()
 
@@ -255,7 +264,7 @@ class MachinesStage(Stage):
         yield Line(said(marked("0 none, 1 fast to 19 small")), classes="hint")
 
     def entered(self) -> None:
-        place, names = self.query_one("#machines"), self._names()
+        place = self.query_one("#machines")
         wanted = {_field(one): one for one in chosen(self.answers)}
         for field in place.query(Field):
             if field.id not in wanted:
@@ -263,13 +272,10 @@ class MachinesStage(Stage):
         there = {field.id for field in place.query(Field)}
         for name, one in wanted.items():
             if name not in there:
-                told = str(names.get(one.source, ""))
+                told = str(names(self.answers).get(one.source, ""))
                 place.mount(
                     Field(foreign(one.name), id=name, value=told, longest=orders.LONGEST_MACHINE)
                 )
-
-    def _names(self) -> dict[str, Json]:
-        return cast("dict[str, Json]", self.answers.setdefault("machines", {}))
 
     @on(Field.Changed)
     def _typed(self, event: Field.Changed) -> None:
@@ -279,12 +285,12 @@ class MachinesStage(Stage):
             return
         for one in chosen(self.answers):
             if _field(one) == event.field.id:
-                self._names()[one.source] = event.value
+                names(self.answers)[one.source] = event.value
 
     def lacks(self) -> Said:
         for one in chosen(self.answers):
             try:
-                orders.refuse_machine(str(self._names().get(one.source, "")))
+                orders.refuse_machine(str(names(self.answers).get(one.source, "")))
             except BadInputError:
                 return said(marked("Say which machine {name} belongs to."), name=one.name)
         for limit in limits(self.answers):
@@ -386,11 +392,11 @@ class ReviewStage(Stage):
         self.query_one(Rows).show([Row("", self._draw)])
 
     def _draw(self, wide: int, say: Translator) -> Drawn:
-        names = cast("dict[str, Json]", self.answers.get("machines", {}))
         lines: list[Sequence[tuple[str, Tone]]] = []
         for one in chosen(self.answers):
             told = f"{shown.safe(one.name)}  {shown.size(one.size)}  {shown.safe(one.source)}"
-            lines += fact(shown.safe(names.get(one.source, "")), told, wide, Tone.STRONG)
+            machine = shown.safe(names(self.answers).get(one.source, ""))
+            lines += fact(machine, told, wide, Tone.STRONG)
         label, recipients = self._shipment()
         lines += fact(say(marked("shipment")), shown.safe(label), wide)
         for each in recipients:
@@ -457,11 +463,10 @@ class IngestWizard(Wizard):
         self.app.call_from_thread(self.done)
 
     def _ingest(self, one: Chosen, store: Path) -> orders.Ingest:
-        names = cast("dict[str, Json]", self.answers["machines"])
         return orders.Ingest(
             source=one.source,
             store=store,
-            machine=str(names[one.source]).strip(),
+            machine=str(names(self.answers)[one.source]).strip(),
             limits=limits(self.answers),
             level=int(str(self.answers.get("level", "1"))),
         )

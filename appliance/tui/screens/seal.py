@@ -1,7 +1,7 @@
 """The seal wizard: which shipment, what is still open, review; then the job and the label."""
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,7 +12,6 @@ from textual.widgets import Button, Static
 
 from appliance import orders, shown
 from appliance.errors import MotionGearError
-from appliance.events import Json
 from appliance.language import Translator, marked
 from appliance.model import JobId
 from appliance.seal import canary, statement, text
@@ -31,7 +30,7 @@ from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.guards import GuardBar
 from appliance.tui.widgets.rows import Drawn, Row, Rows, Tone, fact, fold
 from appliance.tui.widgets.spoken import Line, Push
-from appliance.tui.wizard import Answers, Stage, Wizard
+from appliance.tui.wizard import Answers, Stage, Wizard, listed
 
 
 class WhichStage(Stage):
@@ -202,7 +201,7 @@ class ReadyStage(Stage):
 
 def _accepted(answers: Answers) -> list[str]:
     """Numbers of jobs whose disks may travel incomplete."""
-    return [str(one) for one in cast("list[Json]", answers.get("accept") or [])]
+    return [str(one) for one in listed(answers, "accept")]
 
 
 def open_jobs(found: Snapshot, shipment: ShipmentRow) -> list[JobRow]:
