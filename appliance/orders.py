@@ -4,18 +4,27 @@ What is refused is refused before anything is written down.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance import jobs, process
-from appliance.errors import BadInputError, NotADiskError
+from appliance.errors import (
+    BadInputError,
+    NotADiskError,
+    RootMismatchError,
+    SignerMismatchError,
+)
 from appliance.jobs import custody
 from appliance.jobs.spec import CHECKPOINT_BYTES, CHECKPOINT_SECONDS
 from appliance.model import BLOCK_SIZE, DiskFacts, DiskId, JobId
 from appliance.rate import parse_limit
+from appliance.restore import plan as plans
+from appliance.seal import text
+from appliance.seal.accepted import Accepted
 from appliance.seal.custody import Deed, What
 from appliance.seal.identity import Device
 from appliance.seal.keys import PrivateKey, Recipient
+from appliance.seal.label import Label
 from appliance.seal.layout import MAX_BLOCKS
 from appliance.seal.store import Store
 from appliance.seal.verify import Pins
@@ -37,6 +46,23 @@ class Ingest:
     limits: tuple[str, ...] = ()
     level: int = 1
     pack_size: int = PACK_SIZE
+    checkpoint_bytes: int = CHECKPOINT_BYTES
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Write disks of ``store`` onto volumes of ``target`` at ``place``. ``volumes`` maps disks, by
+    id, its beginning or serial, to volume names; empty: all disks.
+    """
+
+    store: Path
+    target: str
+    place: str
+    volumes: tuple[tuple[str, str], ...] = ()
+    pins: Pins = field(default_factory=Pins)
+    limits: tuple[str, ...] = ()
+    accept_damage: bool = False
     checkpoint_bytes: int = CHECKPOINT_BYTES
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
@@ -130,4 +156,59 @@ def verify(
         checkpoint_seconds=checkpoint_seconds,
     )
     job = process.begin(state, "verify", store.head.shipment, "verify", spec, key)
+    return Begun(job, spec)
+
+
+def pins(
+    store: Store, label: Label | None, device: str, root: str, recipients: tuple[str, ...] = ()
+) -> Pins:
+    """What is known by another path than the device: texts that make sense, and that agree with
+    the label where there is one.
+    """
+    found = Pins(device, root, recipients)
+    known_device, known_root, _ = found.parsed()
+    if label is None:
+        return found
+    if known_device not in {b"", label.device}:
+        raise SignerMismatchError("The label names another device than --device")
+    if known_root not in {b"", label.root}:
+        raise RootMismatchError("The label names another seal root than --seal")
+    if not label.is_of(store.head.shipment):
+        raise RootMismatchError(
+            f"The label is that of shipment {label.shipment}..., the store that of "
+            f"{store.head.shipment[:8]}...",
+            todo="Scan the label of this shipment; if it is that, treat the store as exchanged.",
+        )
+    return Pins(text.grouped(label.device), text.grouped(label.root), recipients)
+
+
+def plan(state: State, order: Restore, key: PrivateKey) -> plans.Plan:
+    """What a restore would do; refuses what that would refuse before its first write."""
+    for one in order.limits:
+        parse_limit(one)
+    book = Accepted(state.home)
+    store = order.store.absolute()
+    sealed = plans.inspect(store, order.pins, book, accept_damage=order.accept_damage)
+    goal = jobs.target_for(order.target, order.place)
+    return plans.make(sealed, key, goal, dict(order.volumes), accept_damage=order.accept_damage)
+
+
+def restore(state: State, order: Restore, key: PrivateKey) -> Begun:
+    """Restored, then every block read back and compared."""
+    store = Store(order.store.absolute())
+    spec = jobs.RestoreSpec(
+        store=str(store.path),
+        target=order.target,
+        place=str(Path(order.place).absolute()),
+        volumes=order.volumes,
+        device=order.pins.device,
+        root=order.pins.root,
+        recipients=order.pins.recipients,
+        limits=order.limits,
+        accept_damage=order.accept_damage,
+        checkpoint_bytes=order.checkpoint_bytes,
+        checkpoint_seconds=order.checkpoint_seconds,
+    )
+    title = f"restore to {order.place}"
+    job = process.begin(state, "restore", store.head.shipment, title, spec, key)
     return Begun(job, spec)

@@ -38,8 +38,11 @@ class Seat:
 
     @property
     def lines(self) -> list[str]:
-        """The screen as it is shown."""
+        """The screen as it is shown; of a dialog what stands in it."""
         strips = self.app.screen._compositor.render_strips()  # noqa: SLF001 - there is no other way
+        for dialog in self.app.screen.query(".dialog, #keyboard"):
+            left, top, right, bottom = dialog.content_region.corners
+            strips = [one.crop(left, right) for one in strips[top:bottom]]
         return ["".join(one.text for one in strip) for strip in strips]
 
     @property

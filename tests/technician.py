@@ -261,13 +261,18 @@ class Keys:
         return self.place / "operator.key"
 
     @property
+    def public(self) -> tuple[Path, ...]:
+        """The public key files of operator and recovery."""
+        return self.place / "operator.key.pub", self.place / "recovery.key.pub"
+
+    @property
     def stranger(self) -> Path:
         return self.place / "stranger.key"
 
     @property
     def recipients(self) -> tuple[object, ...]:
         """Options that make operator and recovery the recipients."""
-        return ("-r", self.place / "operator.key.pub", "-r", self.place / "recovery.key.pub")
+        return tuple(each for one in self.public for each in ("-r", one))
 
 
 def ingest_spec(

@@ -34,7 +34,17 @@ from appliance.language import Language, translator
 from appliance.model import JobId, ShipmentId
 from appliance.report import certificate as pages
 from appliance.report import paper
-from appliance.seal import certificate, custody, deed, erasing, intent, places, statement, text
+from appliance.seal import (
+    certificate,
+    custody,
+    deed,
+    erasable,
+    erasing,
+    intent,
+    places,
+    statement,
+    text,
+)
 from appliance.seal.canon import now
 from appliance.seal.certificate import (
     Certificate,
@@ -320,7 +330,7 @@ def test_what_was_confirmed_is_what_goes(device: Shell, store: Store) -> None:
 
 def begun(shell: Shell, store: Path) -> JobId:
     """An erase whose job is written down but not started."""
-    found = erasing.look(store)
+    found = erasable.look(store)
     told = ("not-delivered", "data-will-be-lost")
     about = found.about
     erasure = about.erasure or "ee" * 16
@@ -543,7 +553,7 @@ def test_a_whole_place_goes_with_one_certificate(device: Shell, store: Store, pl
 
 def begun_whole(shell: Shell, *stores: Path) -> JobId:
     """An erase of several whose job is written down but not started."""
-    found = [(one, erasing.look(one).about) for one in stores]
+    found = [(one, erasable.look(one).about) for one in stores]
     places = tuple(
         (str(path), one.shipment, one.root, f"{number:032x}")
         for number, (path, one) in enumerate(found, 1)
@@ -569,7 +579,7 @@ def test_of_a_whole_place_what_is_erased_is_certified_though_a_disk_is_lost(
     device: Shell, store: Store, place: Path
 ) -> None:
     other, _ = new_store(place, name="other")
-    about = [erasing.look(one).about for one in (other.path, store.path)]
+    about = [erasable.look(one).about for one in (other.path, store.path)]
     job = begun_whole(device, other.path, store.path)
     dies(device, job, "appliance.seal.tree", "punch", 1)
     lost = place / "lost"

@@ -9,15 +9,23 @@ import pytest
 
 from appliance.language import Language
 from appliance.seal import statement
-from appliance.seal.keys import public_file
+from appliance.seal.label import Label
 from appliance.seal.store import Store
 from appliance.state import JobState, State
 from appliance.tui.screens.home import HomeScreen
+from appliance.tui.screens.job import JobScreen
 from appliance.tui.screens.seal import LabelScreen, SealingScreen
 from tests.console import NARROW, WIDE, Seat, seated, told
 from tests.support import OPERATOR, RECOVERY
-from tests.technician import Shell, noise
+from tests.technician import PASSPHRASE, Keys, Shell, noise
 
+BY_ANOTHER_PATH = (
+    "From the copy that was sent by another path: what came with the device proves nothing. "
+    "Groups or words."
+)
+UNCONFIRMED = (
+    "Nobody has confirmed who sealed it: enter the label, or press Next again to go on without."
+)
 WAYS = pytest.mark.parametrize("mouse", [False, True], ids=["keys", "mouse"])
 SIZES = pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "132x43"])
 LANGUAGES = pytest.mark.parametrize("language", Language)
@@ -29,50 +37,45 @@ def state(device: Shell) -> Iterator[State]:
         yield found
 
 
-@pytest.fixture
-def keys(tmp_path: Path) -> list[Path]:
-    found = []
-    for one in (OPERATOR, RECOVERY):
-        path = tmp_path / f"{one.recipient.name}.pub"
-        path.write_bytes(public_file(one.recipient))
-        found.append(path)
-    return found
-
-
 @WAYS
 @SIZES
 @LANGUAGES
-def test_from_a_disk_to_a_sealed_shipment(
+def test_from_a_disk_to_its_volume(
     state: State,
     tmp_path: Path,
-    keys: list[Path],
+    keyring: Keys,
     *,
     mouse: bool,
     size: tuple[int, int],
     language: Language,
 ) -> None:
     image = tmp_path / "web01.img"
-    image.write_bytes(noise(3 << 20))
+    data = noise(3 << 20)
+    image.write_bytes(data)
 
     async def story() -> None:
         async with seated(
             state, tmp_path / "shelf", size=size, language=language, mouse=mouse
         ) as seat:
-            await ingested(seat, image, keys)
+            await ingested(seat, image, keyring)
             await seat.until(lambda: bool(seat.app.snapshot.jobs))
             await seat.until(lambda: seat.app.snapshot.jobs[0].row.state is JobState.FINISHED)
-            await sealed(seat)
+            label = await sealed(seat)
+            await arrived(seat, label, keyring, tmp_path / "volumes")
 
     told(story)
+    (volume,) = (tmp_path / "volumes").glob("*.img")
+    assert volume.read_bytes() == data
     (shipment,) = state.shipments()
     seal = statement.read(shipment.path)
     assert shipment.root == seal.root().hex()
     assert seal.waiver == "no time"
     assert not state.draft("ingest")
     assert not state.draft("seal")
+    assert not state.draft("arrival")
 
 
-async def ingested(seat: Seat, image: Path, keys: list[Path]) -> None:
+async def ingested(seat: Seat, image: Path, keyring: Keys) -> None:
     """The whole wizard, with an image file for a disk."""
     await seat.push("#ingest")
     await seat.push("#next")
@@ -93,7 +96,7 @@ async def ingested(seat: Seat, image: Path, keys: list[Path]) -> None:
     await seat.push("#next")
     await seat.push("#next")
     await seat.shows(seat.say("Add at least one recipient; two are wise."))
-    for one in keys:
+    for one in keyring.public:
         await seat.type("#key-file", str(one))
         await seat.push("#add-key")
     await seat.push("#next")
@@ -103,9 +106,9 @@ async def ingested(seat: Seat, image: Path, keys: list[Path]) -> None:
     await seat.until(lambda: isinstance(seat.app.screen, HomeScreen))
 
 
-async def sealed(seat: Seat) -> None:
+async def sealed(seat: Seat) -> str:
     await seat.push("#seal")
-    shipment = seat.app.snapshot.shipments[0]
+    shipment = seat.app.snapshot.shipments[0].row
     await seat.pick("#open", shipment.id)
     await seat.push("#next")
     await seat.push("#next")
@@ -120,4 +123,36 @@ async def sealed(seat: Seat) -> None:
     await seat.until(lambda: seal.device_fingerprint in seat.text)
     await seat.shows(str(seal.sequence))
     await seat.push("#back")
-    assert isinstance(seat.app.screen, HomeScreen)
+    assert seat.screen_is(HomeScreen)
+    return str(Label.of(seal))
+
+
+async def arrived(seat: Seat, label: str, keyring: Keys, place: Path) -> None:
+    store = seat.app.snapshot.shipments[0].row.path
+    await seat.push("#arrival")
+    await seat.pick("#stores", str(store))
+    await seat.push("#next")
+    await seat.shows(seat.say("seal check"), seat.say(BY_ANOTHER_PATH))
+    await seat.push("#verify")
+    await seat.shows(seat.say("Reading every pack: {word}").format(word=seat.say("finished")))
+    await seat.push("#next")
+    await seat.shows(seat.say(UNCONFIRMED))
+    await seat.type("#label-text", label)
+    await seat.push("#next")
+    await seat.shows(seat.say("The private key of one of the recipients, and its passphrase."))
+    await seat.type("#key", str(keyring.operator))
+    await seat.type("#passphrase", PASSPHRASE)
+    assert PASSPHRASE not in seat.text
+    await seat.push("#next")
+    await seat.shows(seat.say("Where the volumes go: a directory of this machine."))
+    await seat.type("#place", str(place))
+    await seat.push("#next")
+    await seat.shows(seat.say("The volume that each disk becomes."), "web01-")
+    await seat.push("#next")
+    await seat.shows(seat.say("AUTHENTIC: sealed by the device expected"))
+    with_secrets = str(seat.app.state.draft("arrival"))
+    assert PASSPHRASE not in with_secrets
+    await seat.push("#next")
+    await seat.until(lambda: seat.screen_is(JobScreen))
+    await seat.shows(seat.say("Every block of the volumes is that of the manifest."))
+    await seat.push("#back")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance import process
-from appliance.errors import StoreFullError, ToolFailedError
+from appliance import jobs, process
+from appliance.errors import StoreFullError, ToolFailedError, WrongPassphraseError
 from appliance.events import Step, failed
 from appliance.language import Language, translator
 from appliance.model import JobId
@@ -20,11 +20,21 @@ from appliance.tui import watch
 from appliance.tui.screens.dialogs import AskScreen, HelpScreen, RefusalScreen
 from appliance.tui.screens.home import HomeScreen
 from appliance.tui.screens.job import JobScreen
+from appliance.tui.screens.key import KeyScreen
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.rows import Rows
 from tests.console import NARROW, WIDE, Seat, seated, squeezed, told
 from tests.media import Bench
-from tests.technician import Shell, begun, ingest_spec, noise
+from tests.technician import (
+    PASSPHRASE,
+    Keys,
+    Shell,
+    begun,
+    ingest_spec,
+    noise,
+    restore_spec,
+    sealed_disks,
+)
 
 HOSTILE = "x[/]y [@click=app.quit()] \x1b[2J \u202eabc\u200b 中文"
 SIZES = pytest.mark.parametrize("size", [NARROW, WIDE], ids=["80x24", "132x43"])
@@ -199,6 +209,62 @@ def test_a_job_that_cannot_be_resumed_says_why(
             assert seat.screen_is(JobScreen)
 
     told(story)
+
+
+def test_a_restore_that_broke_off_asks_for_the_key(
+    operator: Shell, keyring: Keys, tmp_path: Path
+) -> None:
+    sent = sealed_disks(tmp_path, web01=noise(1 << 20))
+    spec = restore_spec(sent, tmp_path / "volumes")
+
+    async def story(state: State) -> None:
+        async with seated(state, tmp_path / "shelf") as seat:
+            await seat.pick("#jobs", "1")
+            await seat.push("#resume")
+            assert seat.screen_is(KeyScreen)
+            await seat.type("#key", str(keyring.operator))
+            await seat.type("#passphrase", "wrong")
+            await seat.push("#unlock")
+            await seat.shows(WrongPassphraseError.happened)
+            await seat.type("#passphrase", PASSPHRASE)
+            await seat.push("#unlock")
+            await seat.until(lambda: seat.screen_is(JobScreen))
+            await seat.shows("Every block of the volumes is that of the manifest.")
+
+    with operator.state() as state:
+        job = state.add_job(
+            "restore", sent.store.head.shipment, "restore", jobs.dump_spec(spec), now()
+        )
+        state.end_job(job, JobState.FAILED, now(), failed(StoreFullError("It is full")))
+        told(lambda: story(state))
+        assert state.job(job).state is JobState.FINISHED
+
+
+def test_a_job_is_diagnosed_and_a_package_written(
+    device: Shell, state: State, tmp_path: Path
+) -> None:
+    store = begun(device, tmp_path / "store")
+    job = device.start("ingest", store.path, ingest_spec(store.path, tmp_path / "none.img"))
+    device.ended(job)
+    package = tmp_path / "help.tar.zst"
+
+    async def story() -> None:
+        async with seated(state, tmp_path / "shelf", size=WIDE) as seat:
+            await seat.pick("#jobs", str(job))
+            await seat.push("#diagnosis")
+            await seat.shows("(job-failed", "2 findings, 1 of them errors")
+            await seat.push("#write")
+            await seat.shows("Name the file of the support package.")
+            await seat.type("#package", str(package))
+            await seat.push("#write")
+            await seat.shows(f"Written: {package}")
+            await seat.pilot.press("f3")
+            await seat.shows(translator(Language.ZH)("Diagnosis"), "(job-failed")
+            await seat.push("#write")
+            await seat.until(lambda: seat.screen_is(RefusalScreen))
+
+    told(story)
+    assert package.stat().st_size > 0
 
 
 # --- what comes and goes ---

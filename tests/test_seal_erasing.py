@@ -31,7 +31,7 @@ from appliance.errors import (
     UnknownFormatError,
 )
 from appliance.events import Event, Progress, silent
-from appliance.seal import canon, custody, erasing, head, intent, places, statement, tree
+from appliance.seal import canon, custody, erasable, erasing, head, intent, places, statement, tree
 from appliance.seal.certificate import (
     Delivered,
     Directory,
@@ -41,7 +41,8 @@ from appliance.seal.certificate import (
     Outcome,
     Seen,
 )
-from appliance.seal.erasing import Consent, Eraser, Found, Phase
+from appliance.seal.erasable import Found
+from appliance.seal.erasing import Consent, Eraser, Phase
 from appliance.seal.store import Store
 from appliance.seal.tree import Tree
 from tests.media import NOBODY, Bench, tool, unprivileged
@@ -265,7 +266,7 @@ def test_a_shipment_that_was_never_sealed_goes_with_its_reserve(tmp_path: Path) 
     (store.path / "damaged").mkdir()
     (store.path / "damaged" / f"{'ab' * 16}.open").write_bytes(bytes(PAGE))
     (store.path / f"head.json.{'12' * 8}.new").write_bytes(b"{")
-    found = erasing.look(store.path)
+    found = erasable.look(store.path)
     assert found.unsealed == "it is not sealed"
     done = erase(store.path)
     assert (done.known_by, done.root, done.sequence) == (KnownBy.HEAD, "", 0)
@@ -291,7 +292,7 @@ def test_a_seal_that_does_not_vouch_for_the_head_is_none(store: Store, harm: str
         other, _, _ = sealed_sample(store.path.parent / "other")
         seal.write_bytes((other.path / "seal.json").read_bytes())
         why = "that of another shipment"
-    found = erasing.look(store.path)
+    found = erasable.look(store.path)
     assert why in found.unsealed
     assert (found.about.root, found.known_by) == ("", KnownBy.HEAD)
 
@@ -714,7 +715,7 @@ def test_another_home_goes_on_by_the_word_of_the_mark(store: Store, tmp_path: Pa
     seal = statement.read(store.path)
     count = len(seal.packs)
     cut_after(store.path, 2)
-    found = erasing.look(store.path)
+    found = erasable.look(store.path)
     assert (found.about.erasure, found.unsealed) == (ERASURE, "")
     eraser = Eraser(tmp_path / "other", store.path, ERASURE, silent, lambda: False)
     done = eraser.run(agreed)
@@ -742,7 +743,7 @@ def test_the_unsealed_is_known_as_such_when_it_goes_on(tmp_path: Path) -> None:
         plug.setattr(Eraser, "_packs", lambda *_: (_ for _ in ()).throw(PowerCutError))
         with pytest.raises(PowerCutError):
             erase(store.path)
-    assert erasing.look(store.path).unsealed
+    assert erasable.look(store.path).unsealed
     assert erase(store.path).known_by is KnownBy.HEAD
 
 
@@ -757,7 +758,7 @@ def test_another_shipment_that_came_to_the_place_is_not_touched(
     other, _, _ = sealed_sample(tmp_path / "other")
     other.path.rename(store.path)
     if begun:
-        replace(erasing.look(store.path).about, erasure="dd" * 16).put(store.path)
+        replace(erasable.look(store.path).about, erasure="dd" * 16).put(store.path)
     with pytest.raises(RootMismatchError):
         erase(store.path)
     assert len(list(store.packs.iterdir())) == len(statement.read(store.path).packs)
@@ -802,7 +803,7 @@ def test_another_erase_that_has_begun_in_the_place_is_left_alone(store: Store) -
 
 
 def test_a_mark_that_says_another_seal_than_stands_there_is_refused(store: Store) -> None:
-    about = erasing.look(store.path).about
+    about = erasable.look(store.path).about
     replace(about, erasure=ERASURE, root="11" * 32).put(store.path)
     with pytest.raises(RootMismatchError):
         erase(store.path)
@@ -812,14 +813,14 @@ def test_a_mark_that_says_another_seal_than_stands_there_is_refused(store: Store
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff"])
 def test_a_mark_that_cannot_be_read_is_a_mark_all_the_same(store: Store, data: bytes) -> None:
     (store.path / intent.FILE).write_bytes(data)
-    for refused in (Store, erasing.look):
+    for refused in (Store, erasable.look):
         with pytest.raises(ErasedInPartError):
             refused(store.path)
 
 
 def test_a_mark_that_is_a_link_is_not_followed(store: Store, tmp_path: Path) -> None:
     (store.path / intent.FILE).symlink_to(tmp_path / "nowhere")
-    for refused in (Store, erasing.look):
+    for refused in (Store, erasable.look):
         with pytest.raises(ErasedInPartError):
             refused(store.path)
 
@@ -899,12 +900,12 @@ def test_all_stores_below_a_place_are_found(bench: Bench) -> None:
     (place / "link").symlink_to(far.path)
     (place / "mounted").mkdir()
     bench.mount(bench.place / "far", place / "mounted", "--bind")
-    assert erasing.stores_below(place) == [first.path, second.path]
-    assert erasing.stores_below(first.path) == [first.path]
+    assert erasable.stores_below(place) == [first.path, second.path]
+    assert erasable.stores_below(first.path) == [first.path]
     with pytest.raises(NotAStoreError):
-        erasing.stores_below(place / "elsewhere")
+        erasable.stores_below(place / "elsewhere")
     with pytest.raises(NotAStoreError):
-        erasing.stores_below(place / "link")
+        erasable.stores_below(place / "link")
 
 
 def test_a_place_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -916,7 +917,7 @@ def test_a_place_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
         plug.setattr(os, "fwalk", fails)
         with pytest.raises(StoreWriteError):
-            erasing.stores_below(tmp_path)
+            erasable.stores_below(tmp_path)
 
 
 def test_what_the_system_refuses_is_told_and_the_erase_goes_on_later(
@@ -952,7 +953,7 @@ def test_a_directory_that_cannot_be_opened_is_refused(
 
     monkeypatch.setattr(os, "open", refuses)
     with pytest.raises(StoreWriteError, match="Permission denied"):
-        erasing.look(store.path)
+        erasable.look(store.path)
 
 
 def test_a_directory_that_vanishes_meanwhile_is_told(store: Store) -> None:

@@ -28,10 +28,13 @@ ROOMS = {
     "console": (
         "tui/keyboard.py",
         "tui/recipients.py",
+        "tui/screens/arrival.py",
+        "tui/screens/diagnosis.py",
         "tui/screens/dialogs.py",
         "tui/screens/home.py",
         "tui/screens/ingest.py",
         "tui/screens/job.py",
+        "tui/screens/key.py",
         "tui/screens/seal.py",
         "tui/speech.py",
         "tui/views.py",

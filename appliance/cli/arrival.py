@@ -17,7 +17,6 @@ from appliance.rate import parse_limit
 from appliance.restore import plan as plans
 from appliance.seal import intent, machine, opening
 from appliance.seal import verify as verification
-from appliance.seal.accepted import Accepted
 from appliance.seal.recover import make_output
 from appliance.seal.recover import recover as recover_packs
 from appliance.seal.store import Store
@@ -142,45 +141,37 @@ def restore(
 
     Run again after any interruption: it goes on.
     """
+    chosen = _chosen(volumes)
     for one in limits:
         parse_limit(one)
-    chosen = _chosen(volumes)
     found = Store(store.absolute())
-    pins = ask.checked_pins(found, label, device, root, recipients)
+    order = orders.Restore(
+        store=found.path,
+        target=target,
+        place=place,
+        volumes=chosen,
+        pins=ask.checked_pins(found, label, device, root, recipients),
+        limits=limits,
+        accept_damage=accept_damage,
+        checkpoint_bytes=checkpoint_bytes,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
     with work.state() as opened:
-        book = Accepted(opened.home)
-        sealed = plans.inspect(found.path, pins, book, accept_damage=accept_damage)
-        goal = jobs.target_for(target, place)
-        loops = _loops(goal) if loop else None
-        made = plans.make(sealed, key, goal, dict(chosen), accept_damage=accept_damage)
+        loops = _loops(jobs.target_for(target, place)) if loop else None
+        made = orders.plan(opened, order, key)
         if not as_lines:
             _show_plan(made)
         elif plan_only:
             show.event(Result("plan", jobs.plan_figures(made)))
         if plan_only:
             return
-        spec = jobs.RestoreSpec(
-            store=str(found.path),
-            target=target,
-            place=str(Path(place).absolute()),
-            volumes=chosen,
-            device=pins.device,
-            root=pins.root,
-            recipients=pins.recipients,
-            limits=limits,
-            accept_damage=accept_damage,
-            checkpoint_bytes=checkpoint_bytes,
-            checkpoint_seconds=checkpoint_seconds,
-        )
-        job = process.begin(
-            opened, "restore", found.head.shipment, f"restore to {place}", spec, key
-        )
-        work.stay(opened, job, as_lines=as_lines)
-        ends.tell(opened, job, spec, as_lines=as_lines)
+        begun = orders.restore(opened, order, key)
+        work.stay(opened, begun.job, as_lines=as_lines)
+        ends.tell(opened, begun.job, begun.spec, as_lines=as_lines)
         if loops is not None:
-            _attach(loops, goal, made, as_lines=as_lines)
+            _attach(loops, jobs.target_for(target, place), made, as_lines=as_lines)
 
 
 def _loops(goal: Target) -> Loops:

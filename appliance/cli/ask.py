@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import click
 
+from appliance import orders
 from appliance.block import keep_in_memory
 from appliance.cli import completion
-from appliance.errors import BadInputError, RootMismatchError, SignerMismatchError
+from appliance.errors import BadInputError
 from appliance.jobs.spec import CHECKPOINT_SECONDS
 from appliance.language import Language, chosen
-from appliance.seal import keys, text
+from appliance.seal import keys
 from appliance.seal.keys import PrivateKey
 from appliance.seal.label import Label
 from appliance.seal.store import Store
@@ -179,24 +180,14 @@ def checked_pins(
     store: Store, label: str | None, device: str, root: str, recipients: tuple[str, ...]
 ) -> Pins:
     """Pins whose texts make sense, and which agree with the label where there is one."""
-    found = Pins(device, root, recipients)
-    known_device, known_root, _ = found.parsed()
-    if label is None:
-        return found
-    scanned = Label.parse(_scanned() if label == "-" else label)
-    if known_device not in {b"", scanned.device}:
-        raise SignerMismatchError("The label names another device than --device")
-    if known_root not in {b"", scanned.root}:
-        raise RootMismatchError("The label names another seal root than --seal")
-    if not scanned.is_of(store.head.shipment):
-        raise RootMismatchError(
-            f"The label is that of shipment {scanned.shipment}..., the store that of "
-            f"{store.head.shipment[:8]}...",
-            todo="Scan the label of this shipment; if it is that, treat the store as exchanged.",
-        )
-    if not (known_device and known_root):
+    scanned = None
+    if label is not None:
+        orders.pins(store, None, device, root, recipients)  # refused before anybody scans
+        scanned = Label.parse(_scanned() if label == "-" else label)
+    found = orders.pins(store, scanned, device, root, recipients)
+    if scanned is not None and not (device and root):
         click.echo(_BY_ANOTHER_PATH, err=True)
-    return Pins(text.grouped(scanned.device), text.grouped(scanned.root), recipients)
+    return found
 
 
 _BY_ANOTHER_PATH = (

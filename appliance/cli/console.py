@@ -1,12 +1,14 @@
 """``motiongear console``: the screens of the device."""
 
 import sys
+from pathlib import Path
 
 import click
 
-from appliance.cli import work
+from appliance import config
 from appliance.errors import BadInputError
 from appliance.language import Language, chosen
+from appliance.state import State
 
 
 @click.command()
@@ -22,6 +24,11 @@ def console(language: str) -> None:
 
     By keyboard or mouse. Jobs go on when it is left.
     """
+    opened(config.ensure_home(), Language(language))
+
+
+def opened(home: Path, language: Language) -> None:
+    """The console over this home, until it is left. Textual draws on standard error."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise BadInputError(
             "The console needs a terminal",
@@ -29,5 +36,5 @@ def console(language: str) -> None:
         )
     from appliance.tui.app import run  # noqa: PLC0415 - no other verb waits for the screens
 
-    with work.state() as opened:
-        run(opened, Language(language))
+    with State(home) as state:
+        run(state, language)

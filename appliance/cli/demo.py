@@ -7,6 +7,7 @@ code of ours, has compared them byte by byte.
 
 import os
 import secrets
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,14 @@ import click
 
 from appliance import jobs, process, shown
 from appliance.block import write_durably
-from appliance.cli import ask, demo_papers, show, work
+from appliance.cli import ask, console, demo_papers, show, work
 from appliance.cli.demo_line import DemoLine
 from appliance.cli.demo_report import Report
 from appliance.cli.demo_sources import Made, attached, make_disks
 from appliance.errors import ExistsError, NeedRootError
 from appliance.events import Json
 from appliance.jobs import custody
+from appliance.language import chosen
 from appliance.model import JobId
 from appliance.run import run
 from appliance.seal import canary, canon, keys, statement, text
@@ -72,6 +74,8 @@ def demo(keep: bool, place: Path | None, offline: bool, as_lines: bool) -> None:
             show.line(f"Two servers went through in {spent:.0f} s; every byte arrived")
             if keep or place is not None:
                 show.line(f"Kept in {base}")
+            if sys.stdin.isatty() and click.confirm("Look at it in the console?"):
+                console.opened(base / "device-home", chosen())
 
 
 class Demo:

@@ -30,10 +30,10 @@ from appliance.jobs.erasing import (
     wrong_with_chain,
 )
 from appliance.language import Translator, chosen, translator
-from appliance.seal import erasing, text
+from appliance.seal import erasable, erasing, text
 from appliance.seal.certificate import Delivered
 from appliance.seal.chain import Finding
-from appliance.seal.erasing import Found
+from appliance.seal.erasable import Found
 from appliance.state import State
 
 _GROUPS = 2  # of the seal root, the last ones: 40 bits
@@ -132,7 +132,7 @@ def _looked(opened: State, store: Path | None, place: Path | None) -> list[Found
     if store is not None:
         store = store.absolute()
         try:
-            return [erasing.look(store)]
+            return [erasable.look(store)]
         except NotAStoreError:
             if (row := left_off(opened, store)) is None:
                 raise
@@ -141,7 +141,7 @@ def _looked(opened: State, store: Path | None, place: Path | None) -> list[Found
                 todo="Resume that job: it signs the certificate.",
             ) from None
     assert place is not None
-    return [erasing.look(one) for one in erasing.stores_below(place.absolute())]
+    return [erasable.look(one) for one in erasable.stores_below(place.absolute())]
 
 
 def _named(found: Found, state: State) -> tuple[str, str, str, str]:

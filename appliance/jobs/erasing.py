@@ -29,7 +29,8 @@ from appliance.seal import canon, certificate, chain, erasing
 from appliance.seal import custody as seal_custody
 from appliance.seal.certificate import Certificate, Delivered, Erased
 from appliance.seal.chain import Finding, Kind
-from appliance.seal.erasing import Consent, Eraser, Found
+from appliance.seal.erasable import Found
+from appliance.seal.erasing import Consent, Eraser
 from appliance.seal.identity import Device
 from appliance.seal.kept import kept
 from appliance.seal.store import Store, by_point

@@ -17,8 +17,6 @@ from pathlib import Path
 from appliance.block import (
     NO_SPACE_ERRNOS,
     make_directory,
-    mount_of,
-    opened,
     read_small,
     sync_directory,
     sync_file_system,
@@ -29,15 +27,13 @@ from appliance.errors import (
     ErasedInPartError,
     NotAStoreError,
     RootMismatchError,
-    SealMissingError,
     StoppedError,
     StoreFullError,
-    StoreRefusedError,
     StoreWriteError,
 )
 from appliance.events import Emit, Json, Progress, Step
 from appliance.model import ShipmentId, Stop
-from appliance.seal import canon, custody, deed, files, head, intent, places, statement
+from appliance.seal import canon, custody, deed, erasable, head, intent, places
 from appliance.seal.certificate import (
     LONGEST_NAME,
     MAX_LEFT,
@@ -46,27 +42,23 @@ from appliance.seal.certificate import (
     Directory,
     Discard,
     Erased,
-    KnownBy,
     Method,
     Outcome,
     digest,
     parse_erased,
     write_erased,
 )
-from appliance.seal.head import Head
+from appliance.seal.erasable import Found
 from appliance.seal.intent import Intent
 from appliance.seal.kept import kept, load, save
-from appliance.seal.pack import closed_name
-from appliance.seal.scan import read_head
-from appliance.seal.statement import MAX_SEAL, Seal
+from appliance.seal.statement import MAX_SEAL
 from appliance.seal.store import PACKS, SEAL
 from appliance.seal.torn import DAMAGED
-from appliance.seal.tree import BELOW, LAST, PLACE, Listed, Tree, remove_empty
+from appliance.seal.tree import BELOW, LAST, PLACE, Tree, remove_empty
 
 DIRECTORY = "erasures"  # in the home
 RECORD = "record.json"
 COPY = "copy-of-"  # else what is kept here would look like a store
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _NOT_SUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS})
 _NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES})
 
@@ -80,20 +72,6 @@ class Phase(StrEnum):
     LOOKED = "looked"
     LAST = "last"
     ENDED = "ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What stands at a place that is to be erased. ``about`` is what its mark says or is going to
-    say; its erasure is empty where none has begun. ``unsealed``: why it does not count as sealed,
-    empty where it does.
-    """
-
-    path: Path
-    about: Intent
-    known_by: KnownBy
-    listed: Listed
-    unsealed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,110 +146,6 @@ def kept_at(home: Path, erasure: str) -> Path:
     return home / DIRECTORY / erasure
 
 
-def stores_below(place: Path) -> list[Path]:
-    """The stores at ``place`` or below, links and other mounts left out, in order. NotAStoreError
-    where there is none.
-    """
-    found: list[Path] = []
-    with Tree.opened(place) as tree, tree.erasing():
-        mount = mount_of(tree.fd)
-        for path, below, names, fd in os.fwalk(place, onerror=_raise):
-            if mount_of(fd) != mount:
-                below.clear()
-            elif {head.FILE, intent.FILE} & {*names, *below}:
-                found.append(Path(path))
-                below.clear()
-    if not found:
-        raise NotAStoreError(f"There is no store in {place} or below")
-    return sorted(found)
-
-
-def _raise(exc: OSError) -> None:
-    raise exc
-
-
-def look(path: Path) -> Found:
-    """What is there to be erased. Changes nothing; refuses what is no store, or cannot be erased
-    whole.
-    """
-    with Tree.opened(path) as tree:
-        return _look(tree)
-
-
-def _look(tree: Tree) -> Found:
-    path = tree.path
-    if intent.stands(path):
-        return _look_on(tree, intent.read(path))
-    known = head.read_marked(path)
-    seal, unsealed = _seal(path, known)
-    listed = tree.listed(_own(path, known.shipment, seal, sealed=seal is not None))
-    about = Intent(
-        erasure="",
-        shipment=known.shipment,
-        label=known.label,
-        signer=known.device,
-        root=seal.root().hex() if seal else "",
-        sequence=seal.sequence if seal else 0,
-        packs=listed.count(PACKS, DAMAGED),
-        size=listed.size,
-        began=canon.now(),
-    )
-    return Found(path, about, KnownBy.SEAL if seal else KnownBy.HEAD, listed, unsealed)
-
-
-def _look_on(tree: Tree, mark: Intent) -> Found:
-    """What an erase has left so far. The seal, while it stands, has to be the mark's."""
-    seal = None
-    if os.path.lexists(tree.path / head.FILE):
-        seal, _ = _seal(tree.path, head.read_marked(tree.path))
-    if seal is not None and (seal.shipment, seal.root().hex()) != (mark.shipment, mark.root):
-        raise RootMismatchError(f"{tree.path}: {intent.FILE} speaks of another seal than its own")
-    unsealed = "" if mark.root else "it was not sealed when its erase began"
-    known_by = KnownBy.SEAL if seal else KnownBy.MARK
-    listed = tree.listed(_own(tree.path, mark.shipment, seal, sealed=bool(mark.root)))
-    return Found(tree.path, mark, known_by, listed, unsealed)
-
-
-def _own(
-    path: Path, shipment: ShipmentId, seal: Seal | None, *, sealed: bool
-) -> Callable[[str, str], bool]:
-    """What of files/ and packs/ is this store's: what its seal names, and packs that say so
-    themselves. Of one that was never ``sealed`` all is, but packs of another shipment.
-    """
-    named = {(files.DIRECTORY, one.name) for one in seal.files} if seal else set()
-    named |= {(PACKS, closed_name(one.pack)) for one in seal.packs} if seal else set()
-
-    def is_own(directory: str, name: str) -> bool:
-        if (directory, name) in named:
-            return True
-        if directory != PACKS:
-            return not sealed or directory != files.DIRECTORY
-        try:
-            with opened(path / directory / name, _READ) as fd:
-                return read_head(fd)[0].shipment == shipment
-        except StoreRefusedError:
-            return not sealed
-
-    return is_own
-
-
-def _seal(path: Path, known: Head) -> tuple[Seal | None, str]:
-    """The seal that vouches for this head; else why there is none."""
-    try:
-        seal = statement.read(path)
-    except SealMissingError:
-        return None, "it is not sealed"
-    except StoreRefusedError as exc:
-        return None, exc.what
-    if (seal.shipment, seal.device, seal.head) != (
-        known.shipment,
-        known.device,
-        known.digest().hex(),
-    ):
-        return None, f"its {SEAL} is that of another shipment"
-    return seal, ""
-
-
 class Eraser:
     """One erase: of the store at ``path``, under the number ``erasure``, written down in ``home``.
     ``ready`` is asked once, before anything is touched, and raises what refuses it.
@@ -288,7 +162,7 @@ class Eraser:
         if record is None or record.phase in {Phase.PACKS, Phase.LOOKED}:
             with Tree.opened(self._path) as tree, tree.alone():
                 if record is None:
-                    record = self._begun(_look(tree), ready)
+                    record = self._begun(erasable.look_in(tree), ready)
                 self._mark(tree, record.erased)
                 if record.phase is Phase.PACKS:
                     record = self._packs(tree, record)
@@ -376,7 +250,7 @@ class Eraser:
                 return
             if goes_on(self._home, tree.path, known):
                 raise RootMismatchError(f"Another erase has begun in {tree.path}")
-        found = _look(tree).about
+        found = erasable.look_in(tree).about
         if (found.shipment, found.root) != (erased.shipment, erased.root):
             raise RootMismatchError(
                 f"{tree.path} holds another shipment than the one that was to be erased",
@@ -410,7 +284,7 @@ class Eraser:
     def _packs(self, tree: Tree, record: Record) -> Record:
         """All but seal, head and mark goes; the disk is told, and looked at."""
         self._emit(Step("erase", record.erased.label))
-        found = _look(tree)
+        found = erasable.look_in(tree)
         going = [
             (directory, name, size)
             for directory in (*BELOW, PLACE)
@@ -418,7 +292,7 @@ class Eraser:
             if directory or name not in LAST
         ]
         total = record.erased.size
-        done = total - sum(size for *_, size in going)
+        done = max(total - sum(size for *_, size in going), 0)
         for directory, name, size in going:
             self._refuse_to_go_on()
             if not tree.erase(directory, name) and record.erased.method is Method.PUNCHED:

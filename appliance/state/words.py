@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -140,8 +141,18 @@ def _catch_up(spec: _Spec, *more: str) -> str:
 
 
 def _resume(row: JobRow, spec: _Spec) -> str:
-    keyed = row.kind == "restore" or spec.get("keyed")
-    return f"motiongear jobs resume {row.id}{' --key FILE' if keyed else ''}"
+    return f"motiongear jobs resume {row.id}{' --key FILE' if _keyed(row, spec) else ''}"
+
+
+def _keyed(row: JobRow, spec: _Spec) -> bool:
+    return row.kind == "restore" or bool(spec.get("keyed"))
+
+
+def needs_key(row: JobRow) -> bool:
+    """Whether the job cannot begin without a private key; False of one whose spec is nonsense."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        return _keyed(row, cast("_Spec", json.loads(row.spec)))
+    return False
 
 
 def _resume_from(row: JobRow, spec: _Spec) -> str:

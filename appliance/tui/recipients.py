@@ -67,12 +67,12 @@ class RecipientsStage(Stage):
     def _now(self) -> list[Recipient]:
         if self._is_new:
             return recipients_of(self.answers)
-        for one in console_of(self).snapshot.shipments:
-            if one.id == self.answers.get("shipment"):
-                try:
-                    return list(Store(one.path).head.recipients)
-                except MotionGearError as exc:
-                    self._refuse(exc)
+        known = console_of(self).snapshot.shipment(self.answers.get("shipment"))
+        if known is not None:
+            try:
+                return list(Store(known.row.path).head.recipients)
+            except MotionGearError as exc:
+                self._refuse(exc)
         return []
 
     def _show(self) -> None:

@@ -2,22 +2,21 @@
 colour only repeats it.
 """
 
-import os
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from appliance import shown
 from appliance.errors import StoreRefusedError, all_errors
 from appliance.language import Translator, marked, width
-from appliance.seal import intent
-from appliance.state import JobRow, JobState, ShipmentRow
-from appliance.tui.watch import Disk, Job
-from appliance.tui.widgets.rows import Draw, Drawn, Row, Tone, cut, fold
+from appliance.state import JobRow, JobState
+from appliance.tui.watch import Disk, Job, Shipment, Standing
+from appliance.tui.widgets.rows import Draw, Drawn, Row, Tone, fold
 
 _CHECKING = frozenset({"verify", "check", "gate-check"})
 _BAD = {one.name for one in all_errors() if issubclass(one, StoreRefusedError)} | {"check-failed"}
 _BARS = " ▁▂▃▄▅▆▇█"
 NO_SERIAL = marked("(no serial)")
+AT_WORK = frozenset({JobState.RUNNING, JobState.PAUSED})
 KINDS = {
     "ingest": marked("ingest"),
     "seal": marked("seal"),
@@ -32,7 +31,7 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class End:
     """How a job stands: a symbol, a word, a tone."""
 
     symbol: str
@@ -41,19 +40,19 @@ class Standing:
 
 
 _STANDINGS = {
-    JobState.QUEUED: Standing(".", marked("begins"), Tone.DIM),
-    JobState.RUNNING: Standing(">", marked("running"), Tone.STRONG),
-    JobState.PAUSED: Standing("=", marked("paused"), Tone.WATCH),
-    JobState.FINISHED: Standing("+", marked("finished"), Tone.GOOD),
-    JobState.STOPPED: Standing("-", marked("stopped by the operator"), Tone.WATCH),
-    JobState.FAILED: Standing("!", marked("failed"), Tone.BAD),
-    JobState.DIED: Standing("x", marked("died"), Tone.BAD),
+    JobState.QUEUED: End(".", marked("begins"), Tone.DIM),
+    JobState.RUNNING: End(">", marked("running"), Tone.STRONG),
+    JobState.PAUSED: End("=", marked("paused"), Tone.WATCH),
+    JobState.FINISHED: End("+", marked("finished"), Tone.GOOD),
+    JobState.STOPPED: End("-", marked("stopped by the operator"), Tone.WATCH),
+    JobState.FAILED: End("!", marked("failed"), Tone.BAD),
+    JobState.DIED: End("x", marked("died"), Tone.BAD),
 }
-_WRONG = Standing("#", marked("finished: NOT as it should be"), Tone.BAD)
-_GONE = Standing("?", marked("broken off: the device is gone"), Tone.BAD)
+_WRONG = End("#", marked("finished: NOT as it should be"), Tone.BAD)
+_GONE = End("?", marked("broken off: the device is gone"), Tone.BAD)
 
 
-def standing(row: JobRow) -> Standing:
+def standing(row: JobRow) -> End:
     if row.state is JobState.FAILED and row.kind in _CHECKING and row.error in _BAD:
         return _WRONG
     if row.state is JobState.FAILED and row.error == "source-gone":
@@ -77,7 +76,7 @@ def draw_job(job: Job, wide: int, say: Translator) -> Drawn:
     head = f"{how.symbol} {word}  {row.id} {say(KINDS.get(row.kind, row.kind))}"
     title = shown.safe(row.title)
     lines = [((one, how.tone),) for one in fold(f"{head}  {title}", wide, indent=4)]
-    if job.progress is not None and row.state in {JobState.RUNNING, JobState.PAUSED}:
+    if job.progress is not None and row.state in AT_WORK:
         lines.append(((f"  {progress_line(job, wide - 2, say)}", Tone.PLAIN),))
     return lines
 
@@ -157,33 +156,22 @@ def _disk(disk: Disk, chosen: frozenset[str] | None) -> Draw:
     return draw
 
 
-def shipment_rows(
-    found: tuple[ShipmentRow, ...], *, pickable: Callable[[ShipmentRow], bool]
-) -> list[Row]:
-    return [Row(one.id if pickable(one) else "", _shipment(one)) for one in found]
+_SHIPMENTS = {
+    Standing.OPEN: (marked("not sealed yet"), Tone.STRONG),
+    Standing.SEALED: (marked("sealed"), Tone.GOOD),
+    Standing.AWAY: (marked("not there"), Tone.WATCH),
+    Standing.ERASED_IN_PART: (marked("erased in part"), Tone.BAD),
+}
 
 
-def shipment_word(row: ShipmentRow) -> tuple[str, Tone]:
-    """How a shipment stands."""
-    if intent.stands(row.path):
-        return marked("erased in part"), Tone.BAD
-    if not os.path.lexists(row.path):
-        return marked("not there"), Tone.WATCH
-    if row.root:
-        return marked("sealed"), Tone.GOOD
-    return marked("not sealed yet"), Tone.STRONG
+def shipment_rows(found: Iterable[Shipment], *, pickable: bool = True) -> list[Row]:
+    return [Row(one.row.id if pickable else "", _shipment(one)) for one in found]
 
 
-def is_open(row: ShipmentRow) -> bool:
-    """Whether disks can still be ingested into it."""
-    return not row.root and os.path.lexists(row.path) and not intent.stands(row.path)
-
-
-def _shipment(row: ShipmentRow) -> Draw:
-    word, tone = shipment_word(row)  # asked of the disk once, not each time it is drawn
-
+def _shipment(one: Shipment) -> Draw:
     def draw(wide: int, say: Translator) -> Drawn:
-        told = f"{cut(shown.safe(row.label), 20)}  {say(word)}  {shown.safe(row.path)}"
-        return [((one, tone),) for one in fold(told, wide, indent=4)]
+        word, tone = _SHIPMENTS[one.standing]
+        told = f"{shown.safe(one.row.label)}  {say(word)}  {shown.safe(one.row.path)}"
+        return [((each, tone),) for each in fold(told, wide, indent=4)]
 
     return draw

@@ -2,6 +2,7 @@
 and the kernel, off the screen's own thread.
 """
 
+import os
 import threading
 import time
 from collections import deque
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 from appliance.block import clock_is_kept, free_space
@@ -16,7 +18,8 @@ from appliance.errors import MotionGearError
 from appliance.events import Progress
 from appliance.ingest import discovery, guard
 from appliance.model import JobId
-from appliance.state import ENDED, EventRow, JobRow, ShipmentRow, State
+from appliance.seal import intent
+from appliance.state import LIVING, JobRow, ShipmentRow, State
 
 LOOK_SECONDS = 0.25
 _DISKS_SECONDS = 2.0  # mounts come and go without a word from the kernel
@@ -63,13 +66,30 @@ class Job:
     pace: Pace
 
 
+class Standing(StrEnum):
+    """How a shipment stands, as its directory tells."""
+
+    OPEN = "open"
+    SEALED = "sealed"
+    AWAY = "away"
+    ERASED_IN_PART = "erased-in-part"
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    row: ShipmentRow
+    standing: Standing
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All of it, as it was at one moment. ``trouble``: why it could not all be seen."""
+    """All of it, as it was at one moment. ``last_event`` is the number of the last that any job
+    has told; ``trouble``: why it could not all be seen.
+    """
 
     jobs: tuple[Job, ...] = ()
-    events: tuple[EventRow, ...] = ()
-    shipments: tuple[ShipmentRow, ...] = ()
+    last_event: int = 0
+    shipments: tuple[Shipment, ...] = ()
     disks: tuple[Disk, ...] = ()
     free: int | None = None
     clock_kept: bool | None = None
@@ -78,6 +98,13 @@ class Snapshot:
 
     def job(self, number: JobId) -> Job | None:
         return next((one for one in self.jobs if one.row.id == number), None)
+
+    def shipment(self, shipment: object) -> Shipment | None:
+        return next((one for one in self.shipments if one.row.id == shipment), None)
+
+    def open_shipments(self) -> dict[str, Shipment]:
+        """Those into which disks can still be ingested, by id."""
+        return {one.row.id: one for one in self.shipments if one.standing is Standing.OPEN}
 
     @property
     def write_blocked(self) -> bool | None:
@@ -126,7 +153,6 @@ class Watch:
         self._disks: tuple[Disk, ...] = ()
         self._disks_at = 0.0
         self._gauges: dict[tuple[JobId, int], Gauge] = {}
-        self._after: int | None = None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -136,13 +162,14 @@ class Watch:
 
     def look(self) -> Snapshot:
         try:
-            jobs, events = self._jobs()
-            shipments = tuple(self._state.shipments())
+            last_event = self._state.last_event()
+            jobs = self._jobs()
+            shipments = tuple(Shipment(one, _standing(one)) for one in self._state.shipments())
         except MotionGearError as exc:
             return Snapshot(disks=self._attached(), trouble=exc.what)
         return Snapshot(
             jobs=jobs,
-            events=events,
+            last_event=last_event,
             shipments=shipments,
             disks=self._attached(),
             free=self._free(),
@@ -158,21 +185,16 @@ class Watch:
         except OSError:
             return None
 
-    def _jobs(self) -> tuple[tuple[Job, ...], tuple[EventRow, ...]]:
-        if self._after is None:
-            self._after = self._state.last_event()
-        events = tuple(self._state.events(None, self._after))
-        if events:
-            self._after = events[-1].id
+    def _jobs(self) -> tuple[Job, ...]:
         clock, found = time.monotonic(), []
         for row in self._state.jobs():
-            told = self._state.progress(row.id)
+            told = self._state.progress(row.id) if row.state in LIVING else None
             pace = Pace()
-            if told is not None and row.state not in ENDED:
+            if told is not None:
                 gauge = self._gauges.setdefault((row.id, row.run), Gauge(clock))
                 pace = gauge.take(told, clock)
             found.append(Job(row, told, pace))
-        return tuple(found), events
+        return tuple(found)
 
     def _attached(self) -> tuple[Disk, ...]:
         now = time.monotonic()
@@ -200,3 +222,11 @@ class Watch:
             refusal=refusal,
             blocked=discovery.is_write_blocked(one.number),
         )
+
+
+def _standing(row: ShipmentRow) -> Standing:
+    if intent.stands(row.path):
+        return Standing.ERASED_IN_PART
+    if not os.path.lexists(row.path):
+        return Standing.AWAY
+    return Standing.SEALED if row.root else Standing.OPEN

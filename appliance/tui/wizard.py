@@ -14,7 +14,7 @@ from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.language import marked
 from appliance.tui.page import Page, console_of
-from appliance.tui.screens.dialogs import AskScreen
+from appliance.tui.screens.dialogs import AskScreen, RefusalScreen
 from appliance.tui.speech import NOTHING, Said, said
 from appliance.tui.watch import Snapshot
 from appliance.tui.widgets.guards import GuardBar
@@ -48,6 +48,12 @@ class Stage(VerticalScroll, can_focus=False):
         """Why one cannot go on; NOTHING where one can."""
         return NOTHING
 
+    def check(self) -> Said:
+        """What takes a while to find out, off the screen's thread: as ``lacks``, or raises what
+        refuses it. Touches no widget.
+        """
+        return NOTHING
+
     @property
     def wizard(self) -> "Wizard":
         found = self.screen
@@ -72,6 +78,10 @@ class Wizard(Page[None]):
     def make_stages(self, answers: Answers) -> Sequence[Stage]:
         raise NotImplementedError
 
+    def begins_at(self, at: int) -> int:
+        """The step at which a draft that was left at step ``at`` goes on."""
+        return at
+
     def finish(self) -> None:
         """The last step was confirmed."""
         raise NotImplementedError
@@ -85,7 +95,8 @@ class Wizard(Page[None]):
         self.answers.update(answers if isinstance(answers, dict) else {})
         at = kept.get("at")
         self.stages = self.make_stages(self.answers)
-        self._at = at if isinstance(at, int) and 0 <= at < len(self.stages) - 1 else 0
+        known = isinstance(at, int) and 0 <= at < len(self.stages) - 1
+        self._at = self.begins_at(at) if known and isinstance(at, int) else 0
         yield GuardBar()
         yield Line(id="wizard-title", classes="title")
         with ContentSwitcher(initial=self.stages[self._at].id, id="stages"):
@@ -151,6 +162,34 @@ class Wizard(Page[None]):
         self.query_one("#lacks", Line).tell(lacks)
         if lacks != NOTHING:
             return
+        if type(self.stage).check is Stage.check:
+            self._go_on()
+            return
+        self.query_one("#lacks", Line).tell(said(marked("being checked ...")))
+        self._busy(busy=True)
+        self.run_worker(self._check, thread=True, group="check")
+
+    def _check(self) -> None:
+        try:
+            lacks = self.stage.check()
+        except MotionGearError as exc:
+            self.app.call_from_thread(self._checked, NOTHING, exc)
+        else:
+            self.app.call_from_thread(self._checked, lacks, None)
+
+    def _checked(self, lacks: Said, exc: MotionGearError | None) -> None:
+        self._busy(busy=False)
+        self.query_one("#lacks", Line).tell(lacks)
+        if exc is not None:
+            self.app.push_screen(RefusalScreen(exc))
+        elif lacks == NOTHING:
+            self._go_on()
+
+    def _busy(self, *, busy: bool) -> None:
+        for one in ("cancel", "back", "next"):
+            self.query_one(f"#{one}").disabled = busy or (one == "back" and self._at == 0)
+
+    def _go_on(self) -> None:
         if self._at == len(self.stages) - 1:
             self.finish()
             return
@@ -159,6 +198,8 @@ class Wizard(Page[None]):
         self._enter()
 
     def action_back(self) -> None:
+        if self.query_one("#cancel").disabled:  # busy
+            return
         if self._at == 0:
             self._leave()
             return

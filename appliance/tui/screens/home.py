@@ -13,9 +13,10 @@ from appliance.errors import MotionGearError
 from appliance.language import Translator, marked
 from appliance.model import JobId
 from appliance.seal.identity import Device
-from appliance.state import ShipmentRow
 from appliance.tui import views
 from appliance.tui.page import Page
+from appliance.tui.screens.arrival import ArrivalWizard
+from appliance.tui.screens.diagnosis import DiagnosisScreen
 from appliance.tui.screens.dialogs import AskScreen, RefusalScreen
 from appliance.tui.screens.ingest import IngestWizard
 from appliance.tui.screens.job import JobScreen
@@ -50,6 +51,8 @@ class HomeScreen(Page[None]):
         with Horizontal(classes="buttons"):
             yield Push(said(marked("Ingest")), id="ingest")
             yield Push(said(marked("Seal")), id="seal")
+            yield Push(said(marked("Arrival")), id="arrival")
+            yield Push(said(marked("Diagnosis")), id="diagnose")
             yield Push(said(marked("Leave")), id="leave")
 
     def on_mount(self) -> None:
@@ -77,7 +80,7 @@ class HomeScreen(Page[None]):
             views.disk_rows(found.disks) or [nothing(marked("No disk is attached."))]
         )
         self.query_one("#shipments", Rows).show(
-            views.shipment_rows(found.shipments, pickable=_never)
+            views.shipment_rows(found.shipments, pickable=False)
             or [nothing(marked("No shipment was begun yet."))]
         )
         self.query_one("#jobs", Rows).show(
@@ -94,6 +97,10 @@ class HomeScreen(Page[None]):
                 self.app.push_screen(IngestWizard())
             case "seal":
                 self.app.push_screen(SealWizard())
+            case "diagnose":
+                self.app.push_screen(DiagnosisScreen())
+            case "arrival":
+                self.app.push_screen(ArrivalWizard())
             case _:
                 self.action_leave()
 
@@ -108,11 +115,6 @@ class HomeScreen(Page[None]):
     def _left(self, leave: bool | None) -> None:  # noqa: FBT001 - the result
         if leave:
             self.app.exit()
-
-
-def _never(row: ShipmentRow) -> bool:
-    del row
-    return False
 
 
 def nothing(sentence: str) -> Row:

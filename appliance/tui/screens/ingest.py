@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,6 @@ from appliance.rate import parse_limit
 from appliance.report import inside
 from appliance.seal.keys import Recipient
 from appliance.seal.store import Store
-from appliance.state import ShipmentRow
 from appliance.tui import views
 from appliance.tui.page import console_of
 from appliance.tui.recipients import RecipientsStage, recipients_of
@@ -330,10 +330,8 @@ class ShipmentStage(Stage):
         yield Line(id="chosen-shipment")
 
     def seen(self, found: Snapshot) -> None:
-        self._open: dict[str, ShipmentRow] = {
-            one.id: one for one in found.shipments if views.is_open(one)
-        }
-        rows = views.shipment_rows(tuple(self._open.values()), pickable=_always)
+        self._open = found.open_shipments()
+        rows = views.shipment_rows(self._open.values())
         self.query_one(Rows).show(rows)
         self._tell()
 
@@ -343,7 +341,7 @@ class ShipmentStage(Stage):
         if picked == "new":
             told = said(marked("Chosen: a new shipment"))
         elif picked in self._open:
-            told = said(marked("Chosen: {label}"), label=self._open[picked].label)
+            told = said(marked("Chosen: {label}"), label=self._open[picked].row.label)
         self.query_one("#chosen-shipment", Line).tell(told)
 
     @on(Rows.Picked)
@@ -373,11 +371,6 @@ class ShipmentStage(Stage):
         if picked == "new" and not str(self.answers.get("label", "")).strip():
             return said(marked("Give the new shipment a label."))
         return NOTHING
-
-
-def _always(row: ShipmentRow) -> bool:
-    del row
-    return True
 
 
 class ReviewStage(Stage):
@@ -417,12 +410,10 @@ class ReviewStage(Stage):
         picked = str(self.answers.get("shipment", ""))
         if picked == "new":
             return str(self.answers.get("label", "")), recipients_of(self.answers)
-        for one in console_of(self).snapshot.shipments:
-            if one.id == picked:
-                try:
-                    return one.label, Store(one.path).head.recipients
-                except MotionGearError:
-                    break
+        known = console_of(self).snapshot.shipment(picked)
+        if known is not None:
+            with suppress(MotionGearError):
+                return known.row.label, Store(known.row.path).head.recipients
         return "?", ()
 
 

@@ -1,6 +1,7 @@
 """One job: how far it is, how fast, what it says; pause, resume, stop."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,11 +13,14 @@ from appliance import process, shown
 from appliance.errors import MotionGearError
 from appliance.language import Translator, marked
 from appliance.model import JobId
+from appliance.seal.keys import PrivateKey
 from appliance.state import ENDED, EventRow, JobState, telling
-from appliance.state.words import last_words
+from appliance.state.words import last_words, needs_key
 from appliance.tui import views
 from appliance.tui.page import Page, console_of
+from appliance.tui.screens.diagnosis import DiagnosisScreen
 from appliance.tui.screens.dialogs import AskScreen, RefusalScreen
+from appliance.tui.screens.key import KeyScreen
 from appliance.tui.speech import NOTHING, Said, foreign, said
 from appliance.tui.watch import Job, Snapshot
 from appliance.tui.widgets.guards import GuardBar
@@ -36,8 +40,8 @@ class JobScreen(Page[None]):
     def __init__(self, job: JobId) -> None:
         super().__init__()
         self._job = job
-        self._events: list[EventRow] = []
-        self._known = 0  # the last event that is shown
+        self._events: dict[int, EventRow] = {}
+        self._looked = -1  # the last event of all when its own were asked for
 
     def compose(self) -> ComposeResult:
         yield GuardBar()
@@ -52,6 +56,7 @@ class JobScreen(Page[None]):
             yield Push(said(marked("Pause")), id="pause")
             yield Push(said(marked("Resume")), id="resume")
             yield Push(said(marked("Stop")), id="stop")
+            yield Push(said(marked("Diagnosis")), id="diagnosis")
 
     def on_mount(self) -> None:
         self.query_one("#back").focus()
@@ -61,15 +66,24 @@ class JobScreen(Page[None]):
         if job is None:
             return
         self._show(job)
-        try:
-            new = self.state.events(self._job, self._known)
-        except MotionGearError:
-            return  # the alert on the home screen says it
-        if new:
-            self._known = new[-1].id
-            self._events = [*self._events, *new][-_MOST_LINES:]
-            self.query_one("#log", Rows).show([Row("", _entry(one)) for one in self._events])
-            self.query_one("#log", Rows).scroll_end(animate=False)
+        if found.last_event != self._looked:
+            self._looked = found.last_event
+            self.run_worker(self._read, thread=True, group="events")
+
+    def _read(self) -> None:
+        known = max(self._events, default=0)
+        with suppress(MotionGearError):  # the alert on the home screen says it
+            new = self.state.events(self._job, known)
+            self.app.call_from_thread(self._take, new)
+
+    def _take(self, new: list[EventRow]) -> None:
+        """Several may have been asked for the same at once."""
+        self._events |= {one.id: one for one in new}
+        for old in sorted(self._events)[:-_MOST_LINES]:
+            del self._events[old]
+        log = self.query_one("#log", Rows)
+        log.show([Row("", _entry(self._events[one])) for one in sorted(self._events)])
+        log.scroll_end(animate=False)
 
     def _show(self, job: Job) -> None:
         row, how = job.row, views.standing(job.row)
@@ -106,6 +120,8 @@ class JobScreen(Page[None]):
                 self._do(lambda: process.pause(self.state, self._job))
             case "resume":
                 self._resume()
+            case "diagnosis":
+                self.app.push_screen(DiagnosisScreen(self._job))
             case _:
                 question = AskScreen(
                     said(marked("Stop job {job}?"), job=self._job),
@@ -119,9 +135,20 @@ class JobScreen(Page[None]):
             self._do(lambda: process.stop(self.state, self._job))
 
     def _resume(self) -> None:
+        job = console_of(self).snapshot.job(self._job)
+        if job is not None and job.row.state is not JobState.PAUSED and needs_key(job.row):
+            self.app.push_screen(KeyScreen(), self._resumed)
+        else:
+            self._go_on(None)
+
+    def _resumed(self, key: PrivateKey | None) -> None:
+        if key is not None:
+            self._go_on(key)
+
+    def _go_on(self, key: PrivateKey | None) -> None:
         def resume() -> None:
             if not process.go_on(self.state, self._job):
-                process.start(self.state, self._job)
+                process.start(self.state, self._job, key)
 
         self._do(resume)
 

@@ -1,6 +1,8 @@
 """The seal wizard: which shipment, what is still open, review; then the job and the label."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from textual import on
@@ -25,7 +27,7 @@ from appliance.tui.page import Page, console_of
 from appliance.tui.screens.dialogs import RefusalScreen
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.speech import NOTHING, Said, foreign, said
-from appliance.tui.watch import Snapshot
+from appliance.tui.watch import Shipment, Snapshot
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.guards import GuardBar
 from appliance.tui.widgets.rows import Drawn, Row, Rows, Tone, fact, fold
@@ -42,17 +44,13 @@ class WhichStage(Stage):
         yield Line(id="chosen-shipment")
 
     def seen(self, found: Snapshot) -> None:
-        self._open: dict[str, ShipmentRow] = {
-            one.id: one for one in found.shipments if views.is_open(one)
-        }
-        self.query_one(Rows).show(
-            views.shipment_rows(tuple(self._open.values()), pickable=lambda _: True)
-        )
+        self._open = found.open_shipments()
+        self.query_one(Rows).show(views.shipment_rows(self._open.values()))
         self._tell()
 
     def _tell(self) -> None:
-        row = self._open.get(str(self.answers.get("shipment", "")))
-        told = NOTHING if row is None else said(marked("Chosen: {label}"), label=row.label)
+        found = self._open.get(str(self.answers.get("shipment", "")))
+        told = NOTHING if found is None else said(marked("Chosen: {label}"), label=found.row.label)
         self.query_one("#chosen-shipment", Line).tell(told)
 
     @on(Rows.Picked)
@@ -68,10 +66,21 @@ class WhichStage(Stage):
         return NOTHING
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a store says of itself."""
+
+    recipients: int
+    points: tuple[PointPacks, ...]
+
+
 class ReadyStage(Stage):
     """What keeps it from being sealed, and what may travel as it is."""
 
     TITLE = marked("ready to ship")
+    _facts: Facts | MotionGearError | None = None
+    _found: Shipment | None = None
+    _seen_ends: tuple[JobState, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Rows(id="ready")
@@ -93,41 +102,61 @@ class ReadyStage(Stage):
             classes="hint",
         )
 
-    def seen(self, found: Snapshot) -> None:
-        self._row = next(
-            (one for one in found.shipments if one.id == self.answers.get("shipment")), None
-        )
-        rows: list[Row] = []
-        self._open: list[JobRow] = []
-        self._points: list[PointPacks] = []
-        if self._row is not None:
-            self._open = open_jobs(found, self._row)
-            rows = self._rows(self._row)
-        self.query_one(Rows).show(rows)
+    def entered(self) -> None:
+        self._facts, self._seen_ends = None, ()
 
-    def _rows(self, row: ShipmentRow) -> list[Row]:
-        accepted = _accepted(self.answers)
-        rows = []
+    def seen(self, found: Snapshot) -> None:
+        self._found = found.shipment(self.answers.get("shipment"))
+        self._open: list[JobRow] = []
+        if self._found is None:
+            return
+        self._open = open_jobs(found, self._found.row)
+        ends = tuple(one.row.state for one in found.jobs)
+        if self._facts is None or ends != self._seen_ends:
+            self._seen_ends = ends
+            self.run_worker(partial(self._read, self._found.row), thread=True, group="read")
+        self._show()
+
+    def _read(self, row: ShipmentRow) -> None:
+        """A store may have thousands of packs."""
+        found: Facts | MotionGearError
         try:
             store = Store(row.path)
-            recipients = store.head.recipients
-            self._points = list(by_point(store.infos()))
+            found = Facts(len(store.head.recipients), tuple(by_point(store.infos())))
         except MotionGearError as exc:
-            return [_told(said(marked("The store cannot be read: {why}"), why=exc.what), Tone.BAD)]
-        rows.append(
+            found = exc
+        self.app.call_from_thread(self._take, found)
+
+    def _take(self, found: "Facts | MotionGearError") -> None:
+        self._facts = found
+        if self.is_mounted:
+            self._show()
+
+    def _show(self) -> None:
+        if self._found is not None:
+            self.query_one(Rows).show(self._rows(self._found.row))
+
+    def _rows(self, row: ShipmentRow) -> list[Row]:
+        accepted, facts = _accepted(self.answers), self._facts
+        if facts is None:
+            return [_told(said(marked("being read ...")), Tone.DIM)]
+        if isinstance(facts, MotionGearError):
+            why = said(marked("The store cannot be read: {why}"), why=facts.what)
+            return [_told(why, Tone.BAD)]
+        rows = [
             _told(
                 said(
                     marked("{count} disks in the shipment, {open} not at their end"),
-                    count=len({one.disk for one in self._points}),
-                    open=len([one for one in self._points if not one.complete]),
+                    count=len({one.disk for one in facts.points}),
+                    open=len([one for one in facts.points if not one.complete]),
                 ),
                 Tone.PLAIN,
             )
-        )
-        enough = len(recipients) > 1
+        ]
+        enough = facts.recipients > 1
         rows.append(
             _told(
-                said(marked("{count} recipients"), count=len(recipients)),
+                said(marked("{count} recipients"), count=facts.recipients),
                 Tone.GOOD if enough else Tone.WATCH,
             )
         )
@@ -156,17 +185,17 @@ class ReadyStage(Stage):
         now_ = [one for one in before if one != event.key]
         self.answers["accept"] = [*now_] if len(now_) < len(before) else [*before, event.key]
         self.wizard.keep()
-        self.seen(console_of(self).snapshot)
+        self._show()
 
     @on(Button.Pressed, "#confirm")
     def _confirm(self, event: Button.Pressed) -> None:
         event.stop()
-        assert self._row is not None
-        field = self.query_one("#code", Field)
+        assert self._found is not None
+        row, field = self._found.row, self.query_one("#code", Field)
         try:
-            store = Store(self._row.path)
+            store = Store(row.path)
             who = canary.who_opened(store.path, store.head, field.value)
-            self.wizard.state.note_canary(self._row.id, who, now())
+            self.wizard.state.note_canary(row.id, who, now())
         except MotionGearError as exc:
             self.app.push_screen(RefusalScreen(exc))
         else:
@@ -179,10 +208,21 @@ class ReadyStage(Stage):
             self.answers["waiver"] = event.value
 
     def lacks(self) -> Said:
-        if self._row is None:
+        facts = self._facts
+        if self._found is None:
             return said(marked("The shipment is not known here any more."))
-        if not self._points:
+        if facts is None or isinstance(facts, MotionGearError):
+            return said(marked("The store is not read yet."))
+        if not facts.points:
             return said(marked("The shipment is empty: ingest a disk first."))
+        if (lacks := self._jobs_lack()) != NOTHING:
+            return lacks
+        sure = facts.recipients > 1 and self._found.row.canary_by
+        if not sure and not str(self.answers.get("waiver", "")).strip():
+            return said(marked("Enter the canary code, or say why it is sealed without."))
+        return NOTHING
+
+    def _jobs_lack(self) -> Said:
         for one in self._open:
             if one.state not in ENDED:
                 return said(marked("Job {job} is still at work."), job=one.id)
@@ -193,9 +233,6 @@ class ReadyStage(Stage):
                     ),
                     job=one.id,
                 )
-        alone = len(Store(self._row.path).head.recipients) < 2
-        if (alone or not self._row.canary_by) and not str(self.answers.get("waiver", "")).strip():
-            return said(marked("Enter the canary code, or say why it is sealed without."))
         return NOTHING
 
 
@@ -243,8 +280,8 @@ class ReviewStage(Stage):
         self.query_one(Rows).show([Row("", self._draw)])
 
     def _draw(self, wide: int, say: Translator) -> Drawn:
-        known = console_of(self).snapshot.shipments
-        row = next((one for one in known if one.id == self.answers.get("shipment")), None)
+        found = console_of(self).snapshot.shipment(self.answers.get("shipment"))
+        row = found.row if found is not None else None
         label = shown.safe(row.label) if row else "?"
         lines = [*fact(say(marked("shipment")), label, wide, Tone.STRONG)]
         lines += fact(say(marked("place")), shown.safe(row.path) if row else "?", wide)

@@ -36,7 +36,7 @@ class Field(Horizontal):
         super().__init__(id=id, classes="field")
         self._named = name
         self._input = Input(value, password=secret, max_length=longest, compact=True)
-        self._secret = secret
+        self.secret = secret
 
     def compose(self) -> ComposeResult:
         yield Line(self._named, classes="field-name")
@@ -60,7 +60,7 @@ class Field(Horizontal):
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
-        keyboard = KeyboardScreen(self._named, self.value, secret=self._secret)
+        keyboard = KeyboardScreen(self._named, self.value, secret=self.secret)
         self.app.push_screen(keyboard, self._typed)
 
     def _typed(self, text: str | None) -> None:

@@ -1,0 +1,78 @@
+"""A private key, for a job that opens packs: in this console's memory until the job has it."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button
+
+from appliance.block import keep_in_memory
+from appliance.errors import MotionGearError
+from appliance.language import marked
+from appliance.seal import keys
+from appliance.seal.keys import PrivateKey
+from appliance.tui.speech import Said, said
+from appliance.tui.widgets.field import Field
+from appliance.tui.widgets.spoken import Line, Push
+
+
+class KeyScreen(ModalScreen[PrivateKey | None]):
+    """Returns the key, unlocked; None where it was left."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "")]
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog"):
+            yield Line(
+                said(marked("The private key of one of the recipients, and its passphrase.")),
+                classes="paragraph",
+            )
+            yield Field(said(marked("private key file")), id="key")
+            yield Field(said(marked("passphrase")), id="passphrase", secret=True)
+            yield Line(id="key-say")
+            with Horizontal(classes="buttons"):
+                yield Push(said(marked("Cancel")), id="cancel")
+                yield Push(said(marked("Unlock")), id="unlock")
+
+    def on_mount(self) -> None:
+        self.query_one("#cancel").focus()
+
+    def action_leave(self) -> None:
+        self.dismiss(None)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        if event.button.id == "cancel":
+            self.dismiss(None)
+            return
+        field = self.query_one("#passphrase", Field)
+        path, passphrase, field.value = self.query_one("#key", Field).value, field.value, ""
+        if not path or not passphrase:
+            self._tell(said(marked("Give the key file and its passphrase.")))
+            return
+        self._tell(said(marked("being checked ...")))
+        event.button.disabled = True
+        self.run_worker(lambda: self._unlock(Path(path), passphrase), thread=True)
+
+    def _unlock(self, path: Path, passphrase: str) -> None:
+        """It takes a second or two, by design."""
+        keep_in_memory()
+        try:
+            keys.read_recipient(path)
+            key = keys.unlock(path, passphrase)
+        except MotionGearError as exc:
+            self.app.call_from_thread(self._refused, exc)
+        else:
+            self.app.call_from_thread(self.dismiss, key)
+
+    def _refused(self, exc: MotionGearError) -> None:
+        self.query_one("#unlock").disabled = False
+        self._tell(
+            said(marked("{happened} ({what}.)"), happened=Said(exc.happened), what=exc.what)
+        )
+
+    def _tell(self, told: Said) -> None:
+        self.query_one("#key-say", Line).tell(told)
