@@ -1,6 +1,7 @@
 """The console itself: one look at everything, a few times a second, told to the screen shown."""
 
 import threading
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from appliance import config
 from appliance.errors import MotionGearError
 from appliance.language import Language
 from appliance.state import State
+from appliance.tui.background import Done
 from appliance.tui.page import Console, Page
 from appliance.tui.screens.dialogs import HelpScreen
 from appliance.tui.screens.home import HomeScreen
@@ -34,7 +36,7 @@ class ConsoleApp(Console):
 
     def on_mount(self) -> None:
         self.push_screen(HomeScreen())
-        self.run_worker(self._look, thread=True, exclusive=True, group="watch")
+        threading.Thread(target=self._look, daemon=True).start()
 
     def on_unmount(self) -> None:
         self._leaving.set()
@@ -49,7 +51,7 @@ class ConsoleApp(Console):
                     found = Snapshot(trouble=exc.what)
                 if self._leaving.is_set():
                     return
-                self.call_from_thread(self._see, found)
+                self.post_message(Done(partial(self._see, found)))
                 self._leaving.wait(LOOK_SECONDS)
 
     def _see(self, found: Snapshot) -> None:

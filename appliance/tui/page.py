@@ -7,8 +7,11 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.screen import Screen
 
+from appliance.errors import MotionGearError
 from appliance.language import Language, Translator, translator
 from appliance.state import State
+from appliance.tui.background import Done
+from appliance.tui.screens.dialogs import RefusalScreen
 from appliance.tui.speech import OTHER, Spoken
 from appliance.tui.watch import Snapshot
 from appliance.tui.widgets.guards import GuardBar
@@ -24,6 +27,9 @@ class Console(App[None]):
         self.state, self.shelf, self.language = state, shelf, language
         self.say: Translator = translator(language)
         self.snapshot = Snapshot()
+
+    def on_done(self, event: Done) -> None:
+        event.then()
 
     def turn_language(self) -> None:
         """Everything on all screens says itself anew; what was typed stays."""
@@ -65,6 +71,10 @@ class Page(Screen[Result]):
 
     def seen(self, found: Snapshot) -> None:
         """For whoever shows more than the guards."""
+
+    def refuse(self, exc: MotionGearError) -> None:
+        """Say it over the screen."""
+        self.app.push_screen(RefusalScreen(exc))
 
     @property
     def state(self) -> State:

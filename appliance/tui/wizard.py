@@ -2,8 +2,8 @@
 draft of the answers that outlives the console.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -13,14 +13,16 @@ from textual.widgets import Button, ContentSwitcher
 from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.language import marked
+from appliance.tui.background import in_background
 from appliance.tui.page import Page, console_of
-from appliance.tui.screens.dialogs import AskScreen, RefusalScreen
+from appliance.tui.screens.dialogs import AskScreen
 from appliance.tui.speech import NOTHING, Said, said
 from appliance.tui.watch import Snapshot
 from appliance.tui.widgets.guards import GuardBar
 from appliance.tui.widgets.spoken import Line, Push
 
 Answers = dict[str, Json]
+T = TypeVar("T")
 
 
 def listed(answers: Answers, name: str) -> list[Json]:
@@ -167,23 +169,26 @@ class Wizard(Page[None]):
             return
         self.query_one("#lacks", Line).tell(said(marked("being checked ...")))
         self._busy(busy=True)
-        self.run_worker(self._check, thread=True, group="check")
+        in_background(self, self.stage.check, self._checked, self._check_refused)
 
-    def _check(self) -> None:
-        try:
-            lacks = self.stage.check()
-        except MotionGearError as exc:
-            self.app.call_from_thread(self._checked, NOTHING, exc)
-        else:
-            self.app.call_from_thread(self._checked, lacks, None)
-
-    def _checked(self, lacks: Said, exc: MotionGearError | None) -> None:
+    def _checked(self, lacks: Said) -> None:
         self._busy(busy=False)
         self.query_one("#lacks", Line).tell(lacks)
-        if exc is not None:
-            self.app.push_screen(RefusalScreen(exc))
-        elif lacks == NOTHING:
+        if lacks == NOTHING:
             self._go_on()
+
+    def _check_refused(self, exc: MotionGearError) -> None:
+        self._checked(said(marked("{happened}"), happened=Said(exc.happened)))
+        self.refuse(exc)
+
+    def order(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
+        """The last step's deed, once: what refuses it is said, and it can be tried again."""
+        self._busy(busy=True)
+        in_background(self, work, then, self.order_refused)
+
+    def order_refused(self, exc: MotionGearError) -> None:
+        self._busy(busy=False)
+        self.refuse(exc)
 
     def _busy(self, *, busy: bool) -> None:
         for one in ("cancel", "back", "next"):

@@ -11,22 +11,22 @@ from textual.containers import Vertical
 from textual.widgets import Button
 
 from appliance import orders, shown
-from appliance.block import keep_in_memory
 from appliance.errors import BadInputError, MotionGearError
 from appliance.ingest import guard
 from appliance.language import Translator, marked
 from appliance.model import JobId
 from appliance.rate import parse_limit
 from appliance.restore.plan import Plan
-from appliance.seal import head, keys, text, verify
+from appliance.seal import head, text, verify
 from appliance.seal.keys import PrivateKey
 from appliance.seal.label import Label
 from appliance.seal.store import Store
 from appliance.seal.verify import Pins, Sealed, Trust
 from appliance.tui import views
+from appliance.tui.background import in_background
 from appliance.tui.page import console_of
-from appliance.tui.screens.dialogs import RefusalScreen
 from appliance.tui.screens.job import JobScreen
+from appliance.tui.screens.key import unlocked
 from appliance.tui.speech import NOTHING, Said, foreign, refused, said
 from appliance.tui.watch import Snapshot, Standing
 from appliance.tui.widgets.field import Field
@@ -199,7 +199,7 @@ class SealStage(Arrival):
             pins = self._pins(sealed.store)
             self._job = orders.verify(self.wizard.state, sealed.store, pins).job
         except MotionGearError as exc:
-            self.app.push_screen(RefusalScreen(exc))
+            self.wizard.refuse(exc)
 
     def _pins(self, store: Store) -> Pins:
         scanned = self.answer("label-text").strip()
@@ -257,11 +257,8 @@ class KeyStage(Arrival):
     def check(self) -> Said:
         if not self._passphrase:
             return NOTHING
-        keep_in_memory()  # from here on the console holds a secret
-        path = Path(self.answer("key"))
         passphrase, self._passphrase = self._passphrase, ""
-        keys.read_recipient(path)
-        self.arrival.key = keys.unlock(path, passphrase)
+        self.arrival.key = unlocked(Path(self.answer("key")), passphrase)
         return NOTHING
 
 
@@ -301,17 +298,12 @@ class MappingStage(Arrival):
     def entered(self) -> None:
         self.arrival.plan = None
         self.query_one("#mapping-say", Line).tell(said(marked("being read ...")))
-        self.run_worker(self._plan, thread=True, group="plan", exclusive=True)
+        in_background(self, self._plan, self._planned, self._refused)
 
-    def _plan(self) -> None:
+    def _plan(self) -> Plan:
         wizard = self.arrival
-        try:
-            assert wizard.key is not None
-            plan = orders.plan(wizard.state, wizard.order(volumes=()), wizard.key)
-        except MotionGearError as exc:
-            self.app.call_from_thread(self._refused, exc)
-        else:
-            self.app.call_from_thread(self._planned, plan)
+        assert wizard.key is not None
+        return orders.plan(wizard.state, wizard.order_now(volumes=()), wizard.key)
 
     def _refused(self, exc: MotionGearError) -> None:
         self.query_one("#mapping-say", Line).tell(*refused(exc))
@@ -354,7 +346,7 @@ class MappingStage(Arrival):
     def check(self) -> Said:
         wizard = self.arrival
         assert wizard.key is not None
-        orders.plan(wizard.state, wizard.order(), wizard.key)
+        orders.plan(wizard.state, wizard.order_now(), wizard.key)
         return NOTHING
 
 
@@ -435,7 +427,7 @@ class ArrivalWizard(Wizard):
             for one in self.plan.disks
         )
 
-    def order(self, volumes: tuple[tuple[str, str], ...] | None = None) -> orders.Restore:
+    def order_now(self, volumes: tuple[tuple[str, str], ...] | None = None) -> orders.Restore:
         assert self.sealed is not None
         return orders.Restore(
             store=self.sealed.store.path,
@@ -447,24 +439,12 @@ class ArrivalWizard(Wizard):
         )
 
     def finish(self) -> None:
-        self.query_one("#next").disabled = True
-        self.run_worker(self._order, thread=True, group="order")
+        assert self.key is not None
+        order, key = self.order_now(), self.key
+        self.order(lambda: orders.restore(self.state, order, key), self._begun)
 
-    def _order(self) -> None:
-        try:
-            assert self.key is not None
-            begun = orders.restore(self.state, self.order(), self.key)
-        except MotionGearError as exc:
-            self.app.call_from_thread(self._refused, exc)
-            return
-        self.app.call_from_thread(self._begun, begun.job)
-
-    def _refused(self, exc: MotionGearError) -> None:
-        self.query_one("#next").disabled = False
-        self.app.push_screen(RefusalScreen(exc))
-
-    def _begun(self, job: JobId) -> None:
+    def _begun(self, begun: orders.Begun) -> None:
         app = self.app
         self.key = None
         self.done()
-        app.push_screen(JobScreen(job))
+        app.push_screen(JobScreen(begun.job))

@@ -1,5 +1,6 @@
 """What is wrong with the device or a job, what is safe, what to do; and the support package."""
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,12 +14,11 @@ from appliance import shown
 from appliance.diagnose import device, jobs, package
 from appliance.diagnose.findings import Finding, worst_first
 from appliance.diagnose.kinds import Severity
-from appliance.errors import MotionGearError
 from appliance.language import Translator, marked
 from appliance.model import JobId
 from appliance.state import look
+from appliance.tui.background import in_background
 from appliance.tui.page import Page, console_of
-from appliance.tui.screens.dialogs import RefusalScreen
 from appliance.tui.speech import NOTHING, said
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.guards import GuardBar
@@ -56,20 +56,14 @@ class DiagnosisScreen(Page[None]):
     def on_mount(self) -> None:
         self.query_one("#back").focus()
         self.query_one("#diagnosis-say", Line).tell(said(marked("being read ...")))
-        self.run_worker(self._look, thread=True, group="look")
+        in_background(self, self._look, self._looked, self.refuse)
 
-    def _look(self) -> None:
+    def _look(self) -> list[Finding]:
         home = self.state.home
-        try:
-            with look.seen(home) as seen:
-                if self._job is None:
-                    found = worst_first(device.findings(home, seen))
-                else:
-                    found = worst_first(jobs.one(home, seen, self._job))
-        except MotionGearError as exc:
-            self.app.call_from_thread(self.app.push_screen, RefusalScreen(exc))
-        else:
-            self.app.call_from_thread(self._looked, found)
+        with look.seen(home) as seen:
+            if self._job is None:
+                return worst_first(device.findings(home, seen))
+            return worst_first(jobs.one(home, seen, self._job))
 
     def _looked(self, found: list[Finding]) -> None:
         wrong = sum(one.severity is Severity.ERROR for one in found)
@@ -97,23 +91,23 @@ class DiagnosisScreen(Page[None]):
             )
             return
         self.query_one("#package-say", Line).tell(NOTHING)
-        self.run_worker(lambda: self._written(Path(path).absolute()), thread=True, group="write")
+        work = partial(self._package, Path(path).absolute())
+        in_background(self, work, self._written, self.refuse)
 
-    def _written(self, path: Path) -> None:
+    def _package(self, path: Path) -> package.Package:
         home = self.state.home
-        try:
-            with look.seen(home) as seen:
-                made = package.write(path, home, seen)
-        except MotionGearError as exc:
-            self.app.call_from_thread(self.app.push_screen, RefusalScreen(exc))
-            return
-        told = said(
-            marked("Written: {path}, {count} files, {size}. It is not encrypted."),
-            path=made.path,
-            count=len(made.names),
-            size=shown.size(made.size),
+        with look.seen(home) as seen:
+            return package.write(path, home, seen)
+
+    def _written(self, made: package.Package) -> None:
+        self.query_one("#package-say", Line).tell(
+            said(
+                marked("Written: {path}, {count} files, {size}. It is not encrypted."),
+                path=made.path,
+                count=len(made.names),
+                size=shown.size(made.size),
+            )
         )
-        self.app.call_from_thread(self.query_one("#package-say", Line).tell, told)
 
     @on(Button.Pressed, "#back")
     def action_back(self) -> None:

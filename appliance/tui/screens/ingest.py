@@ -4,7 +4,8 @@ import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -25,9 +26,9 @@ from appliance.report import inside
 from appliance.seal.keys import Recipient
 from appliance.seal.store import Store
 from appliance.tui import views
+from appliance.tui.background import in_background
 from appliance.tui.page import console_of
 from appliance.tui.recipients import RecipientsStage, recipients_of
-from appliance.tui.screens.dialogs import RefusalScreen
 from appliance.tui.speech import NOTHING, Said, foreign, said
 from appliance.tui.watch import Disk, Snapshot
 from appliance.tui.widgets.field import Field
@@ -56,6 +57,12 @@ def chosen(answers: Answers) -> list[Chosen]:
         ]
     except (TypeError, LookupError, ValueError):
         return []
+
+
+def keep_chosen(answers: Answers, found: Sequence[Chosen]) -> None:
+    answers["sources"] = [
+        {"key": one.key, "source": one.source, "name": one.name, "size": one.size} for one in found
+    ]
 
 
 def names(answers: Answers) -> dict[str, Json]:
@@ -111,10 +118,7 @@ class DisksStage(Stage):
         field.value = ""
 
     def _choose(self, found: Sequence[Chosen]) -> None:
-        self.answers["sources"] = [
-            {"key": one.key, "source": one.source, "name": one.name, "size": one.size}
-            for one in found
-        ]
+        keep_chosen(self.answers, found)
         self.wizard.keep()
         self.seen(console_of(self).snapshot)
 
@@ -132,10 +136,7 @@ class DisksStage(Stage):
                 return said(
                     marked("Disk {name} cannot be read: {why}"), name=one.name, why=there.refusal
                 )
-        self.answers["sources"] = [
-            {"key": one.key, "source": self._node(one), "name": one.name, "size": one.size}
-            for one in found
-        ]
+        keep_chosen(self.answers, [replace(one, source=self._node(one)) for one in found])
         return NOTHING
 
     def _node(self, one: Chosen) -> str:
@@ -183,20 +184,14 @@ class HoldsStage(Stage):
         for one in chosen(self.answers):
             if one.source not in self._found:
                 self._found[one.source] = None
-                self.app.run_worker(
-                    lambda source=one.source: self._look(source), thread=True, group="inspect"
-                )
+                work, then = partial(self._look, one.source), partial(self._looked, one.source)
+                in_background(self, work, then, then)
         self._show()
 
-    def _look(self, source: str) -> None:
-        found: tuple[DiskFacts, MachineFacts] | MotionGearError
-        try:
-            own = (self.wizard.state.home,)
-            with jobs.source_for(source, own).open(source) as disk:
-                found = (disk.facts, machine_facts(source, disk.facts))
-        except MotionGearError as exc:
-            found = exc
-        self.app.call_from_thread(self._looked, source, found)
+    def _look(self, source: str) -> tuple[DiskFacts, MachineFacts]:
+        own = (self.wizard.state.home,)
+        with jobs.source_for(source, own).open(source) as disk:
+            return disk.facts, machine_facts(source, disk.facts)
 
     def _looked(
         self, source: str, found: tuple[DiskFacts, MachineFacts] | MotionGearError
@@ -204,8 +199,7 @@ class HoldsStage(Stage):
         self._found[source] = found
         if not isinstance(found, MotionGearError) and found[1].hostname:
             names(self.answers).setdefault(source, found[1].hostname)
-        if self.is_mounted:
-            self._show()
+        self._show()
 
     def _show(self) -> None:
         self.query_one(Rows).show([self._row(one) for one in chosen(self.answers)])
@@ -437,21 +431,15 @@ class IngestWizard(Wizard):
         return [one(answers) for one in kinds]
 
     def finish(self) -> None:
-        """In the background: a shipment is made durable, disks are opened."""
-        self.query_one("#next").disabled = True
-        self.run_worker(self._order, thread=True, group="order")
+        self._begun: list[str] = []
+        self.order(self._order, lambda _: self.done())
 
     def _order(self) -> None:
-        begun: list[Chosen] = []
-        try:
-            store = self._store()
-            for one in chosen(self.answers):
-                orders.ingest(self.state, self._ingest(one, store))
-                begun.append(one)
-        except MotionGearError as exc:
-            self.app.call_from_thread(self._refused, exc, begun)
-            return
-        self.app.call_from_thread(self.done)
+        """A shipment is made durable, disks are opened."""
+        store = self._store()
+        for one in chosen(self.answers):
+            orders.ingest(self.state, self._ingest(one, store))
+            self._begun.append(one.key)
 
     def _ingest(self, one: Chosen, store: Path) -> orders.Ingest:
         return orders.Ingest(
@@ -485,15 +473,10 @@ class IngestWizard(Wizard):
         except OSError as exc:
             raise StoreWriteError(f"{shelf} cannot be written ({exc.strerror})") from exc
 
-    def _refused(self, exc: MotionGearError, begun: Sequence[Chosen]) -> None:
+    def order_refused(self, exc: MotionGearError) -> None:
         """What was begun goes on; the rest can be begun again."""
-        keys = {one.key for one in begun}
-        kept = [one for one in chosen(self.answers) if one.key not in keys]
-        self.answers["sources"] = [
-            {"key": one.key, "source": one.source, "name": one.name, "size": one.size}
-            for one in kept
-        ]
+        kept = [one for one in chosen(self.answers) if one.key not in self._begun]
+        keep_chosen(self.answers, kept)
         self.keep()
-        self.query_one("#next").disabled = False
         self.stage.entered()
-        self.app.push_screen(RefusalScreen(exc))
+        super().order_refused(exc)

@@ -1,7 +1,7 @@
 """One job: how far it is, how fast, what it says; pause, resume, stop."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -17,9 +17,10 @@ from appliance.seal.keys import PrivateKey
 from appliance.state import ENDED, EventRow, JobState, telling
 from appliance.state.words import last_words, needs_key
 from appliance.tui import views
+from appliance.tui.background import in_background
 from appliance.tui.page import Page, console_of
 from appliance.tui.screens.diagnosis import DiagnosisScreen
-from appliance.tui.screens.dialogs import AskScreen, RefusalScreen
+from appliance.tui.screens.dialogs import AskScreen
 from appliance.tui.screens.key import KeyScreen
 from appliance.tui.speech import NOTHING, Said, foreign, said
 from appliance.tui.watch import Job, Snapshot
@@ -68,13 +69,9 @@ class JobScreen(Page[None]):
         self._show(job)
         if found.last_event != self._looked:
             self._looked = found.last_event
-            self.run_worker(self._read, thread=True, group="events")
-
-    def _read(self) -> None:
-        known = max(self._events, default=0)
-        with suppress(MotionGearError):  # the alert on the home screen says it
-            new = self.state.events(self._job, known)
-            self.app.call_from_thread(self._take, new)
+            known = max(self._events, default=0)
+            read = partial(self.state.events, self._job, known)
+            in_background(self, read, self._take, _passed_over)
 
     def _take(self, new: list[EventRow]) -> None:
         """Several may have been asked for the same at once."""
@@ -153,18 +150,16 @@ class JobScreen(Page[None]):
         self._do(resume)
 
     def _do(self, deed: Callable[[], object]) -> None:
-        """In the background: to signal a job that is just starting takes a moment."""
-
-        def work() -> None:
-            try:
-                deed()
-            except MotionGearError as exc:
-                self.app.call_from_thread(self.app.push_screen, RefusalScreen(exc))
-
-        self.run_worker(work, thread=True, group="deed")
+        """To signal a job that is just starting takes a moment."""
+        in_background(self, deed, lambda _: None, self.refuse)
 
     def action_back(self) -> None:
         self.dismiss()
+
+
+def _passed_over(exc: MotionGearError) -> None:
+    """What cannot be read now is asked for again with the next event; Home says why."""
+    del exc
 
 
 def _last_words(job: Job) -> list[Said]:

@@ -1,5 +1,6 @@
 """A private key, for a job that opens packs: in this console's memory until the job has it."""
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +15,19 @@ from appliance.errors import MotionGearError
 from appliance.language import marked
 from appliance.seal import keys
 from appliance.seal.keys import PrivateKey
+from appliance.tui.background import in_background
 from appliance.tui.speech import Said, said
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.spoken import Line, Push
+
+
+def unlocked(path: Path, passphrase: str) -> PrivateKey:
+    """It takes a second or two, by design. From here on the console holds a secret, and keeps
+    itself out of swap and core dumps.
+    """
+    keep_in_memory()
+    keys.read_recipient(path)
+    return keys.unlock(path, passphrase)
 
 
 class KeyScreen(ModalScreen[PrivateKey | None]):
@@ -55,18 +66,11 @@ class KeyScreen(ModalScreen[PrivateKey | None]):
             return
         self._tell(said(marked("being checked ...")))
         event.button.disabled = True
-        self.run_worker(lambda: self._unlock(Path(path), passphrase), thread=True)
+        work = partial(unlocked, Path(path), passphrase)
+        in_background(self, work, self._done, self._refused)
 
-    def _unlock(self, path: Path, passphrase: str) -> None:
-        """It takes a second or two, by design."""
-        keep_in_memory()
-        try:
-            keys.read_recipient(path)
-            key = keys.unlock(path, passphrase)
-        except MotionGearError as exc:
-            self.app.call_from_thread(self._refused, exc)
-        else:
-            self.app.call_from_thread(self.dismiss, key)
+    def _done(self, key: PrivateKey) -> None:
+        self.dismiss(key)
 
     def _refused(self, exc: MotionGearError) -> None:
         self.query_one("#unlock").disabled = False

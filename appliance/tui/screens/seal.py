@@ -22,9 +22,9 @@ from appliance.seal.label import Label
 from appliance.seal.store import PointPacks, Store, by_point
 from appliance.state import ENDED, JobRow, JobState, ShipmentRow
 from appliance.tui import views
+from appliance.tui.background import in_background
 from appliance.tui.drawing import qr
 from appliance.tui.page import Page, console_of
-from appliance.tui.screens.dialogs import RefusalScreen
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.speech import NOTHING, Said, foreign, said
 from appliance.tui.watch import Shipment, Snapshot
@@ -74,13 +74,19 @@ class Facts:
     points: tuple[PointPacks, ...]
 
 
+def _facts_of(row: ShipmentRow) -> Facts:
+    """A store may have thousands of packs."""
+    store = Store(row.path)
+    return Facts(len(store.head.recipients), tuple(by_point(store.infos())))
+
+
 class ReadyStage(Stage):
     """What keeps it from being sealed, and what may travel as it is."""
 
     TITLE = marked("ready to ship")
     _facts: Facts | MotionGearError | None = None
     _found: Shipment | None = None
-    _seen_ends: tuple[JobState, ...] = ()
+    _seen_ends: tuple[JobState, ...] | None = None
 
     def compose(self) -> ComposeResult:
         yield Rows(id="ready")
@@ -103,7 +109,7 @@ class ReadyStage(Stage):
         )
 
     def entered(self) -> None:
-        self._facts, self._seen_ends = None, ()
+        self._facts, self._seen_ends = None, None
 
     def seen(self, found: Snapshot) -> None:
         self._found = found.shipment(self.answers.get("shipment"))
@@ -112,25 +118,14 @@ class ReadyStage(Stage):
             return
         self._open = open_jobs(found, self._found.row)
         ends = tuple(one.row.state for one in found.jobs)
-        if self._facts is None or ends != self._seen_ends:
+        if ends != self._seen_ends:
             self._seen_ends = ends
-            self.run_worker(partial(self._read, self._found.row), thread=True, group="read")
+            in_background(self, partial(_facts_of, self._found.row), self._take, self._take)
         self._show()
-
-    def _read(self, row: ShipmentRow) -> None:
-        """A store may have thousands of packs."""
-        found: Facts | MotionGearError
-        try:
-            store = Store(row.path)
-            found = Facts(len(store.head.recipients), tuple(by_point(store.infos())))
-        except MotionGearError as exc:
-            found = exc
-        self.app.call_from_thread(self._take, found)
 
     def _take(self, found: "Facts | MotionGearError") -> None:
         self._facts = found
-        if self.is_mounted:
-            self._show()
+        self._show()
 
     def _show(self) -> None:
         if self._found is not None:
@@ -197,7 +192,7 @@ class ReadyStage(Stage):
             who = canary.who_opened(store.path, store.head, field.value)
             self.wizard.state.note_canary(row.id, who, now())
         except MotionGearError as exc:
-            self.app.push_screen(RefusalScreen(exc))
+            self.wizard.refuse(exc)
         else:
             field.value = ""
 
@@ -311,28 +306,14 @@ class SealWizard(Wizard):
         return [one(answers) for one in (WhichStage, ReadyStage, ReviewStage)]
 
     def finish(self) -> None:
-        self.query_one("#next").disabled = True
-        self.run_worker(self._order, thread=True, group="order")
-
-    def _order(self) -> None:
-        shipment = str(self.answers.get("shipment", ""))
-        row = next((one for one in self.state.shipments() if one.id == shipment), None)
-        assert row is not None  # the step before asks for it
-        try:
-            begun = orders.seal(
-                self.state,
-                row.path,
-                tuple(_accepted(self.answers)),
-                str(self.answers.get("waiver", "")).strip(),
-            )
-        except MotionGearError as exc:
-            self.app.call_from_thread(self._refused, exc)
+        found = console_of(self).snapshot.shipment(self.answers.get("shipment"))
+        if found is None:
+            self.action_back()
             return
-        self.app.call_from_thread(self._begun, begun.job, row)
-
-    def _refused(self, exc: MotionGearError) -> None:
-        self.query_one("#next").disabled = False
-        self.app.push_screen(RefusalScreen(exc))
+        accept, waiver = tuple(_accepted(self.answers)), str(self.answers.get("waiver", ""))
+        row = found.row
+        seal = partial(orders.seal, self.state, row.path, accept, waiver.strip())
+        self.order(seal, lambda begun: self._begun(begun.job, row))
 
     def _begun(self, job: JobId, row: ShipmentRow) -> None:
         app = self.app

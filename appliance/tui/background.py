@@ -1,0 +1,63 @@
+"""What may take a while is done off the screen's thread, by threads that keep no console that is
+left: it ends at once, whatever a disk does.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TypeVar
+
+from textual.dom import DOMNode
+from textual.message import Message
+
+from appliance.errors import MotionGearError
+
+T = TypeVar("T")
+
+
+class Done(Message):
+    """Something is done; ``then`` goes on with it on the screen's thread."""
+
+    bubble = False
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__()
+        self.then = then
+
+
+def in_background(
+    node: DOMNode,
+    work: Callable[[], T],
+    then: Callable[[T], None],
+    refused: Callable[[MotionGearError], None],
+) -> None:
+    """``work``, which touches no widget; then ``then`` or ``refused`` with what came of it, or
+    neither where ``node`` is gone by then. Any other error ends the console, as on its own thread.
+    """
+    found: Future[T] = Future()
+
+    def whole() -> None:
+        try:
+            found.set_result(work())
+        except Exception as exc:  # noqa: BLE001 - raised where the result is asked for
+            found.set_exception(exc)
+        node.app.post_message(Done(partial(_go_on, node, found, then, refused)))
+
+    threading.Thread(target=whole, daemon=True).start()
+
+
+def _go_on(
+    node: DOMNode,
+    found: "Future[T]",
+    then: Callable[[T], None],
+    refused: Callable[[MotionGearError], None],
+) -> None:
+    if not node.is_attached:
+        return
+    try:
+        result = found.result()
+    except MotionGearError as exc:
+        refused(exc)
+    else:
+        then(result)
