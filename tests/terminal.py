@@ -52,10 +52,11 @@ class Terminal:
         """Press and let go of the left button where a text stands, as SGR reports it."""
         self._click_beside(text, 1)
 
-    def fill(self, field: str, text: str) -> None:
+    def fill(self, field: str, text: str, *, secret: bool = False) -> None:
         """Click into the field of that name, and type."""
         self._click_beside(field, 22)
         self.type(text)
+        self.shows("*" * len(text) if secret else text[-20:])  # it is scrolled to its end
 
     def _click_beside(self, text: str, cells: int) -> None:
         self.shows(text)

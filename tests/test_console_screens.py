@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance import jobs, process
-from appliance.errors import StoreFullError, ToolFailedError, WrongPassphraseError
+from appliance.errors import NotADiskError, StoreFullError, ToolFailedError, WrongPassphraseError
 from appliance.events import Step, failed
 from appliance.language import Language, translator
 from appliance.model import JobId
@@ -259,7 +259,8 @@ def test_a_job_is_diagnosed_and_a_package_written(
             await seat.push("#write")
             await seat.shows(f"Written: {package}")
             await seat.pilot.press("f3")
-            await seat.shows(translator(Language.ZH)("Diagnosis"), "(job-failed")
+            await seat.shows(translator(Language.ZH)(NotADiskError.happened), "(job-failed")
+            await seat.shows("F3 English")
             await seat.push("#write")
             await seat.until(lambda: seat.screen_is(RefusalScreen))
 

@@ -84,7 +84,7 @@ def seal(seat: Terminal, device: Shell) -> str:
     seat.fill("or why not", "no time")
     seat.click("Next")
     seat.shows("step 3 of 3", "no time")
-    seat.click("Seal ")
+    seat.press("Tab", "Tab", "Enter")  # from Cancel, which is lit first
     with device.state() as state:
         until(lambda: bool(state.shipments()[0].root))
         made = statement.read(state.shipments()[0].path)
@@ -103,7 +103,7 @@ def arrive(seat: Terminal, device: Shell, keyring: Keys, label: str, place: Path
     seat.click("Next")
     seat.shows("step 3 of 6")
     seat.fill("private key file", str(keyring.operator))
-    seat.fill("passphrase  ", PASSPHRASE)
+    seat.fill("passphrase  ", PASSPHRASE, secret=True)
     assert PASSPHRASE not in seat.text
     seat.click("Next")
     seat.shows("step 4 of 6")
@@ -123,7 +123,7 @@ def test_killed_it_harms_no_job(device: Shell, tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(noise(4 << 20))
     with console(device, tmp_path) as seat:
         job = device.start("ingest", store.path, ingest_spec(store.path, tmp_path / "disk.img"))
-        seat.shows("web01")
+        seat.shows(f"{job} ingest")
         os.kill(seat.pid, signal.SIGKILL)
         until(lambda: seat.is_over)
     assert device.ended(job).state is JobState.FINISHED

@@ -11,7 +11,7 @@ from appliance import config
 from appliance.errors import MotionGearError
 from appliance.language import Language
 from appliance.state import State
-from appliance.tui.background import Done
+from appliance.tui.background import post
 from appliance.tui.page import Console, Page
 from appliance.tui.screens.dialogs import HelpScreen
 from appliance.tui.screens.home import HomeScreen
@@ -51,7 +51,7 @@ class ConsoleApp(Console):
                     found = Snapshot(trouble=exc.what)
                 if self._leaving.is_set():
                     return
-                self.post_message(Done(partial(self._see, found)))
+                post(self, partial(self._see, found))
                 self._leaving.wait(LOOK_SECONDS)
 
     def _see(self, found: Snapshot) -> None:

@@ -5,9 +5,11 @@ left: it ends at once, whatever a disk does.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from textual.app import App
 from textual.dom import DOMNode
 from textual.message import Message
 
@@ -26,6 +28,14 @@ class Done(Message):
         self.then = then
 
 
+def post(app: "App[Any]", then: Callable[[], None]) -> None:
+    """Have ``then`` called on the screen's thread, from any other; not where the console was left
+    meanwhile.
+    """
+    with suppress(RuntimeError):
+        app.post_message(Done(then))
+
+
 def in_background(
     node: DOMNode,
     work: Callable[[], T],
@@ -42,8 +52,9 @@ def in_background(
             found.set_result(work())
         except Exception as exc:  # noqa: BLE001 - raised where the result is asked for
             found.set_exception(exc)
-        node.app.post_message(Done(partial(_go_on, node, found, then, refused)))
+        post(app, partial(_go_on, node, found, then, refused))
 
+    app = node.app  # asked for on the screen's thread: another does not know it
     threading.Thread(target=whole, daemon=True).start()
 
 

@@ -5,6 +5,7 @@ draft of the answers that outlives the console.
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -18,6 +19,7 @@ from appliance.tui.page import Page, console_of
 from appliance.tui.screens.dialogs import AskScreen
 from appliance.tui.speech import NOTHING, Said, said
 from appliance.tui.watch import Snapshot
+from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.guards import GuardBar
 from appliance.tui.widgets.spoken import Line, Push
 
@@ -39,6 +41,21 @@ class Stage(VerticalScroll, can_focus=False):
     def __init__(self, answers: Answers) -> None:
         super().__init__(id=type(self).__name__.lower(), classes="stage")
         self.answers = answers
+
+    @on(Field.Changed)
+    def _typed(self, event: Field.Changed) -> None:
+        event.stop()
+        self.take(event.field)
+
+    def take(self, field: Field) -> None:
+        """Keep what stands in a field of this step."""
+        if field.answer:
+            self.answers[field.answer] = field.value
+
+    def collect(self) -> None:
+        """What stands in all of them now: a field may not have said yet that it was changed."""
+        for one in self.query(Field):
+            self.take(one)
 
     def entered(self) -> None:
         """The step is shown now; the ones before it are answered."""
@@ -142,6 +159,7 @@ class Wizard(Page[None]):
 
     def keep(self) -> None:
         """Keep what was answered, for a console to come."""
+        self.stage.collect()
         kept: Mapping[str, Json] = {"at": self._at, "answers": dict(self.answers)}
         try:
             self.state.keep_draft(self.NAME, kept)
@@ -160,6 +178,7 @@ class Wizard(Page[None]):
                 self._next()
 
     def _next(self) -> None:
+        self.stage.collect()
         lacks = self.stage.lacks()
         self.query_one("#lacks", Line).tell(lacks)
         if lacks != NOTHING:

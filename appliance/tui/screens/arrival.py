@@ -68,12 +68,9 @@ class Arrival(Stage):
     def answer(self, name: str) -> str:
         return str(self.answers.get(name, ""))
 
-    @on(Field.Changed)
-    def _typed(self, event: Field.Changed) -> None:
-        """Kept for the draft, but for what is secret."""
-        event.stop()
-        if not event.field.secret:
-            self.answers[str(event.field.id)] = event.value
+    def field(self, name: Said, answer: str) -> Field:
+        """A field that is kept."""
+        return Field(name, id=answer, value=self.answer(answer), answer=answer)
 
 
 class StoreStage(Arrival):
@@ -83,7 +80,7 @@ class StoreStage(Arrival):
         yield Line(said(marked("Choose the store that has arrived, or name its directory.")))
         yield Rows(id="stores")
         yield Push(said(marked("Look on devices")), id="look", compact=True)
-        yield Field(said(marked("directory")), id="store", value=self.answer("store"))
+        yield self.field(said(marked("directory")), "store")
 
     def entered(self) -> None:
         self._look()
@@ -139,11 +136,9 @@ class SealStage(Arrival):
 
     def compose(self) -> ComposeResult:
         yield Rows(id="seal-facts")
-        yield Field(
-            said(marked("label, scanned")), id="label-text", value=self.answer("label-text")
-        )
-        yield Field(said(marked("or device")), id="device", value=self.answer("device"))
-        yield Field(said(marked("and seal root")), id="root", value=self.answer("root"))
+        yield self.field(said(marked("label, scanned")), "label-text")
+        yield self.field(said(marked("or device")), "device")
+        yield self.field(said(marked("and seal root")), "root")
         yield Line(
             said(
                 marked(
@@ -238,7 +233,7 @@ class KeyStage(Arrival):
 
     def compose(self) -> ComposeResult:
         yield Line(said(marked("The private key of one of the recipients, and its passphrase.")))
-        yield Field(said(marked("private key file")), id="key", value=self.answer("key"))
+        yield self.field(said(marked("private key file")), "key")
         yield Field(said(marked("passphrase")), id="passphrase", secret=True)
         yield Line(
             said(marked("The key never travels with the device, and is not kept here.")),
@@ -267,8 +262,8 @@ class TargetStage(Arrival):
 
     def compose(self) -> ComposeResult:
         yield Line(said(marked("Where the volumes go: a directory of this machine.")))
-        yield Field(said(marked("directory")), id="place", value=self.answer("place"))
-        yield Field(said(marked("speed limit")), id="limit", value=self.answer("limit"))
+        yield self.field(said(marked("directory")), "place")
+        yield self.field(said(marked("speed limit")), "limit")
 
     def lacks(self) -> Said:
         if not self.answer("place"):
@@ -323,6 +318,7 @@ class MappingStage(Arrival):
                     id=f"volume-{one.map.spec.disk}",
                     value=str(known),
                     longest=100,
+                    answer=f"volume-{one.map.spec.disk}",
                 ),
             )
         left = [

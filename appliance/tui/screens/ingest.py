@@ -249,12 +249,12 @@ class MachinesStage(Stage):
         yield Line(said(marked("The machine of each disk; disks of one machine have one name.")))
         yield Vertical(id="machines")
         limit, level = (str(self.answers.get(one, "")) for one in ("limit", "level"))
-        yield Field(said(marked("speed limit")), id="limit", value=limit)
+        yield Field(said(marked("speed limit")), id="limit", value=limit, answer="limit")
         yield Line(
             said(marked("80MB/s, or 20MB/s@08:00-18:00; several with blanks; empty: none")),
             classes="hint",
         )
-        yield Field(said(marked("compression")), id="level", value=level or "1")
+        yield Field(said(marked("compression")), id="level", value=level or "1", answer="level")
         yield Line(said(marked("0 none, 1 fast to 19 small")), classes="hint")
 
     def entered(self) -> None:
@@ -271,15 +271,11 @@ class MachinesStage(Stage):
                     Field(foreign(one.name), id=name, value=told, longest=orders.LONGEST_MACHINE)
                 )
 
-    @on(Field.Changed)
-    def _typed(self, event: Field.Changed) -> None:
-        event.stop()
-        if event.field.id in {"limit", "level"}:
-            self.answers[event.field.id] = event.value
-            return
+    def take(self, field: Field) -> None:
+        super().take(field)
         for one in chosen(self.answers):
-            if _field(one) == event.field.id:
-                names(self.answers)[one.source] = event.value
+            if _field(one) == field.id:
+                names(self.answers)[one.source] = field.value
 
     def lacks(self) -> Said:
         for one in chosen(self.answers):
@@ -320,6 +316,7 @@ class ShipmentStage(Stage):
             id="label",
             value=str(self.answers.get("label", "")),
             longest=128,
+            answer="label",
         )
         yield Line(id="chosen-shipment")
 
@@ -352,11 +349,6 @@ class ShipmentStage(Stage):
         self.answers["shipment"] = shipment
         self.wizard.keep()
         self._tell()
-
-    @on(Field.Changed)
-    def _typed(self, event: Field.Changed) -> None:
-        event.stop()
-        self.answers["label"] = event.value
 
     def lacks(self) -> Said:
         picked = str(self.answers.get("shipment", ""))

@@ -97,6 +97,7 @@ class ReadyStage(Stage):
             id="waiver",
             value=str(self.answers.get("waiver", "")),
             longest=200,
+            answer="waiver",
         )
         yield Line(
             said(
@@ -195,12 +196,6 @@ class ReadyStage(Stage):
             self.wizard.refuse(exc)
         else:
             field.value = ""
-
-    @on(Field.Changed)
-    def _typed(self, event: Field.Changed) -> None:
-        event.stop()
-        if event.field.id == "waiver":
-            self.answers["waiver"] = event.value
 
     def lacks(self) -> Said:
         facts = self._facts

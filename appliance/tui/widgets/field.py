@@ -1,5 +1,7 @@
 """A text field with its name, and a keyboard on the screen for whoever has a mouse only."""
 
+from rich.cells import cell_len
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
@@ -10,8 +12,26 @@ from appliance.tui.speech import Said, foreign
 from appliance.tui.widgets.spoken import Line, Push
 
 
+class Typed(Input):
+    """Foreign text stands in it too, a hostile disk's host name for one: a character that steers a
+    terminal, or has no width of its own, is shown as ``?``, and secrets as ``*``.
+    """
+
+    @property
+    def _value(self) -> Text:
+        told = "*" * len(self.value) if self.password else _plain(self.value)
+        return Text(told, no_wrap=True, overflow="ignore", end="")
+
+
+def _plain(text: str) -> str:
+    """A character for a character: the cursor is counted by them."""
+    return "".join(one if one.isprintable() and cell_len(one) else "?" for one in text)
+
+
 class Field(Horizontal):
-    """One line of text. ``secret``: what is typed is not shown."""
+    """One line of text. ``secret``: what is typed is not shown. ``answer`` is the name under which
+    a wizard keeps it; empty where it is not to be kept.
+    """
 
     class Changed(Message):
         """Something was typed into it."""
@@ -32,11 +52,12 @@ class Field(Horizontal):
         value: str = "",
         secret: bool = False,
         longest: int = 0,
+        answer: str = "",
     ) -> None:
         super().__init__(id=id, classes="field")
         self._named = name
-        self._input = Input(value, password=secret, max_length=longest, compact=True)
-        self.secret = secret
+        self._input = Typed(value, password=secret, max_length=longest, compact=True)
+        self.secret, self.answer = secret, answer
 
     def compose(self) -> ComposeResult:
         yield Line(self._named, classes="field-name")

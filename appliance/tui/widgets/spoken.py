@@ -32,19 +32,19 @@ class Line(Static):
 
 
 class Push(Button):
-    """A button. ``about`` says what is pressed, where several have one name."""
+    """A button."""
 
     def __init__(
         self,
         told: Said,
         *,
         id: str | None = None,  # noqa: A002 - textual's name
-        about: object = None,
         compact: bool = False,
         classes: str | None = None,
     ) -> None:
         super().__init__("", id=id, compact=compact, classes=classes)
-        self._told, self.about = told, about
+        self._told = told
+        self.active_effect_duration = 0  # while it is lit a button takes no second press
 
     def tell(self, told: Said) -> None:
         self._told = told
@@ -55,6 +55,7 @@ class Push(Button):
 
     def speak(self, say: Translator) -> None:
         self.label = Content(self._told.told(say))
+        self.refresh(layout=True)  # it is as wide as what it says
 
 
 def speaker(widget: Widget) -> Translator:
