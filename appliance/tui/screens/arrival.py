@@ -229,7 +229,7 @@ class KeyStage(Arrival):
     """The key that opens the packs: in the memory of this console, and nowhere else."""
 
     TITLE = marked("key")
-    _passphrase = ""
+    _phrase = ""
 
     def compose(self) -> ComposeResult:
         yield Line(said(marked("The private key of one of the recipients, and its passphrase.")))
@@ -242,17 +242,17 @@ class KeyStage(Arrival):
 
     def lacks(self) -> Said:
         field = self.query_one("#passphrase", Field)
-        self._passphrase, field.value = field.value, ""
-        if self.arrival.key is not None and not self._passphrase:
+        self._phrase, field.value = field.value, ""
+        if self.arrival.key is not None and not self._phrase:
             return NOTHING
-        if not self.answer("key") or not self._passphrase:
+        if not self.answer("key") or not self._phrase:
             return said(marked("Give the key file and its passphrase."))
         return NOTHING
 
     def check(self) -> Said:
-        if not self._passphrase:
+        if not self._phrase:
             return NOTHING
-        passphrase, self._passphrase = self._passphrase, ""
+        passphrase, self._phrase = self._phrase, ""
         self.arrival.key = unlocked(Path(self.answer("key")), passphrase)
         return NOTHING
 
