@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import appliance
 from appliance.cli import show
 from appliance.errors import NotAStoreError, StoppedError, all_errors
 from appliance.language import Language, chosen, marked, translator
@@ -14,6 +15,7 @@ from tools import errors_page, locale
 
 PLACES = re.compile(r"\{[^{}]*\}")
 CODE = re.compile(r"`[^`]+`|--[a-z-]+|MOTIONGEAR_[A-Z]+")
+APPLIANCE = Path(appliance.__file__).parent
 EVERY = list(product(locale.ROOMS, locale.TRANSLATED))
 
 
@@ -42,6 +44,16 @@ def test_what_is_compiled_is_what_is_written(room: str, language: Language) -> N
     found = locale.brought_up(room, language)
     assert path.read_bytes() == locale.written(found, language)
     assert path.with_suffix(".mo").read_bytes() == locale.compiled(found)
+
+
+def test_what_is_marked_anywhere_is_in_a_catalogue() -> None:
+    """Also in a file that no room names, and inside an f-string, where Babel does not look."""
+    known = {one for room in locale.ROOMS for one in locale.sentences(room)}
+    for path in sorted(APPLIANCE.rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text())):
+            match call:
+                case ast.Call(ast.Name("marked" | "_"), [ast.Constant(str(sentence)), *_]):
+                    assert sentence in known, f"{path}:{call.lineno}"
 
 
 @pytest.mark.parametrize("language", locale.TRANSLATED)

@@ -100,10 +100,11 @@ def pace_line(job: Job, say: Translator) -> str:
     pace = job.pace
     if pace.now is None or pace.average is None:
         return say(marked("calculating"))
-    told = f"{shown.size(pace.now)}/s  {say(marked('avg'))} {shown.size(pace.average)}/s"
+    rate, average = shown.size(pace.now), shown.size(pace.average)
     if pace.left is None:
-        return told
-    return f"{told}  {say(marked('ETA'))} {shown.duration(pace.left)}"
+        return say(marked("{rate}/s  avg {average}/s")).format(rate=rate, average=average)
+    told = say(marked("{rate}/s  avg {average}/s  ETA {left}"))
+    return told.format(rate=rate, average=average, left=shown.duration(pace.left))
 
 
 def bar(share: float, cells: int) -> str:

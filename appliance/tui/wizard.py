@@ -197,7 +197,7 @@ class Wizard(Page[None]):
             self._go_on()
 
     def _check_refused(self, exc: MotionGearError) -> None:
-        self._checked(said(marked("{happened}"), happened=Said(exc.happened)))
+        self._checked(Said(exc.happened))
         self.refuse(exc)
 
     def order(self, work: Callable[[], T], then: Callable[[T], None]) -> None:

@@ -153,7 +153,8 @@ def _of(disk: Disk) -> Chosen:
 
 def _image(one: Chosen) -> Row:
     def draw(wide: int, say: Translator) -> Drawn:
-        told = f"[x] {say(marked('image'))}  {shown.size(one.size)}  {shown.safe(one.source)}"
+        kind = say(marked("image"))
+        told = f"[x] {kind}  {shown.size(one.size)}  {shown.safe(one.source)}"
         return [((each, Tone.PLAIN),) for each in fold(told, wide, indent=6)]
 
     return Row(one.key, draw)
@@ -161,7 +162,8 @@ def _image(one: Chosen) -> Row:
 
 def _gone(one: Chosen) -> Row:
     def draw(wide: int, say: Translator) -> Drawn:
-        told = f"[x] {shown.safe(one.name)}  {say(marked('not attached any more'))}"
+        gone = say(marked("not attached any more"))
+        told = f"[x] {shown.safe(one.name)}  {gone}"
         return [((each, Tone.BAD),) for each in fold(told, wide, indent=6)]
 
     return Row(one.key, draw)

@@ -252,7 +252,8 @@ def _open_error(row: JobRow, *, accepted: bool) -> Row:
     def draw(wide: int, say: Translator) -> Drawn:
         box = "[x]" if accepted else "[ ]"
         word = say(views.standing(row).word)
-        told = f"{box} {say(marked('job'))} {row.id}  {shown.safe(row.title)}: {word}"
+        kind = say(marked("job"))
+        told = f"{box} {kind} {row.id}  {shown.safe(row.title)}: {word}"
         may = say(marked("its disk travels incomplete, as the seal will say"))
         lines = [((one, Tone.BAD),) for one in fold(told, wide, indent=4)]
         return [*lines, *(((one, Tone.DIM),) for one in fold(f"    {may}", wide, indent=4))]
