@@ -100,6 +100,12 @@ class Rows(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         self._draw()
 
+    def on_focus(self) -> None:
+        self.refresh()  # the cursor is shown where keys go
+
+    def on_blur(self) -> None:
+        self.refresh()
+
     def _draw(self) -> None:
         if not self.is_mounted or not self.size.width:
             return
@@ -107,13 +113,17 @@ class Rows(ScrollView, can_focus=True):
         lines = [
             (row.key, line) for row in self._rows for line in row.draw(self.content_width, say)
         ]
-        keys = self._keys()
+        keys, before = self._keys(), self._cursor
         if self._cursor not in keys:
             self._cursor = keys[0] if keys else ""
-        if lines != self._lines:
-            self._lines = lines
+        old, self._lines = self._lines, lines
+        if len(old) != len(lines) or self._cursor != before:
             self.virtual_size = Size(self.content_width, len(lines))
-        self.refresh()
+            self.refresh()
+            return
+        for number, (was, now) in enumerate(zip(old, lines, strict=True)):
+            if was != now:
+                self.refresh_line(number)
 
     @property
     def content_width(self) -> int:
@@ -167,6 +177,8 @@ class Rows(ScrollView, can_focus=True):
 
 def fold(text: str, width: int, *, indent: int = 0) -> list[str]:
     """``text`` in lines of at most so many cells, the later ones indented; nothing is lost."""
+    if cell_len(text) <= width:
+        return [text]
     lines, line, used = [], "", 0
     for one in text:
         wide = cell_len(one)
