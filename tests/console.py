@@ -182,6 +182,7 @@ async def seated(
         seat = Seat(app, pilot, mouse)
         await seat.until(lambda: app.snapshot.clock_kept is not None)
         yield seat
+        app.leave()
 
 
 def told(story: Callable[[], Awaitable[None]]) -> None:

@@ -49,7 +49,7 @@ def used(device: Shell) -> Shell:
 def test_a_device_with_which_nothing_is_wrong(used: Shell) -> None:
     before = snapshot(used.home)
     told = found(used)
-    assert told["database"]["figures"] == {"count": "4"}
+    assert told["database"]["figures"] == {"count": "5"}
     assert told["database"]["code"] == 0
     assert "home-none" not in told
     assert snapshot(used.home) == before

@@ -469,6 +469,7 @@ def test_an_existing_database_is_taken_over(home: Path, monkeypatch: pytest.Monk
     later()(schema.second)
     later()(schema.third)
     later()(schema.fourth)
+    later()(schema.fifth)
     later()(_coloured)
     monkeypatch.setattr(schema, "migrations", later)
     for _ in range(2):
@@ -492,6 +493,7 @@ def test_tables_are_made_by_one_process_at_a_time(
     looking()(schema.second)
     looking()(schema.third)
     looking()(schema.fourth)
+    looking()(schema.fifth)
     monkeypatch.setattr(schema, "migrations", looking)
     with State(home) as state:
         assert add(state)
@@ -661,13 +663,13 @@ def test_what_is_no_database_is_told(home: Path) -> None:
     assert refused.value.code == 83
 
 
-@pytest.mark.parametrize("page", range(20))
+@pytest.mark.parametrize("page", range(22))
 def test_a_damaged_page_is_told_at_the_latest_when_it_is_read(home: Path, page: int) -> None:
     with State(home) as state:
         job = add(state)
         state.put_event(job, "", Step("open"))
     path = home / FILE
-    assert path.stat().st_size == 20 * 4096
+    assert path.stat().st_size == 22 * 4096
     with opened(path, os.O_WRONLY) as fd:
         os.pwrite(fd, b"\xa5" * (4096 - 100), page * 4096 + 100)
     try:

@@ -32,27 +32,26 @@ class ConsoleApp(Console):
     def __init__(self, state: State, language: Language, shelf: Path) -> None:
         super().__init__(state, language, shelf)
         self._watch = Watch(state, (state.home, shelf), shelf)
-        self._leaving = threading.Event()
 
     def on_mount(self) -> None:
         self.push_screen(HomeScreen())
         threading.Thread(target=self._look, daemon=True).start()
 
     def on_unmount(self) -> None:
-        self._leaving.set()
+        self.leaving.set()
 
     def _look(self) -> None:
         """Until the console is left; whatever goes wrong is shown, and looked at again."""
         with self._watch.listening():
-            while not self._leaving.is_set():
+            while not self.leaving.is_set():
                 try:
                     found = self._watch.look()
                 except MotionGearError as exc:
                     found = Snapshot(trouble=exc.what)
-                if self._leaving.is_set():
+                if self.leaving.is_set():
                     return
                 post(self, partial(self._see, found))
-                self._leaving.wait(LOOK_SECONDS)
+                self.leaving.wait(LOOK_SECONDS)
 
     def _see(self, found: Snapshot) -> None:
         self.snapshot = found

@@ -1,5 +1,6 @@
 """What all screens share: the console they are in, and being told what there is to see."""
 
+import threading
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -27,9 +28,16 @@ class Console(App[None]):
         self.state, self.shelf, self.language = state, shelf, language
         self.say: Translator = translator(language)
         self.snapshot = Snapshot()
+        self.leaving = threading.Event()
 
     def on_done(self, event: Done) -> None:
-        event.then()
+        if not self.leaving.is_set():  # else its screens are being taken down
+            event.then()
+
+    def leave(self) -> None:
+        """Jobs go on; what was begun in the background comes too late."""
+        self.leaving.set()
+        self.exit()
 
     def turn_language(self) -> None:
         """Everything on all screens says itself anew; what was typed stays."""

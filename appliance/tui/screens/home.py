@@ -14,7 +14,7 @@ from appliance.language import Translator, marked
 from appliance.model import JobId
 from appliance.seal.identity import Device
 from appliance.tui import views
-from appliance.tui.page import Page
+from appliance.tui.page import Page, console_of
 from appliance.tui.screens.arrival import ArrivalWizard
 from appliance.tui.screens.diagnosis import DiagnosisScreen
 from appliance.tui.screens.dialogs import AskScreen, RefusalScreen
@@ -114,7 +114,7 @@ class HomeScreen(Page[None]):
 
     def _left(self, leave: bool | None) -> None:  # noqa: FBT001 - the result
         if leave:
-            self.app.exit()
+            console_of(self).leave()
 
 
 def nothing(sentence: str) -> Row:
