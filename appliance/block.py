@@ -192,8 +192,11 @@ def make_directory(path: Path, mode: int = 0o777) -> None:
 
 
 def sync_file_system(fd: int) -> None:
-    """Write out what the file system that ``fd`` lies in has in memory, as far as it can."""
-    ctypes.CDLL(None).syncfs(fd)
+    """Write out what the file system that ``fd`` lies in has in memory. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(fd):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def write_durably(path: Path, data: bytes | memoryview, mode: int = 0o644) -> None:

@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import BadInputError, CustodyRefusedError, HandOverError
-from appliance.jobs.custody import is_received
-from appliance.seal import custody
-from appliance.seal.custody import read
+from appliance.jobs.custody import hands, is_received
+from appliance.seal import custody, statement
+from appliance.seal.custody import Deed, What, Who, read
+from appliance.seal.identity import Device
 from appliance.seal.store import Store
 from tests.support import sample_bytes
 from tests.technician import PASSPHRASE, Keys, Shell
 
 APART = "Seal and key never travel on one path"
+
+
+def root_of(store: Path) -> str:
+    return statement.read(store).root().hex()
 
 
 def deeds(shell: Shell, place: Path) -> list[str]:
@@ -114,15 +119,32 @@ def test_only_the_receiver_that_was_named_has_it(
     giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin")
     device.typed(*giving).fine()
     operator.typed("custody", "receive", "-s", sealed).fine()
-    assert not is_received(device.home, sealed, shipment)  # anybody may have signed
+    assert not is_received(
+        device.home, sealed, shipment, root_of(sealed)
+    )  # anybody may have signed
     taker = operator.typed("custody", "key").fine().out.split()[0]
     device.typed(*giving, "--receiver", taker).fine()
-    assert not is_received(device.home, sealed, shipment)
+    assert not is_received(device.home, sealed, shipment, root_of(sealed))
     operator.typed("custody", "receive", "-s", sealed).fine()
-    assert is_received(device.home, sealed, shipment)
-    assert not is_received(operator.home, sealed, shipment)
+    assert is_received(device.home, sealed, shipment, root_of(sealed))
+    assert not is_received(operator.home, sealed, shipment, root_of(sealed))
     (custody.in_store(sealed) / "000002.json").write_bytes(b"")
-    assert not is_received(device.home, sealed, shipment)
+    assert not is_received(device.home, sealed, shipment, root_of(sealed))
+
+
+def test_who_has_signed_for_another_seal_has_not_this_one(
+    device: Shell, operator: Shell, sealed: Path
+) -> None:
+    shipment, other = Store(sealed).head.shipment, "11" * 32
+    receiver = Device.of(operator.home).public
+    mine, theirs = hands(device.home, shipment), hands(operator.home, shipment)
+    shutil.rmtree(custody.in_store(sealed))
+    shutil.rmtree(custody.at_home(device.home, shipment))
+    custody.append(mine, sealed, Deed.SEALED, other)
+    custody.append(mine, sealed, Deed.HANDED_OVER, other, What(receiver=receiver))
+    custody.append(theirs, sealed, Deed.RECEIVED, other, What(to=Who("B")))
+    assert is_received(device.home, sealed, shipment, other)
+    assert not is_received(device.home, sealed, shipment, root_of(sealed))
 
 
 def test_what_was_handed_back_is_not_with_its_receiver_any_more(
@@ -136,13 +158,13 @@ def test_what_was_handed_back_is_not_with_its_receiver_any_more(
     giving = ("custody", "hand-over", "-s", sealed, "--to", "Lin", "--receiver")
     device.typed(*giving, theirs).fine()
     operator.typed("custody", "receive", "-s", sealed).fine()
-    assert is_received(device.home, sealed, shipment)
+    assert is_received(device.home, sealed, shipment, root_of(sealed))
     operator.typed(*giving, mine).fine()
-    assert not is_received(device.home, sealed, shipment)
+    assert not is_received(device.home, sealed, shipment, root_of(sealed))
     device.typed("custody", "receive", "-s", sealed).fine()
-    assert not is_received(device.home, sealed, shipment)
+    assert not is_received(device.home, sealed, shipment, root_of(sealed))
     device.typed(*giving, "11" * 32).fine()  # to a third, who has not signed
-    assert not is_received(device.home, sealed, shipment)
+    assert not is_received(device.home, sealed, shipment, root_of(sealed))
 
 
 def test_a_copy_at_home_that_was_changed_is_told_of(device: Shell, sealed: Path) -> None:

@@ -1,6 +1,7 @@
 """Erase as a technician types it: what is asked, what is refused, and jobs that are killed."""
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from pypdfium2 import PdfDocument
 
 from appliance import jobs
+from appliance.cli import erase as erase_module
 from appliance.errors import (
     BadInputError,
     CertificateRefusedError,
@@ -57,12 +59,13 @@ from appliance.seal.certificate import (
 )
 from appliance.seal.chain import records
 from appliance.seal.custody import Deed, What, Who
+from appliance.seal.erasable import Found
 from appliance.seal.identity import Device
 from appliance.seal.store import Store, by_point
 from appliance.seal.tree import Tree
 from appliance.state import JobState
 from tests.media import Bench, tool
-from tests.support import OPERATOR, many_packs, new_store
+from tests.support import BLOCK, OPERATOR, many_packs, new_store, point, put_blocks
 from tests.technician import PASSPHRASE, Keys, Said, Shell
 
 LOST = ("--not-delivered", "--data-will-be-lost")
@@ -217,11 +220,21 @@ def checked(shell: Shell, store: Store, kind: str = "restore", **change: Json) -
     """A job that has checked the disks of the store."""
     with shell.state() as state:
         job = state.add_job(kind, store.head.shipment, kind, "{}", now())
-        for disk in {one.disk for one in by_point(store.infos())}:
-            figures: dict[str, Json] = {"disk": disk, "wrong": [], "unknown": 0, **change}
+        root = statement.read(store.path).root().hex()
+        for one in by_point(store.infos()):
+            known: dict[str, Json] = {"disk": one.disk, "point": one.point, "origin": root}
+            figures: dict[str, Json] = {**known, "wrong": [], "unknown": 0, **change}
             state.put_event(job, now(), Result("check", figures))
         state.end_job(job, JobState.FINISHED, now())
     return job
+
+
+def test_a_check_counts_only_for_all_that_the_seal_names(device: Shell, store: Store) -> None:
+    """Not for what happens to lie there."""
+    lost = max(store.closed())
+    checked(device, store)
+    lost.rename(store.path.parent / lost.name)
+    erase(device, store.path).refused(NotDeliveredError)
 
 
 @pytest.mark.parametrize("kind", ["restore", "check"])
@@ -233,7 +246,15 @@ def test_what_was_checked_here_is_delivered(device: Shell, store: Store, kind: s
 
 
 @pytest.mark.parametrize(
-    "change", [{"wrong": [[0, 1]]}, {"unknown": 1}, {"disk": "99" * 16}], ids=str
+    "change",
+    [
+        {"wrong": [[0, 1]]},
+        {"unknown": 1},
+        {"disk": "99" * 16},
+        {"point": 7},
+        {"origin": "11" * 32},
+    ],
+    ids=str,
 )
 def test_a_check_that_was_not_all_right_is_none(
     device: Shell, store: Store, change: dict[str, Json]
@@ -318,23 +339,69 @@ def test_who_verifies_holds_the_store(
 def test_what_was_confirmed_is_what_goes(device: Shell, store: Store) -> None:
     """Where another shipment has come between the question and the job."""
     spec = jobs.EraseSpec(
-        ((str(store.path), store.head.shipment, "11" * 32, "ee" * 16),), "me", ()
+        ((str(store.path), store.head.shipment, "11" * 32, 1, 1, "ee" * 16),), "me", ()
     )
     job = device.start("erase", store.path, spec)
     assert device.ended(job).error == RootMismatchError.name
     assert Store(store.path).sealed
 
 
+def test_what_is_taken_in_behind_the_question_is_not_erased(device: Shell, place: Path) -> None:
+    store, _ = new_store(place)
+    spec = jobs.EraseSpec((confirmed(erasable.look(store.path), "ee" * 16),), "me", NEVER)
+    data = os.urandom(2 * BLOCK)
+    put_blocks(store, data, point(data))
+    job = device.start("erase", store.path, spec)
+    assert device.ended(job).error == RootMismatchError.name
+    assert list(Store(store.path).closed())
+
+
+def test_a_job_that_is_at_work_there_when_the_erase_begins_is_not_disturbed(
+    device: Shell, store: Store
+) -> None:
+    """It may have come behind the question."""
+    job = begun(device, store.path)
+    verify = jobs.VerifySpec(str(store.path), "", "", (), keyed=False)
+    with device.state() as state:
+        other = state.add_job("verify", store.head.shipment, "v", jobs.dump_spec(verify), now())
+        with state.living(other):
+            state.begin_job(other)
+            desk = jobs.Desk(job, device.home, state, silent, lambda: False, None)
+            with pytest.raises(JobRunningError, match=f"Job {other} "):
+                jobs.run(state.job(job), desk)
+            state.end_job(other, JobState.STOPPED, now())
+    assert Store(store.path).sealed
+
+
+def test_a_record_of_another_place_is_not_gone_on_with(device: Shell, store: Store) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 2)
+    moved = store.path.rename(store.path.with_name("moved"))
+    other = begun(device, moved)
+    with device.state() as state:
+        desk = jobs.Desk(other, device.home, state, silent, lambda: False, None)
+        with pytest.raises(RootMismatchError, match="is of another place"):
+            jobs.run(state.job(other), desk)
+    assert intent.stands(moved)
+
+
 # --- half erased, it is known for what it is ---
+
+
+LOSES = ("not-delivered", "data-will-be-lost")
+NEVER = ("not-sealed", "data-will-be-lost")
+
+
+def confirmed(found: Found, erasure: str) -> tuple[str, str, str, int, int, str]:
+    about = found.about
+    return str(found.path), about.shipment, about.root, about.packs, about.size, erasure
 
 
 def begun(shell: Shell, store: Path) -> JobId:
     """An erase whose job is written down but not started."""
     found = erasable.look(store)
-    told = ("not-delivered", "data-will-be-lost")
     about = found.about
-    erasure = about.erasure or "ee" * 16
-    spec = jobs.EraseSpec(((str(store), about.shipment, about.root, erasure),), "me", told)
+    spec = jobs.EraseSpec((confirmed(found, about.erasure or "ee" * 16),), "me", LOSES)
     with shell.state() as state:
         return state.add_job("erase", about.shipment, "erase", jobs.dump_spec(spec), now())
 
@@ -421,6 +488,21 @@ def test_an_erase_that_began_elsewhere_is_ended_here(
     device.run("jobs", "resume", 1).refused(NotAStoreError)
 
 
+@pytest.mark.parametrize("step", ["Eraser._packs", "Tree.remove_directories"])
+def test_another_copy_at_the_place_is_not_erased_unasked(
+    device: Shell, store: Store, made: Path, step: str
+) -> None:
+    """Resumed where the copy of another disk is mounted by now."""
+    job = begun(device, store.path)
+    module = "appliance.seal.erasing" if "Eraser" in step else "appliance.seal.tree"
+    dies(device, job, module, step)
+    store.path.rename(store.path.with_name("first-disk"))
+    copy = Store(shutil.copytree(made, store.path))
+    refused = device.run("jobs", "resume", job).refused(RootMismatchError)
+    assert "its mark is not there" in refused.err
+    assert len(list(copy.closed())) == len(statement.read(copy.path).packs)
+
+
 # --- a mark is not signed: what it says is believed of the place its record is of ---
 
 
@@ -464,6 +546,19 @@ def test_a_place_that_was_brought_back_is_erased_again(device: Shell, store: Sto
     assert deeds == [Deed.ERASED, Deed.ERASED]
 
 
+def test_a_mark_renames_no_shipment(device: Shell, store: Store, place: Path) -> None:
+    """Where nothing but a mark stands, nobody has signed what it says."""
+    with device.state() as state:
+        state.note_shipment(store.head.shipment, store.path, "test")
+    about = erasable.look(store.path).about
+    (place / "planted").mkdir()
+    replace(about, erasure="aa" * 16, label="junk").put(place / "planted")
+    device.typed("erase", "--store", place / "planted", "--confirm", "junk", *LOST).fine()
+    listed = device.typed("shipment", "list").fine().out
+    assert str(store.path) in listed
+    assert "junk" not in listed
+
+
 def test_the_mark_of_another_shipment_erases_nothing_by_its_number(
     device: Shell, store: Store, place: Path
 ) -> None:
@@ -472,10 +567,10 @@ def test_the_mark_of_another_shipment_erases_nothing_by_its_number(
     dies(device, job, "appliance.seal.tree", "punch", 2)
     mark = intent.read(store.path)
     device.run("jobs", "resume", job).fine()
-    planted = replace(mark, shipment=other.head.shipment, label="other", root="", sequence=0)
+    planted = replace(mark, shipment=other.head.shipment, root="", sequence=0)
     planted.put(other.path)
     said = device.typed(
-        "erase", "--store", other.path, "--confirm", "other", "--not-sealed", LOST[1]
+        "erase", "--store", other.path, "--confirm", "test", "--not-sealed", LOST[1]
     ).fine()
     assert f"place          {other.path}" in said.out
     assert f"place          {store.path}" not in said.out
@@ -553,15 +648,48 @@ def test_a_whole_place_goes_with_one_certificate(device: Shell, store: Store, pl
 
 def begun_whole(shell: Shell, *stores: Path) -> JobId:
     """An erase of several whose job is written down but not started."""
-    found = [(one, erasable.look(one).about) for one in stores]
     places = tuple(
-        (str(path), one.shipment, one.root, f"{number:032x}")
-        for number, (path, one) in enumerate(found, 1)
+        confirmed(erasable.look(one), f"{number:032x}") for number, one in enumerate(stores, 1)
     )
     told = ("not-delivered", "not-sealed", "data-will-be-lost")
     spec = jobs.EraseSpec(places, "me", told)
     with shell.state() as state:
         return state.add_job("erase", ShipmentId(""), "erase", jobs.dump_spec(spec), now())
+
+
+def test_a_place_that_no_certificate_can_name_is_refused_before_the_question(
+    device: Shell, store: Store, place: Path
+) -> None:
+    strange = place / os.fsdecode(b"store\xff")
+    shutil.copytree(store.path, strange)
+    for told in (("--store", strange), ("--all", place)):
+        said = device.typed("erase", *told, "--confirm", "test", *LOST).refused(BadInputError)
+        assert r"store\xff is no text" in said.err
+    assert Store(strange).sealed
+    assert Store(store.path).sealed
+
+
+def test_more_places_than_a_certificate_holds_are_refused(
+    device: Shell, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_store(place, name="other")
+    monkeypatch.setattr(erase_module, "MAX_ERASED", 1)
+    said = device.typed("erase", "--all", place, "--confirm", place, *LOST)
+    assert "2 shipments are more" in said.refused(BadInputError).err
+    assert Store(store.path).sealed
+
+
+def test_of_a_whole_place_one_whose_disk_is_a_file_by_now_keeps_none_from_its_certificate(
+    device: Shell, store: Store, place: Path
+) -> None:
+    (place / "a").mkdir()
+    other, _ = new_store(place / "a", name="other")
+    job = begun_whole(device, other.path, store.path)
+    dies(device, job, "appliance.seal.erasing", "Eraser._unmarked", 1)
+    (place / "a").rename(place / "taken")
+    (place / "a").write_bytes(b"")
+    device.run("jobs", "resume", job).refused(NotAStoreError)
+    assert [one.place for one in certificate_of(device).erased] == [str(store.path)]
 
 
 def test_of_a_whole_place_that_is_killed_the_rest_goes_on(

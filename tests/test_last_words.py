@@ -40,7 +40,7 @@ SPECS: dict[str, jobs.Spec] = {
     "catch-up": jobs.CatchUpSpec(
         "gate:7433", (("/dev/sdb", ""), ("/dev/sdc", "33" * 16)), (), 20, 60, *(False, False), 9, 9
     ),
-    "erase": jobs.EraseSpec(((STORE, "11" * 16, "", "33" * 16),), "A. Adams", ()),
+    "erase": jobs.EraseSpec(((STORE, "11" * 16, "", 0, 0, "33" * 16),), "A. Adams", ()),
 }
 
 

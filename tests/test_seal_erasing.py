@@ -4,11 +4,12 @@ The file systems are real ones on loop devices: what is discarded is gone from t
 """
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,10 @@ from appliance.errors import (
     StoreWriteError,
     UnknownFormatError,
 )
-from appliance.events import Event, Progress, silent
+from appliance.events import Event, Progress, Step, silent
+from appliance.language import Language, translator
+from appliance.model import ShipmentId
+from appliance.report import certificate as pages
 from appliance.seal import canon, custody, erasable, erasing, head, intent, places, statement, tree
 from appliance.seal.certificate import (
     Delivered,
@@ -208,14 +212,14 @@ def test_what_was_written_there_since_is_neither(
     store = copied(made, place)
     honest = places.look_again
 
-    def later(noted: places.Pages) -> Seen:
+    def later(noted: places.Pages, number: int) -> Seen:
         with Path(noted.node).open("r+b") as disk:
             for one in noted.pages[:3]:
                 disk.seek(one.at)
                 disk.write(os.urandom(PAGE))
             disk.flush()
             os.fsync(disk.fileno())
-        return honest(noted)
+        return honest(noted, number)
 
     monkeypatch.setattr(places, "look_again", later)
     seen = erase(store.path).seen
@@ -297,6 +301,49 @@ def test_a_seal_that_does_not_vouch_for_the_head_is_none(store: Store, harm: str
     assert (found.about.root, found.known_by) == ("", KnownBy.HEAD)
 
 
+def test_behind_a_seal_that_is_torn_only_what_says_it_is_the_shipments_goes(store: Store) -> None:
+    seal = store.path / "seal.json"
+    seal.write_bytes(seal.read_bytes()[:-1])
+    (store.path / "files").mkdir(exist_ok=True)
+    strange = [store.path / "files" / "thesis.txt", store.packs / f"{'ab' * 16}.pack"]
+    for one in strange:
+        one.write_bytes(b"precious")
+    done = erase(store.path)
+    assert done.left == ("files/thesis.txt", f"packs/{'ab' * 16}.pack")
+    assert all(one.read_bytes() == b"precious" for one in strange)
+    assert (done.root, bool(done.copies.seal)) == ("", True)
+    rows = dict(pages.told_of(done, translator(Language.EN)))
+    assert rows["seal number"] == "it had a seal that could not be verified"
+
+
+@pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
+def test_what_only_has_the_name_of_a_seal_stays(tmp_path: Path, kind: str) -> None:
+    store, _ = new_store(tmp_path)
+    seal = store.path / "seal.json"
+    if kind == "link":
+        seal.symlink_to(tmp_path / "nowhere")
+    elif kind == "directory":
+        seal.mkdir()
+    else:
+        os.mkfifo(seal)
+    done = erase(store.path)
+    assert (done.left, done.directory) == (("seal.json",), Directory.KEPT)
+    assert [one.name for one in store.path.iterdir()] == ["seal.json"]
+
+
+def test_a_pack_that_cannot_be_read_goes_with_the_unsealed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad sector keeps nobody from erasing the rest."""
+    (store.path / "seal.json").unlink()
+
+    def bad(_: int) -> tuple[object, ...]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(erasable, "read_head", bad)
+    assert erase(store.path).directory is Directory.REMOVED
+
+
 # --- what is not a store's stays, and is named ---
 
 
@@ -348,10 +395,7 @@ def test_what_is_not_of_the_shipment_stays_though_its_seal_is_gone_already(
     strange = [store.path / "files" / "unlisted", store.packs / f"{'ab' * 16}.pack"]
     for one in strange:
         one.write_bytes(b"precious")
-    with pytest.MonkeyPatch.context() as plug:
-        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
-        with pytest.raises(PowerCutError):
-            erase(store.path)
+    cut_before(store.path, "_unmarked")
     assert not (store.path / "seal.json").exists()
     Eraser(tmp_path / "other", store.path, ERASURE, silent, lambda: False).run(agreed)
     assert all(one.read_bytes() == b"precious" for one in strange)
@@ -477,6 +521,60 @@ def test_a_name_given_to_a_file_meanwhile_stops_the_erase_before_it(
     assert (tmp_path / "other-name").read_bytes() == data
 
 
+def test_a_name_given_to_a_file_at_the_last_moment_keeps_its_bytes(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, honest = max(store.closed()), os.unlink
+    data = last.read_bytes()
+
+    def unlink(name: str, *, dir_fd: int) -> None:
+        if name == last.name:
+            os.link(last, tmp_path / "other-name")
+        honest(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(NotAStoreError, match="while it was erased"):
+        erase(store.path)
+    assert (tmp_path / "other-name").read_bytes() == data
+    assert erase(store.path).directory is Directory.REMOVED
+
+
+def test_what_comes_in_meanwhile_is_left_and_told(store: Store) -> None:
+    def told(event: Event) -> None:
+        if isinstance(event, Step) and event.step == "discard":
+            (store.packs / f"{'ab' * 16}.pack").write_bytes(b"precious")
+            (store.path / "reserve").write_bytes(b"late")
+            (store.path / "late.txt").touch()
+
+    done = erase(store.path, emit=told)
+    assert done.left == ("late.txt", f"packs/{'ab' * 16}.pack", "reserve")
+    assert (done.left_count, done.directory) == (3, Directory.KEPT)
+
+
+def test_custody_goes_on_at_home_while_a_store_is_erased(store: Store, tmp_path: Path) -> None:
+    about = custody.Custody(tmp_path / "other", store.head.shipment, custody.Who(), "")
+    custody.append(about, store.path, custody.Deed.CREATED)
+    found: list[custody.Appended] = []
+
+    def told(event: Event) -> None:
+        if isinstance(event, Progress) and not found:
+            found.append(custody.append(about, store.path, custody.Deed.INGESTED))
+
+    done = erase(store.path, emit=told)
+    assert not found[0].in_store
+    assert (done.left, done.directory) == ((), Directory.REMOVED)
+
+
+def test_a_directory_that_is_exchanged_while_it_is_looked_at_is_refused(
+    made: Path, store: Store, tmp_path: Path
+) -> None:
+    with Tree.opened(store.path) as opened:
+        store.path.rename(tmp_path / "aside")
+        copied(made, tmp_path)
+        with pytest.raises(NotAStoreError, match="exchanged"):
+            erasable.look_in(opened)
+
+
 @pytest.mark.parametrize("kind", ["tmpfs", "bind", "file"])
 def test_a_mount_inside_is_refused(bench: Bench, store: Store, kind: str) -> None:
     precious = bench.place / "precious"
@@ -571,6 +669,20 @@ def test_who_uses_the_store_is_not_disturbed(store: Store) -> None:
     erase(store.path)
 
 
+def test_who_makes_a_shipment_there_and_who_erases_do_not_meet(store: Store) -> None:
+    """Before there is a head, and once it is gone, the directory itself is what is held."""
+    cut_before(store.path, "_unmarked")
+    fd = os.open(store.path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(JobRunningError) as refused:
+            erase(store.path)
+    finally:
+        os.close(fd)
+    assert refused.value.safe_now == "Nothing is erased meanwhile."
+    assert intent.stands(store.path)
+
+
 def test_two_who_erase_do_not_meet(store: Store) -> None:
     with Tree.opened(store.path) as held, held.alone(), pytest.raises(JobRunningError):
         erase(store.path)
@@ -645,6 +757,18 @@ def cut_after(store: Path, packs: int) -> None:
     assert phase(store) is Phase.PACKS
 
 
+def cut_before(store: Path, step: str) -> None:
+    """The power is cut when the erase comes to this step."""
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, step, lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            erase(store)
+
+
+def never(found: Found) -> Consent:
+    raise AssertionError(found)
+
+
 def test_cut_off_anywhere_it_is_known_for_what_it_is_and_goes_on(
     made: Path, tmp_path: Path
 ) -> None:
@@ -675,12 +799,79 @@ def test_cut_off_anywhere_it_is_known_for_what_it_is_and_goes_on(
     assert count > 12
     assert seen == {
         ("a store", None),
-        ("a store", Phase.PACKS),
+        ("a store", Phase.BEGUN),
+        ("erased in part", Phase.BEGUN),
         ("erased in part", Phase.PACKS),
         ("erased in part", Phase.LOOKED),
         ("erased in part", Phase.LAST),
         ("gone", Phase.LAST),
+        ("gone", Phase.UNMARKED),
     }
+
+
+def test_what_goes_is_durably_gone_before_what_follows_from_it(
+    made: Path, ext4: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call that changes something or makes it durable, in its order."""
+    store = copied(made, ext4[1])
+    names = {one.stat().st_ino: one.name for one in store.path.rglob("*")}
+    names |= {store.path.stat().st_ino: "store", store.path.parent.stat().st_ino: "around"}
+    packs = [one.name for one in sorted(store.closed())]
+    calls: list[str] = []
+
+    def recorded(where: object, name: str, of: Callable[..., str | None]) -> None:
+        honest = getattr(where, name)
+
+        def call(*args: object, **more: object) -> object:
+            if (about := of(*args, **more)) is not None:
+                calls.append(f"{name} {about}".rstrip())
+            return honest(*args, **more)
+
+        monkeypatch.setattr(where, name, call)
+
+    def of_fd(fd: int, *_: object) -> str | None:
+        found = os.fstat(fd)
+        return names.get(found.st_ino) if found.st_dev == ext4[1].stat().st_dev else None
+
+    def of_name(name: str, **_: object) -> str | None:
+        return name if name in names.values() or name == intent.FILE else None
+
+    recorded(os, "unlink", of_name)
+    recorded(os, "fsync", of_fd)
+    recorded(tree, "punch", of_fd)
+    recorded(erasing, "sync_file_system", of_fd)
+    recorded(erasing, "trim", of_fd)
+    recorded(erasing, "remove_empty", lambda path: path.name)
+    recorded(erasing, "sync_directory", lambda path: "around" if path == ext4[1] else path.name)
+    recorded(erasing, "save", lambda _, record: str(record["phase"]))
+    Eraser(tmp_path / "home", store.path, ERASURE, silent, lambda: False).run(agreed)
+
+    def gone(name: str) -> list[str]:
+        return [f"unlink {name}", f"punch {name}", f"fsync {name}"]
+
+    assert [one for one in calls if one not in {"fsync store", "fsync packs"}] == [
+        "save begun",
+        "save packs",
+        *(call for name in [*packs, "canary.json"] for call in gone(name)),
+        "sync_file_system store",
+        "trim store",
+        "save looked",
+        *gone("seal.json"),
+        *gone("head.json"),
+        "save last",
+        "unlink erasing.json",
+        "save unmarked",
+        "remove_empty store",
+        "sync_directory around",
+        "fsync around",
+        "save ended",
+    ]
+    after = calls.index
+    assert "fsync packs" in calls[after(f"fsync {packs[-1]}") : after("trim store")]
+    assert "fsync store" in calls[after("save begun") : after("save packs")]
+    assert "fsync store" in calls[after("fsync seal.json") : after("unlink head.json")]
+    assert "fsync store" in calls[after("fsync head.json") : after("save last")]
+    assert "fsync store" in calls[after("unlink erasing.json") : after("save unmarked")]
 
 
 def test_cut_off_it_is_done_once_more_as_often_as_asked(store: Store) -> None:
@@ -719,17 +910,14 @@ def test_another_home_goes_on_by_the_word_of_the_mark(store: Store, tmp_path: Pa
     assert (found.about.erasure, found.unsealed) == (ERASURE, "")
     eraser = Eraser(tmp_path / "other", store.path, ERASURE, silent, lambda: False)
     done = eraser.run(agreed)
-    assert (done.root, done.sequence, done.packs) == (seal.root().hex(), seal.sequence, count)
-    assert done.known_by is KnownBy.SEAL
+    assert (done.root, done.sequence) == (seal.root().hex(), seal.sequence)
+    assert (done.known_by, done.packs) == (KnownBy.SEAL, count - 2)
     assert not store.path.exists()
 
 
 def test_where_only_the_mark_is_left_that_is_what_is_known(store: Store, tmp_path: Path) -> None:
     seal = statement.read(store.path)
-    with pytest.MonkeyPatch.context() as plug:
-        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
-        with pytest.raises(PowerCutError):
-            erase(store.path)
+    cut_before(store.path, "_unmarked")
     assert [one.name for one in store.path.iterdir()] == [intent.FILE]
     done = Eraser(tmp_path / "other", store.path, ERASURE, silent, lambda: False).run(agreed)
     assert (done.root, done.known_by) == (seal.root().hex(), KnownBy.MARK)
@@ -739,10 +927,7 @@ def test_where_only_the_mark_is_left_that_is_what_is_known(store: Store, tmp_pat
 
 def test_the_unsealed_is_known_as_such_when_it_goes_on(tmp_path: Path) -> None:
     store, _ = new_store(tmp_path)
-    with pytest.MonkeyPatch.context() as plug:
-        plug.setattr(Eraser, "_packs", lambda *_: (_ for _ in ()).throw(PowerCutError))
-        with pytest.raises(PowerCutError):
-            erase(store.path)
+    cut_before(store.path, "_packs")
     assert erasable.look(store.path).unsealed
     assert erase(store.path).known_by is KnownBy.HEAD
 
@@ -765,6 +950,69 @@ def test_another_shipment_that_came_to_the_place_is_not_touched(
     assert intent.stands(store.path) is begun
 
 
+@pytest.mark.parametrize("step", ["_packs", "_seal_and_head"])
+def test_another_copy_of_the_shipment_that_came_to_the_place_is_not_touched(
+    made: Path, store: Store, tmp_path: Path, step: str
+) -> None:
+    cut_before(store.path, step)
+    store.path.rename(tmp_path / "taken-away")
+    copy = copied(made, tmp_path)
+    with pytest.raises(RootMismatchError, match="its mark is not there"):
+        erase(store.path, never)
+    assert copy.sealed
+    assert len(list(copy.closed())) == len(statement.read(copy.path).packs)
+    shutil.rmtree(copy.path)
+    (tmp_path / "taken-away").rename(store.path)
+    assert erase(store.path, never).directory is Directory.REMOVED
+
+
+def test_what_was_agreed_to_before_its_mark_is_asked_for_again(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    first, more = os.urandom(2 * BLOCK), os.urandom(8 * BLOCK)
+    put_blocks(store, first, point(first))
+    cut_before(store.path, "_mark")
+    put_blocks(Store(store.path), more, point(more, disk="22" * 16))
+    now = erasable.look(store.path).about
+    asked: list[Found] = []
+
+    def ready(found: Found) -> Consent:
+        asked.append(found)
+        return agreed(found)
+
+    done = erase(store.path, ready)
+    assert [one.about.packs for one in asked] == [now.packs]
+    assert (done.packs, done.size) == (now.packs, now.size)
+
+
+def test_a_mark_without_its_record_is_gone_on_with_unasked(store: Store) -> None:
+    """The mark is durable before the record says so."""
+    cut_before(store.path, "_packs")
+    path = kept(store.path) / "record.json"
+    path.write_bytes(path.read_bytes().replace(b'"phase":"packs"', b'"phase":"begun"'))
+    assert phase(store.path) is Phase.BEGUN
+    assert erase(store.path, never).directory is Directory.REMOVED
+
+
+def test_another_job_that_has_gone_on_meanwhile_is_not_repeated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_before(store.path, "_packs")
+    (store.path / "notes.txt").write_bytes(b"precious")
+    honest = Tree.opened
+
+    @contextmanager
+    def late(path: Path) -> Iterator[Tree]:
+        monkeypatch.setattr(Tree, "opened", honest)
+        cut_before(store.path, "_unmarked")
+        with honest(path) as opened:
+            yield opened
+
+    monkeypatch.setattr(Tree, "opened", late)
+    done = erase(store.path, never)
+    assert (done.left, done.directory) == (("notes.txt",), Directory.KEPT)
+    assert phase(store.path) is Phase.ENDED
+
+
 def test_where_the_disk_is_not_attached_nothing_is_believed_to_be_gone(
     store: Store, tmp_path: Path
 ) -> None:
@@ -776,10 +1024,7 @@ def test_where_the_disk_is_not_attached_nothing_is_believed_to_be_gone(
 
 
 def test_a_new_shipment_in_the_place_is_not_taken_for_the_rest(store: Store) -> None:
-    with pytest.MonkeyPatch.context() as plug:
-        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
-        with pytest.raises(PowerCutError):
-            erase(store.path)
+    cut_before(store.path, "_unmarked")
     (store.path / intent.FILE).unlink()
     for one in ("packs", "files"):
         (store.path / one).mkdir(exist_ok=True)
@@ -789,14 +1034,70 @@ def test_a_new_shipment_in_the_place_is_not_taken_for_the_rest(store: Store) -> 
 
 
 def test_another_erase_that_has_begun_in_the_place_is_left_alone(store: Store) -> None:
-    with pytest.MonkeyPatch.context() as plug:
-        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
-        with pytest.raises(PowerCutError):
-            erase(store.path)
+    cut_before(store.path, "_unmarked")
     mark = intent.read(store.path)
     replace(mark, erasure="dd" * 16).put(store.path)
     assert erase(store.path).directory is Directory.KEPT
     assert intent.read(store.path).erasure == "dd" * 16
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_directory_that_was_moved_before_its_mark_went_is_not_said_to_be_removed(
+    store: Store, tmp_path: Path, *, left: bool
+) -> None:
+    if left:
+        (store.path / "notes.txt").write_bytes(b"precious")
+    cut_before(store.path, "_unmarked")
+    store.path.rename(tmp_path / "moved")
+    done = erase(store.path)
+    assert (done.directory, done.left_count) == (Directory.KEPT, int(left))
+    assert intent.stands(tmp_path / "moved")
+
+
+def test_a_mount_that_is_away_is_not_said_to_be_removed(made: Path, bench: Bench) -> None:
+    """As where a desktop mounts a disk, and takes the directory away with it."""
+    mounted = bench.tmpfs(bench.place / "usb", "96m")
+    held = bench.mount(mounted, bench.place / "held", "--bind")
+    tool("cp", "-a", f"{made}/.", mounted)
+    cut_before(mounted, "_unmarked")
+    tool("umount", mounted)
+    mounted.rmdir()
+    for _ in range(2):
+        with pytest.raises(NotAStoreError, match="not attached"):
+            erase(mounted)
+    assert intent.stands(held)
+    mounted.mkdir()
+    tool("mount", "--bind", held, mounted)
+    assert erase(mounted).directory is Directory.KEPT
+    assert not intent.stands(held)
+
+
+def test_a_directory_that_is_away_behind_its_mark_counts_as_kept(
+    store: Store, tmp_path: Path
+) -> None:
+    """Nothing of the shipment is left there: the erase ends without it."""
+    (store.path / "notes.txt").write_bytes(b"precious")
+    cut_before(store.path, "_removed")
+    assert phase(store.path) is Phase.UNMARKED
+    store.path.rename(tmp_path / "moved")
+    assert erase(store.path).directory is Directory.KEPT
+    assert (tmp_path / "moved" / "notes.txt").exists()
+
+
+def test_a_place_around_which_all_is_gone_is_not_there(bench: Bench, made: Path) -> None:
+    around = bench.place / "around"
+    store = copied(made, around)
+    eraser = Eraser(bench.place / "home", store.path, ERASURE, silent, lambda: False)
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_unmarked", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            eraser.run(agreed)
+    around.rename(bench.place / "drawer")
+    for stands in ("nothing", "a file"):
+        if stands == "a file":
+            around.write_bytes(b"")
+        with pytest.raises(NotAStoreError, match="not attached"):
+            eraser.run(agreed)
 
 
 # --- the mark ---
@@ -808,6 +1109,40 @@ def test_a_mark_that_says_another_seal_than_stands_there_is_refused(store: Store
     with pytest.raises(RootMismatchError):
         erase(store.path)
     assert list(store.closed())
+
+
+def test_what_a_mark_says_of_others_than_itself_is_not_believed(store: Store) -> None:
+    """Nobody has signed it: head and seal say it, and what lies there is counted."""
+    about = erasable.look(store.path).about
+    early, stranger = "1999-01-01T00:00:00Z", "99" * 32
+    told = replace(about, label="payroll", signer=stranger, packs=7777, size=1, sequence=42)
+    replace(told, erasure=ERASURE, began=early).put(store.path)
+    size = about.size + (store.path / intent.FILE).stat().st_size
+    done = erase(store.path)
+    assert done.known_by is KnownBy.SEAL
+    assert (done.label, done.signer, done.packs) == (about.label, about.signer, about.packs)
+    assert (done.size, done.sequence) == (size, about.sequence)
+    assert done.began >= about.began
+
+
+def test_a_mark_of_another_shipment_than_the_head_is_refused(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    about = erasable.look(store.path).about
+    replace(about, erasure=ERASURE, shipment=ShipmentId("12" * 16)).put(store.path)
+    with pytest.raises(RootMismatchError, match="speaks of another shipment"):
+        erase(store.path)
+
+
+def test_a_mark_does_not_make_a_shipment_sealed(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    data = os.urandom(2 * BLOCK)
+    put_blocks(store, data, point(data))
+    about = erasable.look(store.path).about
+    replace(about, erasure=ERASURE, root="ab" * 32, sequence=3).put(store.path)
+    found = erasable.look(store.path)
+    assert "without a seal" in found.unsealed
+    assert (found.about.root, found.about.sequence) == ("", 0)
+    assert erase(store.path).root == ""
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff"])
@@ -826,10 +1161,7 @@ def test_a_mark_that_is_a_link_is_not_followed(store: Store, tmp_path: Path) -> 
 
 
 def test_nobody_makes_a_shipment_where_one_is_erased_in_part(store: Store) -> None:
-    with pytest.MonkeyPatch.context() as plug:
-        plug.setattr(Eraser, "_last", lambda *_: (_ for _ in ()).throw(PowerCutError))
-        with pytest.raises(PowerCutError):
-            erase(store.path)
+    cut_before(store.path, "_unmarked")
     device = new_store(store.path.parent, name="new")[1]
     with pytest.raises(ErasedInPartError):
         Store.create(store.path, "new", device, (OPERATOR.recipient,))
@@ -845,13 +1177,13 @@ def test_a_record_that_is_damaged_is_told(store: Store) -> None:
 
 
 def test_a_mark_whose_bytes_a_power_cut_took_is_removed_in_the_end(store: Store) -> None:
-    assert cut(store.path, 0, [(erasing, "remove_empty")])
+    cut_before(store.path, "_unmarked")
     (store.path / intent.FILE).write_bytes(bytes(100))
     assert erase(store.path).directory is Directory.REMOVED
 
 
 def test_a_mark_in_another_directory_is_not_removed_unread(store: Store) -> None:
-    assert cut(store.path, 0, [(erasing, "remove_empty")])
+    cut_before(store.path, "_unmarked")
     store.path.rename(store.path.with_name("aside"))
     store.path.mkdir()
     (store.path / intent.FILE).write_bytes(bytes(100))
@@ -1004,7 +1336,7 @@ def test_a_disk_that_cannot_be_opened_is_said_to_be_so(
     monkeypatch.setattr(places, "opened_past_cache", fails)
     found = places.note(files)
     assert (found.pages, found.missed, found.why) == ((), 3, why)
-    seen = places.look_again(noted)
+    seen = places.look_again(noted, noted.number)
     assert (seen.taken, seen.not_seen, seen.why) == (3, 3, why)
 
 
@@ -1017,7 +1349,7 @@ def test_a_disk_that_cannot_be_read_later_is_said_to_be_so(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(places, "pread_full", fails)
-    seen = places.look_again(noted)
+    seen = places.look_again(noted, noted.number)
     assert (seen.taken, seen.not_seen, seen.why) == (3, 3, places.UNREADABLE)
 
 
@@ -1026,8 +1358,15 @@ def test_a_disk_that_is_another_by_now_is_not_looked_at(
 ) -> None:
     noted = places.note(some_file(ext4[1], os.urandom(3 * PAGE)))
     monkeypatch.setattr(places, "device_node", lambda _: Path("/dev/another"))
-    seen = places.look_again(noted)
+    seen = places.look_again(noted, noted.number)
     assert (seen.zeros, seen.not_seen, seen.why) == (0, 3, places.NO_DEVICE)
+
+
+def test_another_disk_that_has_the_number_by_now_is_not_looked_at(ext4: tuple[Path, Path]) -> None:
+    """After a start the store's disk may have another number, and its old one another disk."""
+    noted = places.note(some_file(ext4[1], os.urandom(3 * PAGE)))
+    seen = places.look_again(noted, noted.number + 1)
+    assert (seen.zeros, seen.other, seen.not_seen, seen.why) == (0, 0, 3, places.NO_DEVICE)
 
 
 def test_what_the_file_system_does_not_tell_is_not_guessed(
@@ -1054,9 +1393,3 @@ def test_what_is_noted_is_kept_as_it_is(ext4: tuple[Path, Path]) -> None:
     data = canon.dump(places.write_pages(found))
     back = canon.read(data, "pages", places.parse_pages, places.write_pages, StoreRefusedError)
     assert back == found
-
-
-def test_a_place_of_which_nothing_is_left_around_it_is_not_there(tmp_path: Path) -> None:
-    eraser = Eraser(tmp_path, tmp_path / "gone" / "store", "ab" * 16, silent, lambda: False)
-    record = erasing.Record(erasing.Phase.LAST, None, None, ("1-1", "1-1"))  # type: ignore[arg-type]
-    assert not eraser._is_there(record)  # noqa: SLF001 - no way to it is as short

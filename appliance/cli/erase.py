@@ -31,9 +31,10 @@ from appliance.jobs.erasing import (
 )
 from appliance.language import Translator, chosen, translator
 from appliance.seal import erasable, erasing, text
-from appliance.seal.certificate import Delivered
+from appliance.seal.certificate import MAX_ERASED, Delivered, KnownBy
 from appliance.seal.chain import Finding
 from appliance.seal.erasable import Found
+from appliance.seal.tree import printable
 from appliance.state import State
 
 _GROUPS = 2  # of the seal root, the last ones: 40 bits
@@ -131,6 +132,7 @@ def erase(
 def _looked(opened: State, store: Path | None, place: Path | None) -> list[Found]:
     if store is not None:
         store = store.absolute()
+        _refuse_unnameable(store)
         try:
             return [erasable.look(store)]
         except NotAStoreError:
@@ -141,16 +143,34 @@ def _looked(opened: State, store: Path | None, place: Path | None) -> list[Found
                 todo="Resume that job: it signs the certificate.",
             ) from None
     assert place is not None
-    return [erasable.look(one) for one in erasable.stores_below(place.absolute())]
+    below = erasable.stores_below(place.absolute())
+    if len(below) > MAX_ERASED:
+        raise BadInputError(
+            f"{len(below)} shipments are more than one certificate holds: {MAX_ERASED}",
+            todo="Give a directory that holds fewer of them.",
+        )
+    for one in below:
+        _refuse_unnameable(one)
+    return [erasable.look(one) for one in below]
 
 
-def _named(found: Found, state: State) -> tuple[str, str, str, str]:
+def _refuse_unnameable(store: Path) -> None:
+    """A certificate names the place; no document can hold bytes that are no text."""
+    if printable(str(store)) != str(store):
+        raise BadInputError(
+            f"{printable(str(store))} is no text (UTF-8), so that no certificate can name it",
+            todo="Rename the directory; then erase the shipment.",
+        )
+
+
+def _named(found: Found, state: State) -> tuple[str, str, str, int, int, str]:
     """What was confirmed. An erase that has begun already goes on under its own number."""
     about = found.about
-    state.note_shipment(about.shipment, found.path, about.label)
+    if found.known_by is not KnownBy.MARK:  # which nobody has signed
+        state.note_shipment(about.shipment, found.path, about.label)
     goes_on = erasing.goes_on(state.home, found.path, about)
     number = about.erasure if goes_on else os.urandom(16).hex()
-    return str(found.path), about.shipment, about.root, number
+    return str(found.path), about.shipment, about.root, about.packs, about.size, number
 
 
 def _list(found: Found, known: Delivered, wrong: Sequence[Finding], _: Translator) -> None:

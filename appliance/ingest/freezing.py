@@ -105,7 +105,8 @@ def frozen(
                 point.loose += (each[0].where,)
             else:
                 found.append(one)
-                sync_file_system(one.fd)  # what is written now need not be written while frozen
+                with suppress(OSError):  # what is written now need not be while frozen
+                    sync_file_system(one.fd)
         dog = held.enter_context(watched([one.fd for one in found], at_most_seconds))
         held.enter_context(_no_bytecode())
         with _held(point, found, dog, disks):

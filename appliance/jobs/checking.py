@@ -174,6 +174,8 @@ def _tell(
         "wrong": cast("list[Json]", ranges),
         "unknown": checked.unknown,
         "root": manifest.root().hex(),
+        "origin": spec.origin,
+        "point": spec.point,
     }
     desk.emit(Result("check", figures))
     refuse_wrong(checked, manifest, spec.name)

@@ -75,7 +75,7 @@ _Entry = tuple[Custody, Path | None, Deed, str, What]
 
 def _deeds(spec: Spec, home: Path, shipment: ShipmentId) -> Iterator[_Entry]:
     if isinstance(spec, EraseSpec):
-        for path, about, root, erasure in spec.places:
+        for path, about, root, *_, erasure in spec.places:
             known = erasing.record_of(home, erasure)
             if known is None or known.phase is not erasing.Phase.ENDED:
                 continue
@@ -121,9 +121,9 @@ def add(
     return custody.append(about, store, done, root, what)
 
 
-def is_received(home: Path, store: Path, shipment: ShipmentId) -> bool:
-    """Whether somebody to whom this home has handed the shipment over, naming their key, has
-    signed that they have it, and has not handed it on or back.
+def is_received(home: Path, store: Path, shipment: ShipmentId, root: str) -> bool:
+    """Whether somebody to whom this home has handed the shipment over under this seal root, naming
+    their key, has signed that they have it, and has not handed it on or back.
     """
     own = Device.of(home).public
     try:
@@ -131,7 +131,7 @@ def is_received(home: Path, store: Path, shipment: ShipmentId) -> bool:
         mine = custody.read(custody.at_home(home, shipment))
     except CustodyRefusedError:
         return False
-    if any(one.is_error for one in chain.verify(told, chain.Expected(shipment), mine)):
+    if any(one.is_error for one in chain.verify(told, chain.Expected(shipment, root), mine)):
         return False
     receiver, received = "", False
     for signed in chain.records(told).values():

@@ -25,7 +25,7 @@ from appliance.jobs.desk import Desk
 from appliance.jobs.spec import NOBODYS, EraseSpec, parse_spec
 from appliance.language import marked
 from appliance.model import DiskId, JobId, ShipmentId
-from appliance.seal import canon, certificate, chain, erasing
+from appliance.seal import canon, certificate, chain, erasing, statement
 from appliance.seal import custody as seal_custody
 from appliance.seal.certificate import Certificate, Delivered, Erased
 from appliance.seal.chain import Finding, Kind
@@ -88,7 +88,7 @@ def left_off(state: State, place: Path) -> JobRow | None:
     found = [
         row
         for row, spec in _left_off(state)
-        for path, _, _, erasure in spec.places
+        for path, *_, erasure in spec.places
         if path == str(place) and erasing.record_of(state.home, erasure) is not None
     ]
     return max(found, key=lambda one: one.id, default=None)
@@ -103,15 +103,18 @@ def _left_off(state: State, but: JobId | None = None) -> Iterator[tuple[JobRow, 
             yield row, spec
 
 
-def _one(spec: EraseSpec, desk: Desk, path: str, shipment: str, root: str, erasure: str) -> Erased:
+def _one(spec: EraseSpec, desk: Desk, path: str, *confirmed: str | int) -> Erased:
+    shipment, root, *_, erasure = map(str, confirmed)
+
     def ready(found: Found) -> Consent:
-        if (found.about.shipment, found.about.root) != (shipment, root):
+        about = found.about
+        if (about.shipment, about.root, about.packs, about.size) != confirmed[:-1]:
             raise RootMismatchError(
                 f"{path} does not hold what was confirmed",
                 safe="Nothing of it was erased.",
                 todo="Look at what it holds now; then ask for its erase anew.",
             )
-        refuse_used(desk.state, found.about.shipment, desk.job)
+        refuse_used(desk.state, about.shipment, desk.job)
         return agreed(found, delivered(desk.state, found), spec.told)
 
     known = erasing.record_of(desk.home, erasure)
@@ -174,23 +177,27 @@ def agreed(found: Found, known: Delivered, told: Iterable[str]) -> Consent:
 
 def delivered(state: State, found: Found) -> Delivered:
     """Whether the receiver has signed that they have it, or this home knows of a finished check of
-    every disk that lies in the store.
+    every disk that the seal names packs of.
     """
-    if found.about.erasure:  # what lay in it cannot be told any more
+    about = found.about
+    if about.erasure or found.unsealed:  # what lay in it cannot be told any more, or not at all
         return Delivered.NOBODY
     try:
-        if custody.is_received(state.home, found.path, found.about.shipment):
+        if custody.is_received(state.home, found.path, about.shipment, about.root):
             return Delivered.CUSTODY
-        infos = Store(found.path).infos()
-        disks = {one.disk for one in by_point(infos)}
+        seal, infos = statement.read(found.path), Store(found.path).infos()
+        points = {(one.disk, one.point) for one in by_point(infos)}
     except MotionGearError:
         return Delivered.NOBODY
-    checked = _checked(state, found.about.shipment)
-    return Delivered.CHECKED if disks and disks <= checked else Delivered.NOBODY
+    whole = {one.pack for one in seal.packs} <= {one.head.pack for one in infos}
+    known = points and points <= _checked(state, about.shipment, about.root)
+    return Delivered.CHECKED if whole and known else Delivered.NOBODY
 
 
-def _checked(state: State, shipment: ShipmentId) -> set[DiskId]:
-    """Disks of which every block was found on a volume as the manifest has it."""
+def _checked(state: State, shipment: ShipmentId, root: str) -> set[tuple[DiskId, int]]:
+    """Disks and points of the sealed store of which every block was found on a volume as the
+    manifest has it.
+    """
     found = set()
     for row in state.jobs(shipment):
         if row.kind not in {"restore", "check"} or row.state is not JobState.FINISHED:
@@ -198,8 +205,9 @@ def _checked(state: State, shipment: ShipmentId) -> set[DiskId]:
         for event in state.events(row.id):
             if event.kind == "result" and event.body.get("step") == "check":
                 told = cast("dict[str, Json]", event.body["figures"])
-                if told["wrong"] == [] and told["unknown"] == 0:
-                    found.add(DiskId(str(told["disk"])))
+                right = told["wrong"] == [] and told["unknown"] == 0
+                if right and told.get("origin") == root:
+                    found.add((DiskId(str(told["disk"])), cast("int", told["point"])))
     return found
 
 
@@ -232,8 +240,10 @@ def _certified(spec: EraseSpec, desk: Desk, erased: list[Erased]) -> tuple[Path,
             return path, made
     clock = _CLOCKS[clock_is_kept()]
     made = Certificate(device.public, spec.by, canon.now(), clock, tuple(erased))
+    data = certificate.sign(made, device)
+    certificate.verify(data)  # none is kept that nobody could read
     with kept(path):
-        write_durably(path, certificate.sign(made, device), 0o600)
+        write_durably(path, data, 0o600)
     return path, made
 
 

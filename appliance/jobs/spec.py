@@ -126,12 +126,12 @@ class CatchUpSpec:
 
 @dataclass(frozen=True, slots=True)
 class EraseSpec:
-    """Erase stores: of each its path, the shipment and the seal root (empty: none) that were
-    confirmed, and the erase's number. ``told`` is what the operator has said twice, ``by`` who
-    they are.
+    """Erase stores: of each its path and what was confirmed of it - the shipment, the seal root
+    (empty: none), how many packs, the bytes of all files -, and the erase's number. ``told`` is
+    what the operator has said twice, ``by`` who they are.
     """
 
-    places: tuple[tuple[str, str, str, str], ...]
+    places: tuple[tuple[str, str, str, int, int, str], ...]
     by: str
     told: tuple[str, ...]
 

@@ -57,7 +57,9 @@ _NOTHING_NEW = marked(
 )
 _DIRECTORY = {
     Directory.REMOVED: marked("removed"),
-    Directory.KEPT: marked("left: it holds other files, or is where a disk is mounted"),
+    Directory.KEPT: marked(
+        "left: it holds other files, is where a disk is mounted, or was out of sight in the end"
+    ),
 }
 
 
@@ -66,7 +68,7 @@ def told_of(one: Erased, _: Translator) -> list[tuple[str, str]]:
     rows = [
         (_("shipment"), one.shipment),
         (_("seal root"), grouped(bytes.fromhex(one.root)) if one.root else _("none")),
-        (_("seal number"), str(one.sequence) if one.root else _("it was not sealed")),
+        (_("seal number"), _sealed(one, _)),
         (_("begun on"), device_fingerprint(one.signer)),
         (_("known"), _(_KNOWN_BY[one.known_by])),
         (_("place"), one.place),
@@ -95,6 +97,16 @@ def told_of(one: Erased, _: Translator) -> list[tuple[str, str]]:
         for name, digest in kept
         if digest
     ]
+
+
+def _sealed(one: Erased, _: Translator) -> str:
+    if one.root:
+        return str(one.sequence)
+    return (
+        _("it had a seal that could not be verified")
+        if one.copies.seal
+        else _("it was not sealed")
+    )
 
 
 def _figure(count: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from appliance.block import clock_is_kept, locked, make_directory, read_small, write_once
 from appliance.errors import CustodyRefusedError, StateError
 from appliance.model import ShipmentId
-from appliance.seal import canon, chain, deed
+from appliance.seal import canon, chain, deed, intent
 from appliance.seal.chain import Finding, Kind, verify
 from appliance.seal.deed import Clock, Deed, Record, What, Who
 from appliance.seal.identity import Device
@@ -156,7 +156,7 @@ def append(
     with ExitStack() as stack:
         own = _opened(at_home(about.home, about.shipment), about.shipment, stack)
         told, theirs = own.sound, None
-        if store is not None and store.is_dir():
+        if store is not None and store.is_dir() and not intent.stands(store):
             theirs = _opened(in_store(store), about.shipment, stack)
             parted = _parted(theirs.sound, own.sound)
             if parted is None and len(theirs.sound) > len(own.sound):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.block import mount_of, opened
@@ -78,40 +78,65 @@ def look_in(tree: Tree) -> Found:
         return _look_on(tree, intent.read(path))
     known = head.read_marked(path)
     seal, unsealed = _seal(path, known)
-    listed = tree.listed(_own(path, known.shipment, seal, sealed=seal is not None))
-    about = Intent(
+    listed = tree.listed(_own(path, known.shipment, seal))
+    about = _counted(_about(known, seal), listed)
+    return Found(path, about, KnownBy.SEAL if seal else KnownBy.HEAD, listed, unsealed)
+
+
+def _about(known: Head, seal: Seal | None) -> Intent:
+    return Intent(
         erasure="",
         shipment=known.shipment,
         label=known.label,
         signer=known.device,
         root=seal.root().hex() if seal else "",
         sequence=seal.sequence if seal else 0,
-        packs=listed.count(PACKS, DAMAGED),
-        size=listed.size,
+        packs=0,
+        size=0,
         began=canon.now(),
     )
-    return Found(path, about, KnownBy.SEAL if seal else KnownBy.HEAD, listed, unsealed)
+
+
+def _counted(about: Intent, listed: Listed) -> Intent:
+    """With what lies there now."""
+    return replace(about, packs=listed.count(PACKS, DAMAGED), size=listed.size)
 
 
 def _look_on(tree: Tree, mark: Intent) -> Found:
-    """What an erase has left so far. The seal, while it stands, has to be the mark's."""
-    seal = None
+    """What an erase has left so far. Nobody has signed the mark: it is believed only where head
+    and seal say nothing, and never that packs which lie there without a seal were sealed.
+    """
+    about, seal, known_by = mark, None, KnownBy.MARK
     if os.path.lexists(tree.path / head.FILE):
-        seal, _ = _seal(tree.path, head.read_marked(tree.path))
-    if seal is not None and (seal.shipment, seal.root().hex()) != (mark.shipment, mark.root):
-        raise RootMismatchError(f"{tree.path}: {intent.FILE} speaks of another seal than its own")
+        known = head.read_marked(tree.path)
+        if known.shipment != mark.shipment:
+            raise RootMismatchError(
+                f"{tree.path}: {intent.FILE} speaks of another shipment than {head.FILE}"
+            )
+        seal, _ = _seal(tree.path, known)
+        about = replace(mark, label=known.label, signer=known.device)
+    if seal is not None:
+        if seal.root().hex() != mark.root:
+            raise RootMismatchError(
+                f"{tree.path}: {intent.FILE} speaks of another seal than its own"
+            )
+        about, known_by = replace(about, sequence=seal.sequence), KnownBy.SEAL
+    listed = tree.listed(_own(tree.path, mark.shipment, seal, mark.root))
     unsealed = "" if mark.root else "it was not sealed when its erase began"
-    known_by = KnownBy.SEAL if seal else KnownBy.MARK
-    listed = tree.listed(_own(tree.path, mark.shipment, seal, sealed=bool(mark.root)))
-    return Found(tree.path, mark, known_by, listed, unsealed)
+    if seal is None and mark.root and listed.count(PACKS):
+        unsealed = "packs lie there without a seal, whatever the mark of an erase says of one"
+        about = replace(about, root="", sequence=0)
+    return Found(tree.path, _counted(about, listed), known_by, listed, unsealed)
 
 
 def _own(
-    path: Path, shipment: ShipmentId, seal: Seal | None, *, sealed: bool
+    path: Path, shipment: ShipmentId, seal: Seal | None, root: str = ""
 ) -> Callable[[str, str], bool]:
     """What of files/ and packs/ is this store's: what its seal names, and packs that say so
-    themselves. Of one that was never ``sealed`` all is, but packs of another shipment.
+    themselves. Of one that was never sealed, as far as its files and a mark's ``root`` tell, all
+    is, but packs of another shipment.
     """
+    sealed = bool(root) or os.path.lexists(path / SEAL)
     named = {(files.DIRECTORY, one.name) for one in seal.files} if seal else set()
     named |= {(PACKS, closed_name(one.pack)) for one in seal.packs} if seal else set()
 
@@ -123,7 +148,7 @@ def _own(
         try:
             with opened(path / directory / name, _READ) as fd:
                 return read_head(fd)[0].shipment == shipment
-        except StoreRefusedError:
+        except (StoreRefusedError, OSError):
             return not sealed
 
     return is_own

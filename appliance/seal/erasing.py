@@ -2,8 +2,10 @@
 and what was done written down as it is done.
 
 The order makes every interruption one that can be named: record and mark are durable before the
-first pack goes; packs, then the seal, then the head, then the mark, then the directory. Nothing is
-written over: on flash and in journals that would prove nothing (docs/threat-model.md).
+first pack goes; packs, then the seal, then the head, then the mark, then the directory. From the
+mark to its end only the mark tells that a place is the one that was agreed to; without one it is
+looked at and asked for again. Nothing is written over: on flash and in journals that would prove
+nothing (docs/threat-model.md).
 """
 
 import errno
@@ -54,7 +56,7 @@ from appliance.seal.kept import kept, load, save
 from appliance.seal.statement import MAX_SEAL
 from appliance.seal.store import PACKS, SEAL
 from appliance.seal.torn import DAMAGED
-from appliance.seal.tree import BELOW, LAST, PLACE, Tree, remove_empty
+from appliance.seal.tree import BELOW, LAST, PLACE, Listed, Tree, remove_empty
 
 DIRECTORY = "erasures"  # in the home
 RECORD = "record.json"
@@ -64,14 +66,20 @@ _NOT_PERMITTED = frozenset({errno.EPERM, errno.EACCES})
 
 
 class Phase(StrEnum):
-    """How far an erase has come. ``packs``: they are going. ``looked``: they are gone, and their
-    places were looked at. ``last``: seal and head are gone too. ``ended``: all is done.
+    """How far an erase has come. ``begun``: it is agreed to, nothing is touched. ``packs``: the
+    mark stands, they are going. ``looked``: they are gone, and their places were looked at.
+    ``last``: seal and head are gone too. ``unmarked``: the mark as well. ``ended``: all is done.
     """
 
+    BEGUN = "begun"
     PACKS = "packs"
     LOOKED = "looked"
     LAST = "last"
+    UNMARKED = "unmarked"
     ENDED = "ended"
+
+
+_MARKED = frozenset({Phase.PACKS, Phase.LOOKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ class Consent:
 @dataclass(frozen=True, slots=True)
 class Record:
     """An erase as far as it has come, kept in the home. ``stood`` tells which directory it was,
-    and which one that stood in, once nothing else would tell them from others.
+    and which one that stood in, once nothing in it would tell it from others.
     """
 
     phase: Phase
@@ -125,6 +133,21 @@ def _identity(at: Path) -> str:
     return f"{at.lstat().st_ino:x}-{os.statvfs(at).f_fsid:x}"
 
 
+def _is(at: Path, identity: str) -> bool:
+    """Whether this directory stands there; no where that cannot be told."""
+    with suppress(OSError):
+        return _identity(at) == identity
+    return False
+
+
+def _is_gone_from(path: Path, stood: tuple[str, str]) -> bool:
+    """Whether the directory has left the one it stood in. Of what was mounted there nobody knows:
+    it is gone from there when its disk is away.
+    """
+    own, around = (one.partition("-")[2] for one in stood)
+    return own == around and _is(path.parent, stood[1]) and not os.path.lexists(path)
+
+
 def goes_on(home: Path, path: Path, about: Intent) -> bool:
     """Whether the erase that a mark at ``path`` tells of goes on under its number: it does where
     nothing is known of it here.
@@ -159,20 +182,49 @@ class Eraser:
     def run(self, ready: Callable[[Found], Consent]) -> Erased:
         """To its end, from where it stands; raises StoppedError between two files."""
         record = record_of(self._home, self._erasure)
-        if record is None or record.phase in {Phase.PACKS, Phase.LOOKED}:
+        if record is None or record.phase in _MARKED | {Phase.BEGUN}:
             with Tree.opened(self._path) as tree, tree.alone():
-                if record is None:
-                    record = self._begun(erasable.look_in(tree), ready)
-                self._mark(tree, record.erased)
-                if record.phase is Phase.PACKS:
-                    record = self._packs(tree, record)
-                record = self._seal_and_head(tree, record)
+                record = self._emptied(tree, ready)
         if record.phase is Phase.LAST:
-            record = self._last(record)
+            record = self._unmarked(record)
+        if record.phase is Phase.UNMARKED:
+            record = self._removed(record)
         return record.erased
 
-    def _begun(self, found: Found, ready: Callable[[Found], Consent]) -> Record:
+    def _emptied(self, tree: Tree, ready: Callable[[Found], Consent]) -> Record:
+        """All but the mark and what is no part of a store goes."""
+        record = record_of(self._home, self._erasure)  # another job may have gone on with it
+        is_marked = self._is_marked(tree)
+        if record is None or (record.phase is Phase.BEGUN and not is_marked):
+            record = self._begun(tree, ready)
+        if record.phase is Phase.BEGUN:
+            if not is_marked:
+                self._mark(tree, record.erased)
+            record = self._noted(replace(record, phase=Phase.PACKS))
+        elif record.phase in _MARKED and not is_marked:
+            raise RootMismatchError(
+                f"{tree.path} is not where the erase has begun: its mark is not there",
+                safe="Nothing of it was erased.",
+                todo="Attach the disk that holds it; then resume the job.",
+            )
+        if record.phase is Phase.PACKS:
+            record = self._packs(tree, record)
+        if record.phase is Phase.LOOKED:
+            record = self._seal_and_head(tree, record)
+        return record
+
+    def _is_marked(self, tree: Tree) -> bool:
+        """Whether this erase's mark stands there; refuses a place where another one goes on."""
+        if not intent.stands(tree.path):
+            return False
+        known = intent.read(tree.path)
+        if known.erasure != self._erasure and goes_on(self._home, tree.path, known):
+            raise RootMismatchError(f"Another erase has begun in {tree.path}")
+        return known.erasure == self._erasure
+
+    def _begun(self, tree: Tree, ready: Callable[[Found], Consent]) -> Record:
         """What is there, and where pages of it lie; durable before anything goes."""
+        found = erasable.look_in(tree)
         consent = ready(found)
         about = found.about
         packs = [
@@ -195,10 +247,12 @@ class Eraser:
             size=about.size,
             delivered=consent.delivered,
             told=consent.told,
-            began=about.began,
+            began=canon.now(),
             copies=self._copies(found.path, about.shipment),
         )
-        return self._noted(Record(Phase.PACKS, places.note(packs), erased))
+        with tree.erasing():
+            noted = places.note(packs)
+        return self._noted(Record(Phase.BEGUN, noted, erased))
 
     def _copies(self, store: Path, shipment: ShipmentId) -> Copies:
         """Copies of what is public beside the packs, where there is any; their digests. Of the
@@ -243,20 +297,7 @@ class Eraser:
         return record
 
     def _mark(self, tree: Tree, erased: Erased) -> None:
-        """From here on it is no store; refuses a place that is not the one that was begun with."""
-        if intent.stands(tree.path):
-            known = intent.read(tree.path)
-            if known.erasure == self._erasure:
-                return
-            if goes_on(self._home, tree.path, known):
-                raise RootMismatchError(f"Another erase has begun in {tree.path}")
-        found = erasable.look_in(tree).about
-        if (found.shipment, found.root) != (erased.shipment, erased.root):
-            raise RootMismatchError(
-                f"{tree.path} holds another shipment than the one that was to be erased",
-                safe="Nothing of it was erased.",
-                todo="Attach the disk that holds it; then resume the job.",
-            )
+        """From here on it is no store."""
         mark = Intent(
             erasure=self._erasure,
             shipment=erased.shipment,
@@ -302,10 +343,12 @@ class Eraser:
             self._emit(Progress("erase", done, total))
         tree.sync()
         self._emit(Step("discard"))
+        with tree.erasing():
+            sync_file_system(tree.fd)  # the disk may forget only what is written down as free
         discard = _discard(tree.fd)
         self._emit(Step("look", f"{len(record.pages.pages)} pages"))
-        seen = places.look_again(record.pages)
-        left = found.listed.left
+        seen = places.look_again(record.pages, os.fstat(tree.fd).st_dev)
+        left = _left(erasable.look_in(tree).listed)
         erased = replace(
             record.erased,
             discard=discard,
@@ -325,20 +368,20 @@ class Eraser:
 
     def _seal_and_head(self, tree: Tree, record: Record) -> Record:
         tree.remove_directories()
+        there = tree.listed().known[PLACE]
         for name in LAST[:-1]:
-            with tree.erasing():
-                there = os.path.lexists(tree.path / name)
-            if there:
+            if name in there:
                 tree.erase(PLACE, name)
                 tree.sync()
-        stood = _identity(tree.path), _identity(tree.path.parent)
+        with tree.erasing():
+            stood = _identity(tree.path), _identity(tree.path.parent)
         return self._noted(replace(record, phase=Phase.LAST, stood=stood))
 
-    def _last(self, record: Record) -> Record:
-        """The mark and, where nothing is left in it, the directory; both may be gone by now, or
-        their disk is not attached.
-        """
-        there = self._is_there(record)
+    def _unmarked(self, record: Record) -> Record:
+        """The mark goes: the last thing that tells the directory from others."""
+        if _is_gone_from(self._path, record.stood):  # moved, perhaps with its mark
+            return self._noted(replace(record, phase=Phase.UNMARKED, stood=("", "")))
+        there = _is(self._path, record.stood[0])
         if intent.stands(self._path):
             with Tree.opened(self._path) as tree, tree.alone():
                 if self._is_own_mark(there=there):
@@ -351,23 +394,20 @@ class Eraser:
                 safe="What was erased is gone; its mark may still be there.",
                 todo="Attach the disk that holds it; then resume the job.",
             )
-        try:
-            gone = remove_empty(self._path)
-            sync_directory(self._path.parent)
-        except OSError:
-            gone = not os.path.lexists(self._path)
+        return self._noted(replace(record, phase=Phase.UNMARKED))
+
+    def _removed(self, record: Record) -> Record:
+        """The directory goes where nothing is left in it. Where it is gone already, this erase
+        has removed it if it could; else, and where its disk is away, it counts as kept.
+        """
+        gone = not record.erased.left_count and _is_gone_from(self._path, record.stood)
+        if _is(self._path, record.stood[0]):
+            with suppress(OSError):
+                gone = remove_empty(self._path)
+                sync_directory(self._path.parent)
         directory = Directory.REMOVED if gone else Directory.KEPT
         erased = replace(record.erased, directory=directory, ended=canon.now())
         return self._noted(replace(record, phase=Phase.ENDED, erased=erased))
-
-    def _is_there(self, record: Record) -> bool:
-        """Whether the directory, or the one it was in, is what stood there."""
-        own, around = record.stood
-        with suppress(FileNotFoundError):
-            return _identity(self._path) == own
-        with suppress(FileNotFoundError):
-            return _identity(self._path.parent) == around
-        return False
 
     def _is_own_mark(self, *, there: bool) -> bool:
         """Whether it is this erase's mark, or, in the directory that was erased, one that a power
@@ -379,13 +419,23 @@ class Eraser:
             return there
 
 
+def _left(listed: Listed) -> list[str]:
+    """What stays: no part of a store, or come in since the erase has begun."""
+    late = [
+        os.path.join(directory, name)  # noqa: PTH118 - as all that is left is named
+        for directory, names in listed.known.items()
+        for name in names
+        if directory or name not in LAST
+    ]
+    return sorted([*listed.left, *late])
+
+
 def _is_full(exc: StoreWriteError) -> bool:
     return isinstance(exc.__cause__, OSError) and exc.__cause__.errno in NO_SPACE_ERRNOS
 
 
 def _discard(fd: int) -> Discard:
-    """Tell the disk which blocks are free, once the file system has written down that they are."""
-    sync_file_system(fd)
+    """Tell the disk which blocks are free."""
     try:
         return Discard(Outcome.DONE, trim(fd))
     except OSError as exc:

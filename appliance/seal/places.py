@@ -157,13 +157,16 @@ def _read(disk: int, at: int, buffer: memoryview) -> bytes:
     return b""
 
 
-def look_again(noted: Pages) -> Seen:
-    """What reads at the places noted by now."""
+def look_again(noted: Pages, number: int) -> Seen:
+    """What reads by now at the places noted, on the device with that number (st_dev): the one that
+    the store lies on.
+    """
     seen = Seen(len(noted.pages), not_seen=noted.missed, device=noted.node, why=noted.why)
     if not noted.pages:
         return seen
     unseen = replace(seen, not_seen=noted.missed + len(noted.pages))
-    if device_node(noted.number) != Path(noted.node):  # it was taken away, or is another by now
+    if number != noted.number or device_node(number) != Path(noted.node):
+        # It was taken away since, or goes by another number: what has this one is another disk.
         return replace(unseen, why=NO_DEVICE)
     try:
         with opened_past_cache(noted.node) as disk:

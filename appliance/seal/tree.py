@@ -96,7 +96,7 @@ class Tree:
                 except BlockingIOError as exc:
                     raise JobRunningError(
                         f"Another job is at work in {self.path}",
-                        safe="Nothing was erased.",
+                        safe="Nothing is erased meanwhile.",
                         todo="Let it end, or stop it; then erase the shipment.",
                     ) from exc
             yield
@@ -111,6 +111,8 @@ class Tree:
         """
         found = Listed()
         with self.erasing():
+            if not os.path.samestat(os.lstat(self.path), os.fstat(self.fd)):
+                raise NotAStoreError(f"{self.path} was exchanged for another directory meanwhile")
             found.known[PLACE] = self._names(self.fd, PLACE, _BESIDE, found.left)
             for directory, form in BELOW.items():
                 with self._below(directory) as fd:
@@ -192,6 +194,13 @@ class Tree:
                 return True
             _refuse_other_names(file, f"{directory}/{name}")
             os.unlink(name, dir_fd=fd)
+            if os.fstat(file).st_nlink:
+                raise NotAStoreError(
+                    f"{directory}/{name} was given another name elsewhere (a hard link) while it "
+                    "was erased: its bytes are still there",
+                    safe="They were not touched.",
+                    todo="Find that name and remove it; then resume the job.",
+                )
             return _empty(file)
 
     def sync(self) -> None:
