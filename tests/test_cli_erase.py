@@ -348,11 +348,13 @@ def test_what_was_confirmed_is_what_goes(device: Shell, store: Store) -> None:
 
 def test_what_is_taken_in_behind_the_question_is_not_erased(device: Shell, place: Path) -> None:
     store, _ = new_store(place)
-    spec = jobs.EraseSpec((confirmed(erasable.look(store.path), "ee" * 16),), "me", NEVER)
+    job = begun(device, store.path, NEVER)
     data = os.urandom(2 * BLOCK)
     put_blocks(store, data, point(data))
-    job = device.start("erase", store.path, spec)
-    assert device.ended(job).error == RootMismatchError.name
+    with device.state() as state:
+        desk = jobs.Desk(job, device.home, state, silent, lambda: False, None)
+        with pytest.raises(RootMismatchError, match="does not hold what was confirmed"):
+            jobs.run(state.job(job), desk)
     assert list(Store(store.path).closed())
 
 
@@ -397,11 +399,11 @@ def confirmed(found: Found, erasure: str) -> tuple[str, str, str, int, int, str]
     return str(found.path), about.shipment, about.root, about.packs, about.size, erasure
 
 
-def begun(shell: Shell, store: Path) -> JobId:
+def begun(shell: Shell, store: Path, told: tuple[str, ...] = LOSES) -> JobId:
     """An erase whose job is written down but not started."""
     found = erasable.look(store)
     about = found.about
-    spec = jobs.EraseSpec((confirmed(found, about.erasure or "ee" * 16),), "me", LOSES)
+    spec = jobs.EraseSpec((confirmed(found, about.erasure or "ee" * 16),), "me", told)
     with shell.state() as state:
         return state.add_job("erase", about.shipment, "erase", jobs.dump_spec(spec), now())
 

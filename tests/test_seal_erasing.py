@@ -518,6 +518,7 @@ def test_a_name_given_to_a_file_meanwhile_stops_the_erase_before_it(
 
     with pytest.raises(NotAStoreError, match="another name elsewhere"):
         erase(store.path, emit=told)
+    assert last.exists()
     assert (tmp_path / "other-name").read_bytes() == data
 
 
@@ -1008,7 +1009,9 @@ def test_another_job_that_has_gone_on_meanwhile_is_not_repeated(
             yield opened
 
     monkeypatch.setattr(Tree, "opened", late)
-    done = erase(store.path, never)
+    told: list[Event] = []
+    done = erase(store.path, never, emit=told.append)
+    assert told == []
     assert (done.left, done.directory) == (("notes.txt",), Directory.KEPT)
     assert phase(store.path) is Phase.ENDED
 

@@ -34,9 +34,15 @@ def listed(answers: Answers, name: str) -> list[Json]:
 
 
 class Stage(VerticalScroll, can_focus=False):
-    """One step of a wizard. What is answered is kept in ``answers``, which all steps share."""
+    """One step of a wizard. What is answered is kept in ``answers``, which all steps share.
+
+    ``NEXT`` is what its button does: more than going on to the next step where it says so. Behind
+    one that is ``PAST`` nothing can be taken back.
+    """
 
     TITLE: ClassVar[str] = ""  # marked
+    NEXT: ClassVar[str] = marked("Next")
+    PAST: ClassVar[bool] = False
 
     def __init__(self, answers: Answers) -> None:
         super().__init__(id=type(self).__name__.lower(), classes="stage")
@@ -85,7 +91,7 @@ class Wizard(Page[None]):
 
     NAME: ClassVar[str]
     TITLE: ClassVar[str | None] = ""  # marked
-    START: ClassVar[str] = marked("Start")  # what the last step's button does
+    STAGES: ClassVar[Sequence[type[Stage]]] = ()
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "back", "")]
 
     def __init__(self) -> None:
@@ -94,16 +100,13 @@ class Wizard(Page[None]):
         self._at = 0
         self.stages: Sequence[Stage] = ()
 
-    def make_stages(self, answers: Answers) -> Sequence[Stage]:
-        raise NotImplementedError
-
     def begins_at(self, at: int) -> int:
         """The step at which a draft that was left at step ``at`` goes on."""
         return at
 
     def finish(self) -> None:
         """The last step was confirmed."""
-        raise NotImplementedError
+        self.done()
 
     def compose(self) -> ComposeResult:
         try:
@@ -113,9 +116,10 @@ class Wizard(Page[None]):
         answers = kept.get("answers")
         self.answers.update(answers if isinstance(answers, dict) else {})
         at = kept.get("at")
-        self.stages = self.make_stages(self.answers)
-        known = isinstance(at, int) and 0 <= at < len(self.stages) - 1
-        self._at = self.begins_at(at) if known and isinstance(at, int) else 0
+        self.stages = [one(self.answers) for one in self.STAGES]
+        known = at if isinstance(at, int) and 0 <= at < len(self.stages) else 0
+        # What the last step shows was found by the checks of the one before: they come again.
+        self._at = self.begins_at(min(known, len(self.stages) - 2))
         yield GuardBar()
         yield Line(id="wizard-title", classes="title")
         with ContentSwitcher(initial=self.stages[self._at].id, id="stages"):
@@ -136,7 +140,6 @@ class Wizard(Page[None]):
 
     def _enter(self) -> None:
         self.query_one("#stages", ContentSwitcher).current = self.stage.id
-        last = self._at == len(self.stages) - 1
         self.query_one("#wizard-title", Line).tell(
             said(
                 marked("{wizard}   step {number} of {count}: {title}"),
@@ -146,12 +149,12 @@ class Wizard(Page[None]):
                 title=Said(self.stage.TITLE),
             )
         )
-        self.query_one("#next", Push).tell(Said(self.START if last else marked("Next")))
-        self.query_one("#back").disabled = self._at == 0
+        self.query_one("#next", Push).tell(Said(self.stage.NEXT))
+        self._busy(busy=False)
         self.query_one("#lacks", Line).tell(NOTHING)
         self.stage.entered()
         self.see(console_of(self).snapshot)
-        if last:
+        if self.stage.NEXT != Stage.NEXT:
             self.query_one("#cancel").focus()
 
     def seen(self, found: Snapshot) -> None:
@@ -211,7 +214,11 @@ class Wizard(Page[None]):
 
     def _busy(self, *, busy: bool) -> None:
         for one in ("cancel", "back", "next"):
-            self.query_one(f"#{one}").disabled = busy or (one == "back" and self._at == 0)
+            self.query_one(f"#{one}").disabled = busy or (one == "back" and not self._has_way_back)
+
+    @property
+    def _has_way_back(self) -> bool:
+        return self._at > 0 and not self.stage.PAST
 
     def _go_on(self) -> None:
         if self._at == len(self.stages) - 1:
@@ -224,7 +231,7 @@ class Wizard(Page[None]):
     def action_back(self) -> None:
         if self.query_one("#cancel").disabled:  # busy
             return
-        if self._at == 0:
+        if not self._has_way_back:
             self._leave()
             return
         self._at -= 1

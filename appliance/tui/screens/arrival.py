@@ -348,6 +348,7 @@ class MappingStage(Arrival):
 
 class ReviewStage(Arrival):
     TITLE = marked("review")
+    NEXT = marked("Restore")
 
     def compose(self) -> ComposeResult:
         yield Rows(id="review")
@@ -385,11 +386,11 @@ class ArrivalWizard(Wizard):
 
     NAME = "arrival"
     TITLE = marked("Arrival")
-    START = marked("Restore")
     ABOUT = (
         marked("The seal is checked without a key: whole, and by the device that was expected."),
         marked("The label to compare with is the one that was sent by another path."),
     )
+    STAGES = (StoreStage, SealStage, KeyStage, TargetStage, MappingStage, ReviewStage)
 
     def __init__(self) -> None:
         super().__init__()
@@ -397,10 +398,6 @@ class ArrivalWizard(Wizard):
         self.pins = Pins()
         self.key: PrivateKey | None = None
         self.plan: Plan | None = None
-
-    def make_stages(self, answers: Answers) -> Sequence[Stage]:
-        kinds = (StoreStage, SealStage, KeyStage, TargetStage, MappingStage, ReviewStage)
-        return [one(answers) for one in kinds]
 
     def begins_at(self, at: int) -> int:
         del at

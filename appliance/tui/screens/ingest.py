@@ -365,6 +365,7 @@ class ReviewStage(Stage):
     """All of it, once more: what comes after cannot be taken back by going back."""
 
     TITLE = marked("review")
+    NEXT = marked("Start")
 
     def compose(self) -> ComposeResult:
         yield Rows(id="review")
@@ -413,16 +414,14 @@ class IngestWizard(Wizard):
         marked("Give at least two recipients: with one key lost, all would be lost."),
     )
 
-    def make_stages(self, answers: Answers) -> Sequence[Stage]:
-        kinds = (
-            DisksStage,
-            HoldsStage,
-            MachinesStage,
-            ShipmentStage,
-            RecipientsStage,
-            ReviewStage,
-        )
-        return [one(answers) for one in kinds]
+    STAGES = (
+        DisksStage,
+        HoldsStage,
+        MachinesStage,
+        ShipmentStage,
+        RecipientsStage,
+        ReviewStage,
+    )
 
     def finish(self) -> None:
         self._begun: list[str] = []

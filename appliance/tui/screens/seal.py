@@ -1,6 +1,5 @@
 """The seal wizard: which shipment, what is still open, review; then the job and the label."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -263,6 +262,7 @@ def _open_error(row: JobRow, *, accepted: bool) -> Row:
 
 class ReviewStage(Stage):
     TITLE = marked("review")
+    NEXT = marked("Seal")
 
     def compose(self) -> ComposeResult:
         yield Rows(id="review")
@@ -292,14 +292,12 @@ class ReviewStage(Stage):
 class SealWizard(Wizard):
     NAME = "seal"
     TITLE = marked("Seal")
-    START = marked("Seal")
     ABOUT = (
         marked("Sealing is refused while a job runs or an error is open, and says which."),
         marked("The label is shown when the job has ended; send it by another path too."),
     )
 
-    def make_stages(self, answers: Answers) -> Sequence[Stage]:
-        return [one(answers) for one in (WhichStage, ReadyStage, ReviewStage)]
+    STAGES = (WhichStage, ReadyStage, ReviewStage)
 
     def finish(self) -> None:
         found = console_of(self).snapshot.shipment(self.answers.get("shipment"))
