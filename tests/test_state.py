@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -32,6 +32,7 @@ from appliance.state import (
     State,
     alive,
     database,
+    look,
     schema,
 )
 from tests.disks.disk import Disk
@@ -779,3 +780,47 @@ def test_a_closed_state_says_so(home: Path) -> None:
         add(state)
     with pytest.raises(StateError, match="closed"):
         state.jobs()
+
+
+# --- several in one process ---
+
+_COMES_AND_GOES = """
+import sys
+from pathlib import Path
+from appliance.state import State
+with State(Path(sys.argv[1])) as state:
+    print(len(state.shipments()))
+"""
+
+
+def others_see(home: Path) -> int:
+    """How many shipments another process sees, which is the last to have come, and goes."""
+    done = subprocess.run(
+        [sys.executable, "-c", _COMES_AND_GOES, home], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
+
+
+def opened_once_more(state: State) -> None:
+    State(state.home).close()
+
+
+def looked_at(state: State) -> None:
+    with look.seen(state.home, state) as found:
+        assert found.state is not None
+        assert len(found.state.shipments()) == len(state.shipments())
+
+
+@pytest.mark.parametrize("meanwhile", [opened_once_more, looked_at])
+def test_what_is_written_is_seen_whatever_else_this_process_did_with_the_database(
+    home: Path, meanwhile: Callable[[State], None]
+) -> None:
+    """To close a second descriptor of a file ends a process's locks on it: another process then
+    takes away the log that this one goes on to write into.
+    """
+    with State(home) as state:
+        state.note_shipment(SHIPMENT, Path("/a"), "first")
+        meanwhile(state)
+        assert others_see(home) == 1
+        state.note_shipment(ShipmentId("22" * 16), Path("/b"), "second")
+        assert others_see(home) == 2

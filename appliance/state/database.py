@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +88,12 @@ class Tables:
             self._db.execute("pragma busy_timeout = 0")
             self._db.execute("pragma wal_checkpoint(truncate)")
             self._db.execute(f"pragma busy_timeout = {_WAIT_SECONDS * 1000:.0f}")
+
+    def copy(self, path: Path) -> None:
+        """All of it as it stands now, as a new database."""
+        with self._said(), self._lock, closing(sqlite3.connect(path)) as target:
+            self._look()
+            self._db.conn.backup(target)
 
     def read(self, sql: str, args: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._said(), self._lock:
@@ -193,9 +199,12 @@ def _connected(path: Path) -> tuple[Database, _File]:
         for ending in ("-wal", "-shm"):
             path.with_name(path.name + ending).unlink(missing_ok=True)
     # Made with the rights that SQLite gives its other files too, and known from before SQLite
-    # opens it: where another has its name by then, or none, that is seen on the first use.
-    with opened(path, os.O_RDWR | os.O_CREAT) as fd:
-        file = _told_apart(os.fstat(fd))
+    # opens it: where another has its name by then, or none, that is seen on the first use. One
+    # that stands is not opened: to close it again would end the locks of this whole process, and
+    # whoever comes last then takes the log away from under it.
+    with suppress(FileExistsError), opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL):
+        pass
+    file = _told_apart(path.stat())
     connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
     try:
         db = Database(connection)

@@ -53,8 +53,12 @@ class Seen:
 
 
 @contextmanager
-def seen(home: Path) -> Iterator[Seen]:
-    """The database of a state directory; it is not touched, nor is anything made beside it."""
+def seen(home: Path, mine: State | None = None) -> Iterator[Seen]:
+    """The database of a state directory; it is not touched, nor is anything made beside it.
+
+    ``mine``: the same, where this process has it opened. Its file must not be read then: to close
+    it would end the locks of the whole process.
+    """
     if not os.path.lexists(home / FILE):
         yield Seen(Standing.MISSING)
         return
@@ -62,7 +66,7 @@ def seen(home: Path) -> Iterator[Seen]:
     with ExitStack() as stack:
         try:
             place = Path(stack.enter_context(TemporaryDirectory(dir=_room(home))))
-            found = _looked(home, place)
+            found = _looked(home, place) if mine is None else _copied(mine, place)
             if found.standing is Standing.READ:
                 found = replace(found, state=stack.enter_context(_state(home, place)))
         except OSError as exc:
@@ -106,6 +110,11 @@ def _looked(home: Path, place: Path) -> Seen:
             return _judged(place)
         time.sleep(_PAUSE_SECONDS)
     return Seen(Standing.UNREADABLE, "it is written to all the time")
+
+
+def _copied(mine: State, place: Path) -> Seen:
+    mine.copy(place / FILE)
+    return _judged(place)
 
 
 def _mark(home: Path) -> tuple[object, ...]:

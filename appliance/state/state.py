@@ -62,6 +62,10 @@ class State:
 
     # --- shipments ---
 
+    def copy(self, path: Path) -> None:
+        """The whole database as it stands now, as a new one at ``path``."""
+        self._tables.copy(path)
+
     def note_shipment(self, shipment: ShipmentId, path: Path, label: str) -> None:
         self._tables.write(
             "insert into shipments(id, path, label) values(?, ?, ?) "

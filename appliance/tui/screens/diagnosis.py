@@ -60,7 +60,7 @@ class DiagnosisScreen(Page[None]):
 
     def _look(self) -> list[Finding]:
         home = self.state.home
-        with look.seen(home) as seen:
+        with look.seen(home, self.state) as seen:
             if self._job is None:
                 return worst_first(device.findings(home, seen))
             return worst_first(jobs.one(home, seen, self._job))
@@ -96,7 +96,7 @@ class DiagnosisScreen(Page[None]):
 
     def _package(self, path: Path) -> package.Package:
         home = self.state.home
-        with look.seen(home) as seen:
+        with look.seen(home, self.state) as seen:
             return package.write(path, home, seen)
 
     def _written(self, made: package.Package) -> None:
