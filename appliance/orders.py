@@ -5,9 +5,16 @@ What is refused is refused before anything is written down.
 
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 from appliance import jobs, process
+from appliance.catchup import points
+from appliance.catchup.enrol import Code, Invitation, Registry
+from appliance.catchup.gate import identity_of
+from appliance.catchup.link import DEFAULT_PORT, Address
+from appliance.catchup.points import Keeps, RecoveryPoint
 from appliance.errors import (
     BadInputError,
     NotADiskError,
@@ -16,7 +23,15 @@ from appliance.errors import (
 )
 from appliance.jobs import custody
 from appliance.jobs.spec import CHECKPOINT_BYTES, CHECKPOINT_SECONDS
-from appliance.model import BLOCK_SIZE, DiskFacts, DiskId, JobId
+from appliance.model import (
+    BLOCK_SIZE,
+    CloneInfo,
+    Clones,
+    DiskFacts,
+    DiskId,
+    JobId,
+    Snapshots,
+)
 from appliance.rate import parse_limit
 from appliance.restore import plan as plans
 from appliance.seal import text
@@ -32,6 +47,9 @@ from appliance.state import State
 
 LONGEST_MACHINE = 128  # characters
 PACK_SIZE = 1 << 30
+LISTEN = f"0.0.0.0:{DEFAULT_PORT}"
+MOST_HOURS = 24.0 * 365
+KEEP, KEEP_HOURS = 8, 24.0  # recovery points of each machine, and how long every one stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +230,51 @@ def restore(state: State, order: Restore, key: PrivateKey) -> Begun:
     title = f"restore to {order.place}"
     job = process.begin(state, "restore", store.head.shipment, title, spec, key)
     return Begun(job, spec)
+
+
+def invite(
+    home: Path, machine: str, hours: float = 24.0, *, new_disks: bool = False
+) -> tuple[Code, Invitation]:
+    """A code by which a machine is let in, once. It travels like a password."""
+    if not 0 < hours <= MOST_HOURS:
+        raise BadInputError(f"{hours} hours is no time a code can last")
+    lasts = timedelta(hours=hours)
+    return Registry(home).invite(identity_of(home).key, machine, lasts, new_disks=new_disks)
+
+
+def gate(
+    state: State,
+    target: str,
+    place: str,
+    listen: str = LISTEN,
+    keep: int = KEEP,
+    keep_hours: float = KEEP_HOURS,
+) -> Begun:
+    """Rounds are taken into the replicas at ``place`` until the job is stopped."""
+    Address.parse(listen)
+    if keep < 1:
+        raise BadInputError("At least one recovery point is kept")
+    if not 0 < keep_hours <= MOST_HOURS:
+        raise BadInputError(f"{keep_hours} hours is no time for which points are kept")
+    spec = jobs.GateSpec(target, str(Path(place).absolute()), listen, keep, keep_hours)
+    return Begun(process.begin(state, "gate", jobs.NOBODYS, f"gate {listen}", spec), spec)
+
+
+def keeps(target: str, place: str) -> Keeps:
+    """The target, where it keeps recovery points."""
+    goal = jobs.target_for(target, str(Path(place).absolute()))
+    if not isinstance(goal, Snapshots) or not isinstance(goal, Clones):
+        raise BadInputError(f"The target {goal.name} keeps no recovery points")
+    return cast("Keeps", goal)
+
+
+def cut_over(home: Path, goal: Keeps, point: RecoveryPoint, name: str) -> list[CloneInfo]:
+    """The machine goes on from this point: on clones of it, which are what is booted. The point
+    stays, and the machine that was is let in no more. Run again where it was cut.
+    """
+    points.choose(goal, point)
+    made = points.clones_called(goal, name, point.machine)
+    if {one.of for one in made} != {one.spec for one in point.snapshots}:
+        made = points.clone(goal, point, name)
+    Registry(home).forget(point.machine)
+    return made

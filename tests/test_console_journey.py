@@ -156,6 +156,12 @@ async def arrived(seat: Seat, label: str) -> None:
     with_secrets = str(seat.app.state.draft("arrival"))
     assert PASSPHRASE not in with_secrets
     await seat.push("#next")
+    await seat.shows(seat.say("The volumes are written, then read back and compared."))
+    await seat.push("#open-job")
     await seat.until(lambda: seat.screen_is(JobScreen))
     await seat.shows(seat.say("Every block of the volumes is that of the manifest."))
     await seat.push("#back")
+    await seat.push("#end-restoredstage")
+    await seat.shows(seat.say("End the arrival here?"))
+    await seat.push("#do")
+    await seat.until(lambda: seat.screen_is(HomeScreen))

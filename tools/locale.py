@@ -31,6 +31,7 @@ ROOMS = {
         "tui/screens/arrival.py",
         "tui/screens/diagnosis.py",
         "tui/screens/dialogs.py",
+        "tui/screens/following.py",
         "tui/screens/home.py",
         "tui/screens/ingest.py",
         "tui/screens/job.py",

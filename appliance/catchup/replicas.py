@@ -106,6 +106,20 @@ class Replicas:
                 )
         return mine
 
+    def machines(self) -> list[str]:
+        """Those that a volume here is of, or can become a replica of."""
+        return sorted({name for one in self._target.volumes() if (name := self._machine(one))})
+
+    def _machine(self, info: VolumeInfo) -> str:
+        """Empty where it cannot be told."""
+        found = self.kept(info)
+        if found is not None:
+            return found.about.spec.machine
+        proved, disk, point = self._proved(info), info.spec.disk, info.spec.point
+        if info.state not in _ADOPTED or not proved.has(disk, point):
+            return ""
+        return proved.spec(disk, point).machine
+
     def kept(self, info: VolumeInfo) -> Held | None:
         """The volume as a replica, if it has become one."""
         place = self._place(info)
@@ -115,13 +129,9 @@ class Replicas:
         return self._home / "replicas" / info.id
 
     def _held(self, info: VolumeInfo, machine: str) -> Held | None:
-        found = self.kept(info)
-        if found is not None:
-            return found if found.about.spec.machine == machine else None
-        proved, disk, point = self._proved(info), info.spec.disk, info.spec.point
-        if info.state not in _ADOPTED or not proved.has(disk, point):
+        if self._machine(info) != machine:
             return None
-        return self._adopted(info, proved) if proved.spec(disk, point).machine == machine else None
+        return self.kept(info) or self._adopted(info, self._proved(info))
 
     def _adopted(self, info: VolumeInfo, proved: Proved) -> Held:
         with self._beginning(info) as place:

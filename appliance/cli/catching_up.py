@@ -1,23 +1,21 @@
 """``motiongear gate``, ``enrol`` and ``catch-up``: the two ends of the line."""
 
-from datetime import timedelta
 from pathlib import Path
 
 import click
 
-from appliance import process
+from appliance import orders, process
 from appliance.catchup import rounds
 from appliance.catchup.enrol import Code, Gates, Registry
 from appliance.catchup.gate import identity_of
-from appliance.catchup.link import DEFAULT_PORT, Address
+from appliance.catchup.link import Address
 from appliance.catchup.replicas import Replicas
 from appliance.cli import ask, completion, ends, show, work
 from appliance.config import ensure_home
 from appliance.errors import BadInputError, UnknownNameError
-from appliance.jobs import NOBODYS, CatchUpSpec, GateSpec, ReplicaCheckSpec, target_for
+from appliance.jobs import NOBODYS, CatchUpSpec, ReplicaCheckSpec, target_for
 from appliance.rate import parse_limit
 
-_MOST_HOURS = 24 * 365
 _place = click.option(
     "--to",
     "place",
@@ -50,12 +48,7 @@ def gate() -> None:
 @ask.as_records
 def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
     """Make an enrolment code for a machine. It travels like a password."""
-    if not 0 < hours <= _MOST_HOURS:
-        raise BadInputError(f"{hours} hours is no time a code can last")
-    home = ensure_home()
-    code, made = Registry(home).invite(
-        identity_of(home).key, machine, timedelta(hours=hours), new_disks=new_disks
-    )
+    code, made = orders.invite(ensure_home(), machine, hours, new_disks=new_disks)
     if as_lines:
         show.record({"code": str(code), "machine": machine, "expires": made.expires})
         return
@@ -70,14 +63,19 @@ def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
 @click.option(
     "--listen",
     type=ask.TEXT,
-    default=f"0.0.0.0:{DEFAULT_PORT}",
+    default=orders.LISTEN,
     show_default=True,
     help="Address and port.",
 )
-@click.option("--keep", default=8, show_default=True, help="Recovery points kept of each machine.")
+@click.option(
+    "--keep",
+    default=orders.KEEP,
+    show_default=True,
+    help="Recovery points kept of each machine.",
+)
 @click.option(
     "--keep-hours",
-    default=24.0,
+    default=orders.KEEP_HOURS,
     show_default=True,
     help="Younger recovery points all stay, and are not counted: a machine that is no longer "
     "yours can push no older one out before that.",
@@ -87,15 +85,9 @@ def serve(
     place: str, target: str, listen: str, keep: int, keep_hours: float, as_lines: bool
 ) -> None:
     """Take rounds until stopped (motiongear jobs stop)."""
-    Address.parse(listen)
-    if keep < 1:
-        raise BadInputError("At least one recovery point is kept")
-    if not 0 < keep_hours <= _MOST_HOURS:
-        raise BadInputError(f"{keep_hours} hours is no time for which points are kept")
-    spec = GateSpec(target, place, listen, keep, keep_hours)
     with work.state() as opened:
-        job = process.begin(opened, "gate", NOBODYS, f"gate {listen}", spec)
-        work.stay(opened, job, as_lines=as_lines)
+        begun = orders.gate(opened, target, place, listen, keep, keep_hours)
+        work.stay(opened, begun.job, as_lines=as_lines)
 
 
 @gate.command("machines")

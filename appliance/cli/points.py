@@ -6,14 +6,14 @@ from typing import TypeVar, cast
 
 import click
 
-from appliance import jobs
+from appliance import orders
 from appliance.catchup import points as found_points
 from appliance.catchup.points import Keeps, RecoveryPoint
 from appliance.catchup.wire import Form
 from appliance.cli import ask, completion, show
 from appliance.errors import BadInputError
 from appliance.events import Json
-from appliance.model import CloneInfo, Clones, Snapshots
+from appliance.model import CloneInfo
 from appliance.seal.canon import written
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -55,7 +55,7 @@ def points() -> None:
 @ask.as_records
 def list_points(place: str, target: str, machine: str | None, as_lines: bool) -> None:
     """The points there are, the chosen one marked with *, and the clones made of them."""
-    goal = _keeps(target, place)
+    goal = orders.keeps(target, place)
     found = found_points.points_of(goal.snapshots(), machine)
     clones = [one for one in goal.clones() if machine in {None, one.of.machine}]
     if as_lines:
@@ -83,7 +83,7 @@ def list_points(place: str, target: str, machine: str | None, as_lines: bool) ->
 @ask.as_records
 def choose(point: str, place: str, target: str, machine: str | None, as_lines: bool) -> None:
     """Choose the POINT to boot; `none` takes the choice back. Retention never removes it."""
-    goal = _keeps(target, place)
+    goal = orders.keeps(target, place)
     mine = _points(goal, machine)
     if point == "none":
         found_points.choose_none(goal, mine[0].machine)
@@ -117,7 +117,7 @@ def clone(
 
     Neither the point nor the replica changes with them. `points remove NAME` removes them again.
     """
-    goal = _keeps(target, place)
+    goal = orders.keeps(target, place)
     one = found_points.pick(_points(goal, machine), point)
     made = found_points.clone(goal, one, name)
     if as_lines:
@@ -137,7 +137,7 @@ def clone(
 @ask.as_records
 def remove(name: str, place: str, target: str, machine: str | None, as_lines: bool) -> None:
     """Remove all clones called NAME, with everything that was written to them."""
-    gone = found_points.remove(_keeps(target, place), name, machine)
+    gone = found_points.remove(orders.keeps(target, place), name, machine)
     for info in gone:
         if as_lines:
             show.record(_clone_figures(info))
@@ -173,7 +173,7 @@ def discard(
     """Remove a POINT: the snapshots of all its disks. Clones that do not need it stay."""
     if (point is None) == (keep is None):
         raise BadInputError("Give either a POINT or --keep N, not both")
-    goal = _keeps(target, place)
+    goal = orders.keeps(target, place)
     mine = _points(goal, machine)
     if keep is not None:
         gone = found_points.retain(goal, mine[0].machine, keep, min_age_seconds=0)
@@ -189,13 +189,6 @@ def discard(
         show.line(f"Discarded: {_words(one)}.")
     if not gone:
         show.line("Nothing need be discarded.")
-
-
-def _keeps(target: str, place: str) -> Keeps:
-    goal = jobs.target_for(target, place)
-    if not isinstance(goal, Snapshots) or not isinstance(goal, Clones):
-        raise BadInputError(f"The target {goal.name} keeps no recovery points")
-    return cast("Keeps", goal)
 
 
 def _points(goal: Keeps, machine: str | None) -> list[RecoveryPoint]:

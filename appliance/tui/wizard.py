@@ -228,6 +228,11 @@ class Wizard(Page[None]):
         self.keep()
         self._enter()
 
+    def go_to(self, kind: type[Stage]) -> None:
+        self._at = self.STAGES.index(kind)
+        self.keep()
+        self._enter()
+
     def action_back(self) -> None:
         if self.query_one("#cancel").disabled:  # busy
             return

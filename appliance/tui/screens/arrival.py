@@ -1,8 +1,9 @@
 """The arrival wizard: the seal, by what came on another path; the key; where the disks go; review.
-Then the job that restores and checks.
+Behind the job that restores and checks it goes on with what the machines have changed since.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from textual import on
@@ -14,7 +15,7 @@ from appliance import orders, shown
 from appliance.errors import BadInputError, MotionGearError
 from appliance.ingest import guard
 from appliance.language import Translator, marked
-from appliance.model import JobId
+from appliance.model import CloneInfo, JobId
 from appliance.rate import parse_limit
 from appliance.restore.plan import Plan
 from appliance.seal import head, text, verify
@@ -25,7 +26,14 @@ from appliance.seal.verify import Pins, Sealed, Trust
 from appliance.tui import views
 from appliance.tui.background import in_background
 from appliance.tui.page import console_of
-from appliance.tui.screens.job import JobScreen
+from appliance.tui.screens.following import (
+    CutOverStage,
+    PointStage,
+    RestoredStage,
+    RoundsStage,
+    cut_over,
+    done_with,
+)
 from appliance.tui.screens.key import unlocked
 from appliance.tui.speech import NOTHING, Said, foreign, refused, said
 from appliance.tui.watch import Snapshot, Standing
@@ -378,10 +386,23 @@ class ReviewStage(Arrival):
         )
         return [*lines, (), *(((one, Tone.DIM),) for one in fold(told, wide))]
 
+    def check(self) -> Said:
+        """The restore begins: once, also where the console dies behind it."""
+        wizard = self.arrival
+        assert wizard.key is not None
+        begun = orders.restore(wizard.state, wizard.order_now(), wizard.key)
+        wizard.key = None
+        self.answers["restore-job"] = begun.job
+        self.answers["place"] = str(Path(self.answer("place")).absolute())
+        return NOTHING
+
+
+_BEHIND = (RestoredStage, RoundsStage, PointStage, CutOverStage)
+
 
 class ArrivalWizard(Wizard):
     """``sealed``, ``pins``, ``key`` and ``plan`` are what was found on the way; none of it is kept
-    in a draft, so that a wizard opened again begins at its seal.
+    in a draft, so that a wizard opened again begins at its seal until the restore has begun.
     """
 
     NAME = "arrival"
@@ -390,7 +411,18 @@ class ArrivalWizard(Wizard):
         marked("The seal is checked without a key: whole, and by the device that was expected."),
         marked("The label to compare with is the one that was sent by another path."),
     )
-    STAGES = (StoreStage, SealStage, KeyStage, TargetStage, MappingStage, ReviewStage)
+    STAGES = (
+        StoreStage,
+        SealStage,
+        KeyStage,
+        TargetStage,
+        MappingStage,
+        ReviewStage,
+        RestoredStage,
+        RoundsStage,
+        PointStage,
+        CutOverStage,
+    )
 
     def __init__(self) -> None:
         super().__init__()
@@ -400,8 +432,8 @@ class ArrivalWizard(Wizard):
         self.plan: Plan | None = None
 
     def begins_at(self, at: int) -> int:
-        del at
-        return 0
+        """Behind the restore where it was left; before, the key is needed again."""
+        return at if self.STAGES[at] in _BEHIND else 0
 
     @property
     def limits(self) -> tuple[str, ...]:
@@ -432,12 +464,11 @@ class ArrivalWizard(Wizard):
         )
 
     def finish(self) -> None:
-        assert self.key is not None
-        order, key = self.order_now(), self.key
-        self.order(lambda: orders.restore(self.state, order, key), self._begun)
+        self.order(partial(cut_over, self.stage), self._cut_over)
 
-    def _begun(self, begun: orders.Begun) -> None:
-        app = self.app
-        self.key = None
-        self.done()
-        app.push_screen(JobScreen(begun.job))
+    def _cut_over(self, made: Sequence[CloneInfo]) -> None:
+        """Another machine of the shipment may still send its rounds."""
+        self.app.push_screen(done_with(made, self.answers.pop("machine")))
+        for one in ("point", "clones"):
+            self.answers.pop(one, None)
+        self.go_to(RoundsStage)

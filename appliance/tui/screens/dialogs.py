@@ -23,42 +23,18 @@ _EVERYWHERE = (
 _CLOSE: list[BindingType] = [("escape", "close", "")]
 
 
-class HelpScreen(ModalScreen[None]):
-    BINDINGS: ClassVar[list[BindingType]] = _CLOSE
-
-    def __init__(self, about: Sequence[str]) -> None:
-        super().__init__()
-        self._about = about
-
-    def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog"):
-            yield Line(said(marked("Help")), classes="dialog-title")
-            for one in (*self._about, *_EVERYWHERE):
-                yield Line(Said(one), classes="paragraph")
-            yield Push(said(marked("Close")), id="close")
-
-    def on_mount(self) -> None:
-        self.query_one("#close").focus()
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        event.stop()
-        self.dismiss()
-
-    def action_close(self) -> None:
-        self.dismiss()
-
-
-class RefusalScreen(ModalScreen[None]):
-    """What happened, what is safe, what to do, and the code."""
+class ToldScreen(ModalScreen[None]):
+    """Sentences, to be read and closed."""
 
     BINDINGS: ClassVar[list[BindingType]] = _CLOSE
+    LOOK: ClassVar[str] = "dialog"
 
-    def __init__(self, exc: MotionGearError) -> None:
+    def __init__(self, *told: Said) -> None:
         super().__init__()
-        self._told = refused(exc)
+        self._told = told
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(classes="dialog refusal"):
+        with VerticalScroll(classes=self.LOOK):
             for one in self._told:
                 yield Line(one, classes="paragraph")
             yield Push(said(marked("Close")), id="close")
@@ -72,6 +48,22 @@ class RefusalScreen(ModalScreen[None]):
 
     def action_close(self) -> None:
         self.dismiss()
+
+
+class HelpScreen(ToldScreen):
+    """What the screen below is for, and what holds everywhere."""
+
+    def __init__(self, about: Sequence[str]) -> None:
+        super().__init__(said(marked("Help")), *(Said(one) for one in (*about, *_EVERYWHERE)))
+
+
+class RefusalScreen(ToldScreen):
+    """What happened, what is safe, what to do, and the code."""
+
+    LOOK = "dialog refusal"
+
+    def __init__(self, exc: MotionGearError) -> None:
+        super().__init__(*refused(exc))
 
 
 class AskScreen(ModalScreen[bool]):

@@ -72,6 +72,10 @@ class Field(Horizontal):
     def value(self, text: str) -> None:
         self._input.value = text
 
+    def rename(self, name: Said) -> None:
+        self._named = name
+        self.query_one(Line).tell(name)
+
     def focus_in(self) -> None:
         self._input.focus()
 
