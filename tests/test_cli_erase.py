@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from pypdfium2 import PdfDocument
 
-from appliance import jobs
-from appliance.cli import erase as erase_module
+from appliance import erasures, jobs
 from appliance.errors import (
     BadInputError,
     CertificateRefusedError,
@@ -675,7 +674,7 @@ def test_more_places_than_a_certificate_holds_are_refused(
     device: Shell, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_store(place, name="other")
-    monkeypatch.setattr(erase_module, "MAX_ERASED", 1)
+    monkeypatch.setattr(erasures, "MAX_ERASED", 1)
     said = device.typed("erase", "--all", place, "--confirm", place, *LOST)
     assert "2 shipments are more" in said.refused(BadInputError).err
     assert Store(store.path).sealed

@@ -42,7 +42,7 @@ ROOMS = {
         "tui/widgets/guards.py",
         "tui/wizard.py",
     ),
-    "custody": ("cli/chains.py", "cli/custody.py", "seal/chain.py"),
+    "custody": ("cli/chains.py", "cli/custody.py", "handover.py", "seal/chain.py"),
     "diagnose": (
         "cli/diagnose.py",
         "diagnose/findings.py",
@@ -53,6 +53,7 @@ ROOMS = {
     "erase": (
         "cli/erase.py",
         "cli/certificate.py",
+        "erasures.py",
         "jobs/erasing.py",
         "report/certificate.py",
         "report/templates/certificate.html.j2",

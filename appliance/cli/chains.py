@@ -2,18 +2,15 @@
 
 from pathlib import Path
 
+from appliance import handover
 from appliance.cli import show
 from appliance.language import chosen, translator
-from appliance.seal.chain import FLAWS, Finding
+from appliance.seal.chain import Finding
 
 
 def sentence(finding: Finding) -> str:
     """One finding, in the chosen language."""
-    _ = translator(chosen())
-    about = (
-        _("record {number}").format(number=finding.number) if finding.number else _("the chain")
-    )
-    return f"{about}: {_(FLAWS[finding.kind])} ({finding.kind})"
+    return handover.sentence(finding, translator(chosen()))
 
 
 def tell_unsound(finding: Finding) -> None:

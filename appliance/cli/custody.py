@@ -2,34 +2,29 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
+from appliance import handover
 from appliance.cli import ask, ends, show, work
 from appliance.cli import chains as words
 from appliance.errors import (
-    BadInputError,
     CustodyRefusedError,
-    HandOverError,
-    NotAStoreError,
 )
 from appliance.events import Json, Result
+from appliance.handover import Hands
 from appliance.jobs import custody as custodian
-from appliance.language import chosen, marked, translator
-from appliance.seal import chain, deed, statement, text
+from appliance.language import chosen, translator
+from appliance.seal import chain, deed
 from appliance.seal import custody as chains
-from appliance.seal.chain import Expected, Finding
-from appliance.seal.custody import Custody, Deed, What, Who
+from appliance.seal.chain import Finding
+from appliance.seal.custody import Deed, Who
 from appliance.seal.identity import Device, device_fingerprint
-from appliance.seal.keys import FINGERPRINT_SIZE, fingerprint
 from appliance.seal.store import Store
 
 F = TypeVar("F", bound=Callable[..., object])
-APART = marked("Seal and key never travel on one path; nor does this code travel with the device.")
-_NOBODY = "00" * 32
 
 
 @click.group()
@@ -51,24 +46,6 @@ def _by(function: F) -> F:
 _place = click.argument("place", type=click.Path(path_type=Path, file_okay=False, exists=True))
 
 
-def _who_is(name: str, organisation: str) -> Who:
-    return Who(_short(name, deed.NAME), _short(organisation, deed.NAME))
-
-
-def _short(typed: str, most: int) -> str:
-    if len(typed) > most:
-        raise BadInputError(
-            f"{typed[:32]!r}... has {len(typed)} characters: a record of custody holds {most}",
-            todo="Say it shorter.",
-        )
-    return typed
-
-
-def _hands(about: Custody, by: str, organisation: str, where: str) -> Custody:
-    who = _who_is(by or about.who.name, organisation or about.who.organisation)
-    return replace(about, who=who, where=_short(where or about.where, deed.WHERE))
-
-
 @custody.command()
 def key() -> None:
     """The public key of this home, to be named as the receiver in a hand-over."""
@@ -83,7 +60,7 @@ def key() -> None:
 @ask.as_records
 def show_records(place: Path, as_lines: bool) -> None:
     """The records of PLACE, a store or an exported chain. Their signatures are told by verify."""
-    for number, one in chain.records(_read(place)).items():
+    for number, one in chain.records(handover.chain_of(place)).items():
         if as_lines:
             show.event(Result("custody", _figures(number, one)))
         else:
@@ -112,8 +89,8 @@ def _figures(number: int, signed: deed.Signed) -> dict[str, Json]:
 
 def _show(signed: deed.Signed) -> None:
     _, one = translator(chosen()), signed.record
-    told = [one.at, f"({_(_CLOCKS[one.clock])})", ", ".join(filter(None, _who(one.who)))]
-    show.line(f"{one.number:4}  {_(_DEEDS[one.deed]):14}  {'  '.join(told)}")
+    told = [one.at, f"({_(handover.CLOCKS[one.clock])})", ", ".join(filter(None, _who(one.who)))]
+    show.line(f"{one.number:4}  {_(handover.DEEDS[one.deed]):14}  {'  '.join(told)}")
     rows = [
         (_("where"), one.where),
         (_("to"), ", ".join(filter(None, _who(one.what.to)))),
@@ -126,29 +103,6 @@ def _show(signed: deed.Signed) -> None:
 
 def _who(who: Who) -> tuple[str, str]:
     return who.name, who.organisation
-
-
-_CLOCKS = {
-    chains.Clock.SYNCHRONISED: marked("clock kept right by others"),
-    chains.Clock.FREE: marked("own clock"),
-}
-_DEEDS = {
-    Deed.CREATED: marked("created"),
-    Deed.INGESTED: marked("ingested"),
-    Deed.SEALED: marked("sealed"),
-    Deed.HANDED_OVER: marked("handed over"),
-    Deed.RECEIVED: marked("received"),
-    Deed.VERIFIED: marked("verified"),
-    Deed.OPENED: marked("opened"),
-    Deed.RESTORED: marked("restored"),
-    Deed.CHECKED: marked("checked"),
-    Deed.ERASED: marked("erased"),
-}
-
-
-def _read(place: Path) -> chains.Chain:
-    inside = chains.in_store(place)
-    return chains.read(inside if inside.exists() else place)
 
 
 @custody.command("hand-over")
@@ -174,16 +128,9 @@ def hand_over(
 
     The receiver signs with `custody receive`. A courier without a key writes the code on paper.
     """
-    found = Store(store.absolute())
-    root = statement.read(found.path).root().hex()
-    if receiver and (len(receiver) != 64 or set(receiver) - set("0123456789abcdef")):
-        raise BadInputError(f"{receiver!r} is no public key", todo="Give its 64 hex digits.")
-    what = What(to=_who_is(to, to_organisation), receiver=receiver)
+    giver, taker = Hands(by, organisation, where), Hands(to, to_organisation)
     with work.state() as opened:
-        about = custodian.hands(opened.home, found.head.shipment)
-        about = _hands(about, by, organisation, where)
-        made = chains.append(about, found.path, Deed.HANDED_OVER, root, what)
-    code = deed.code(made.digest)
+        code, made = handover.hand_over(opened.home, store, taker, receiver, giver)
     if as_lines:
         show.event(
             Result("custody", {"deed": Deed.HANDED_OVER, "code": code, **custodian.figures(made)})
@@ -194,7 +141,7 @@ def hand_over(
     show.line(_("Handed over to {name}. The code of this hand-over:").format(name=to))
     show.line(code)
     show.line(_("Both write it down, or send it to the receiver by another path than the device."))
-    show.line(_(APART))
+    show.line(_(handover.APART))
 
 
 @custody.command()
@@ -206,14 +153,9 @@ def receive(
     store: Path, code: str, by: str, organisation: str, where: str, as_lines: bool
 ) -> None:
     """Sign that you have a shipment that was handed over; compares the giver's code."""
-    found = Store(store.absolute())
-    root = statement.read(found.path).root().hex()
+    taker = Hands(by, organisation, where)
     with work.state() as opened:
-        about = custodian.hands(opened.home, found.head.shipment)
-        about = _hands(about, by, organisation, where)
-        told = _answered(found, Device.of(opened.home), code)
-        what = What(code=told if code else "")
-        made = chains.append(about, found.path, Deed.RECEIVED, root, what)
+        told, made = handover.receive(opened.home, store, code, taker)
     if as_lines:
         show.event(
             Result("custody", {"deed": Deed.RECEIVED, "code": told, **custodian.figures(made)})
@@ -225,7 +167,7 @@ def receive(
     show.line(told)
     if not code:
         show.line(_("Nobody has compared the code: ask the giver for it by another path."))
-    show.line(_(APART))
+    show.line(_(handover.APART))
 
 
 def _tell_where(made: chains.Appended) -> None:
@@ -235,33 +177,6 @@ def _tell_where(made: chains.Appended) -> None:
         words.tell_kept_at_home()
     if made.own is not None:
         words.tell_kept_in_store(made.own)
-
-
-def _answered(found: Store, own: Device, code: str) -> str:
-    """The code of the hand-over that is waiting for an answer by this home."""
-    told = chains.read(chains.in_store(found.path))
-    length = chain.sound(told, found.head.shipment)
-    if length < len(told):
-        raise CustodyRefusedError(
-            f"The chain of custody in {found.path} is not sound behind record {length}"
-        )
-    waiting = None
-    for number, signed in chain.records(told).items():
-        if signed.record.deed in {Deed.HANDED_OVER, Deed.RECEIVED}:
-            waiting = number if signed.record.deed is Deed.HANDED_OVER else None
-    if waiting is None:
-        raise HandOverError("No hand-over of this shipment is waiting for an answer")
-    wanted = deed.code(deed.digest(told[waiting]))
-    given = text.parse_grouped(code, deed.CODE_SIZE, "the code") if code else None
-    if given is not None and text.grouped(given) != wanted:
-        raise HandOverError(
-            "The code is not that of the hand-over in the store",
-            todo="Treat the records as exchanged until the giver has told you theirs.",
-        )
-    named = chain.records(told)[waiting].record.what.receiver
-    if named not in {"", own.public}:
-        raise HandOverError(f"It was handed over to another key, {device_fingerprint(named)}")
-    return wanted
 
 
 @custody.command()
@@ -280,8 +195,12 @@ def verify(place: Path, against: Path | None, device: str, as_lines: bool) -> No
 
     Without --device it can only be found consistent (exit code 3).
     """
-    told = _read(place)
-    found = chain.verify(told, _expected(place, told, device), _read(against) if against else None)
+    told = handover.chain_of(place)
+    found = chain.verify(
+        told,
+        handover.expected(place, told, device),
+        handover.chain_of(against) if against else None,
+    )
     if as_lines:
         listed: list[Json] = [{"finding": one.kind, "number": one.number} for one in found]
         show.event(Result("custody", {"records": len(told), "findings": listed}))
@@ -291,22 +210,6 @@ def verify(place: Path, against: Path | None, device: str, as_lines: bool) -> No
         raise CustodyRefusedError(f"The chain of custody in {place} does not hold together")
     if not device:
         sys.exit(ends.CONSISTENT_ONLY)
-
-
-def _expected(place: Path, told: chains.Chain, device: str) -> Expected:
-    """What the store and the operator say of it."""
-    try:
-        store = Store(place.absolute())
-        root = statement.read(store.path).root().hex() if store.sealed else ""
-        known = Expected(store.head.shipment, root, store.head.device)
-    except NotAStoreError:
-        known = Expected()
-    if not device:
-        return known
-    wanted = text.parse_either(device, FINGERPRINT_SIZE, "the device's fingerprint")
-    signers = {known.device} | {one.record.signer for one in chain.records(told).values()}
-    hits = [one for one in signers if one and fingerprint(bytes.fromhex(one)) == wanted]
-    return replace(known, device=hits[0] if hits else _NOBODY)
 
 
 def _tell(found: list[Finding], count: int, *, confirmed: bool) -> None:
