@@ -5,26 +5,19 @@ from pathlib import Path
 
 import click
 
-from appliance import config
-from appliance.block import write_durably
+from appliance import config, papers
 from appliance.cli import ask, ends, erased, show
 from appliance.errors import (
-    BadInputError,
-    CertificateRefusedError,
-    ExistsError,
     SignerMismatchError,
 )
 from appliance.events import Result
 from appliance.jobs.erasing import certificate_path, figures, read_certificate
 from appliance.language import Language, chosen, translator
 from appliance.model import JobId
-from appliance.report import certificate as pages
-from appliance.report import paper
 from appliance.seal import certificate as certificates
 from appliance.seal import text
 from appliance.seal.keys import FINGERPRINT_SIZE
 
-_PAPERS = (".json", ".html", ".pdf")
 _named = click.argument("file", metavar="FILE|JOB")
 
 
@@ -84,17 +77,7 @@ def show_certificate(file: str, out: Path | None, language: str) -> None:
     if out is None:
         erased.lines(made, _)
         return
-    if out.suffix not in _PAPERS:
-        raise BadInputError(f"{out} ends in none of {', '.join(_PAPERS)}")
-    if out.exists():
-        raise ExistsError(f"{out} exists already")
-    if out.suffix != ".json":
-        page = pages.html(data, Language(language))
-        data = paper.pdf(page) if out.suffix == ".pdf" else page.encode()
-    try:
-        write_durably(out, data)
-    except OSError as exc:
-        raise BadInputError(f"{out} cannot be written ({exc.strerror})") from exc
+    papers.write_certificate(data, out, Language(language))
     show.line(_("Certificate: {path}").format(path=out))
 
 
@@ -102,16 +85,7 @@ def show_certificate(file: str, out: Path | None, language: str) -> None:
 @ask.as_records
 def list_certificates(as_lines: bool) -> None:
     """The certificates kept here."""
-    found = sorted(
-        (path for path in certificate_path(config.home(), JobId(0)).parent.glob("*.json")),
-        key=lambda one: (len(one.name), one.name),
-    )
-    told, refused = [], []
-    for one in found:
-        try:
-            told.append((one, certificates.verify(read_certificate(one))))
-        except CertificateRefusedError as exc:
-            refused.append(CertificateRefusedError(f"{one}: {exc.what}"))
+    told, refused = papers.kept(config.home())
     if as_lines:
         for path, made in told:
             show.record(figures(path, made))

@@ -1,29 +1,19 @@
 """``motiongear report``: what is known of a shipment's way, signed, as JSON, HTML and PDF."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from appliance import jobs
-from appliance.block import read_small
+from appliance import papers
 from appliance.cli import ask, completion, ends, show, work
-from appliance.errors import BadInputError, MotionGearError, UnknownNameError
 from appliance.events import Result
 from appliance.language import Language, chosen, translator
-from appliance.model import ShipmentId, Target
 from appliance.report import document, view
-from appliance.report.document import MAX_REPORT, Signed
-from appliance.report.gather import gather
+from appliance.report.document import Signed
 from appliance.report.publish import publish, refuse_taken
-from appliance.report.told import jobs_of
-from appliance.seal.identity import Device
-from appliance.seal.store import Store
 from appliance.seal.verify import Trust
-from appliance.state import State
 
-_RESTORES = frozenset({"restore", "check", "gate", "gate-check"})
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
@@ -102,21 +92,13 @@ def make(
     With --key the disks are opened by their indexes; no block is read. Nothing is changed.
     """
     refuse_taken(out)
-    told = [document.parse(_read(one)) for one in others]
+    told = [document.parse(papers.read(one)) for one in others]
     with work.state() as opened:
-        found, about = _found(opened, store, shipment)
-        if strange := [one for one in told if one.report.shipment.id != about]:
-            raise BadInputError(
-                f"The report of {strange[0].fingerprint} is about shipment "
-                f"{strange[0].report.shipment.id}, not {about}"
-            )
-        targets = _targets(opened, about, target, places)
+        found, about = papers.about(opened, store, shipment)
+        targets = papers.targets(opened, about, target, places)
         key = ask.unlock(key_file, passphrase_fd)
-        device = Device.of(opened.home)
-        papers = [_read(one) for one in certificates]
-        me = device.fingerprint
-        gathered = gather(opened, me, about, found, targets, key, told, papers)
-    signed = document.sign(gathered, device)
+        erased = [papers.read(one) for one in certificates]
+        signed = papers.report(opened, about, found, targets, key, told, erased)
     chosen_ones = [Language(one) for one in languages] or list(Language)
     files = publish(signed, out, chosen_ones, pdf=pdf)
     if as_lines:
@@ -140,7 +122,7 @@ def verify(file: Path, device: str, as_lines: bool) -> None:
 
     Without --device it can only be found consistent (exit code 3): as somebody signed it.
     """
-    signed, trust = document.verified(_read(file), device)
+    signed, trust = document.verified(papers.read(file), device)
     if as_lines:
         show.event(
             Result(
@@ -182,7 +164,7 @@ def _tell(signed: Signed, trust: Trust) -> None:
 @ask.language
 def show_report(file: Path, language: str) -> None:
     """The summary of a report FILE (the JSON), its signature checked."""
-    signed = document.parse(_read(file))
+    signed = document.parse(papers.read(file))
     _show(signed, Language(language))
 
 
@@ -195,58 +177,3 @@ def _show(signed: Signed, language: Language) -> None:
         show.line(f"    {flaw}")
     for gap in signed.report.gaps:
         show.line(f"??  {gap}")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_small(path, MAX_REPORT + 1, 0)
-    except OSError as exc:
-        raise BadInputError(f"{path} cannot be read ({exc.strerror})") from exc
-
-
-def _found(state: State, store: Path | None, asked: str) -> tuple[Store | None, ShipmentId]:
-    """The shipment that is meant, and its store where that is at hand."""
-    if store is not None:
-        found = Store(store.absolute())
-        if asked and not found.head.shipment.startswith(asked):
-            raise BadInputError(f"{store} holds shipment {found.head.shipment}, not {asked}")
-        return found, found.head.shipment
-    if not asked:
-        raise BadInputError("A report is about a shipment", todo="Give --store or --shipment.")
-    known = {one.id for one in state.shipments()} | {one.shipment for one in state.jobs()}
-    hits = sorted(one for one in known if one and one.startswith(asked))
-    if len(hits) == 1:
-        return _store_of(state, hits[0]), hits[0]
-    if not hits and len(asked) == 32 and not set(asked) - set("0123456789abcdef"):
-        return None, ShipmentId(asked)  # a source knows disks, and no shipment
-    raise UnknownNameError(
-        f"{len(hits)} shipments known here go by {asked!r}; exactly one must",
-        todo="Give the whole id, as it stands on the label.",
-    )
-
-
-def _store_of(state: State, shipment: ShipmentId) -> Store | None:
-    """Where the shipment was last known to lie, if it still does."""
-    row = state.shipment(shipment)
-    places = [one.spec("store") for one in reversed(jobs_of(state, shipment))]
-    for place in [*places, str(row.path) if row else ""]:
-        try:
-            found = Store(Path(place)) if place else None
-        except MotionGearError:
-            continue
-        if found is not None and found.head.shipment == shipment:
-            return found
-    return None
-
-
-def _targets(
-    state: State, shipment: ShipmentId, kind: str, places: Sequence[str]
-) -> dict[tuple[str, str], Target]:
-    """The places that jobs here have restored to, and those that were named."""
-    known = [
-        (one.spec("target"), one.spec("place"))
-        for one in jobs_of(state, shipment)
-        if one.row.kind in _RESTORES
-    ]
-    named = [(kind, str(Path(one).absolute())) for one in places]
-    return {one: jobs.target_for(*one) for one in dict.fromkeys([*known, *named]) if all(one)}
