@@ -100,6 +100,16 @@ class Manifest:
                 found[state] += column.count(state)
         return found
 
+    def find(self, state: State, first: int) -> int | None:
+        """The first block in this state, from ``first`` on."""
+        for number, page in enumerate(self._pages()):
+            begins = number * PAGE_ENTRIES
+            if begins + PAGE_ENTRIES > first:
+                at = page[32::ENTRY].find(state, max(first - begins, 0))
+                if at >= 0:
+                    return begins + at
+        return None
+
     def _pages(self) -> Iterator[bytes]:
         end = _HEAD.size + ENTRY * self.blocks
         step = ENTRY * PAGE_ENTRIES

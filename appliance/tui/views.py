@@ -157,7 +157,7 @@ def _disk(disk: Disk, chosen: frozenset[str] | None) -> Draw:
     return draw
 
 
-_SHIPMENTS = {
+SHIPMENTS = {
     Standing.OPEN: (marked("not sealed yet"), Tone.STRONG),
     Standing.SEALED: (marked("sealed"), Tone.GOOD),
     Standing.AWAY: (marked("not there"), Tone.WATCH),
@@ -171,7 +171,7 @@ def shipment_rows(found: Iterable[Shipment], *, pickable: bool = True) -> list[R
 
 def _shipment(one: Shipment) -> Draw:
     def draw(wide: int, say: Translator) -> Drawn:
-        word, tone = _SHIPMENTS[one.standing]
+        word, tone = SHIPMENTS[one.standing]
         told = f"{shown.safe(one.row.label)}  {say(word)}  {shown.safe(one.row.path)}"
         return [((each, tone),) for each in fold(told, wide, indent=4)]
 

@@ -20,7 +20,9 @@ from appliance.tui.screens.diagnosis import DiagnosisScreen
 from appliance.tui.screens.dialogs import AskScreen, RefusalScreen
 from appliance.tui.screens.ingest import IngestWizard
 from appliance.tui.screens.job import JobScreen
+from appliance.tui.screens.report import PapersScreen
 from appliance.tui.screens.seal import SealWizard
+from appliance.tui.screens.shipment import ShipmentScreen
 from appliance.tui.speech import NOTHING, foreign, said
 from appliance.tui.watch import Snapshot
 from appliance.tui.widgets.guards import GuardBar
@@ -31,6 +33,7 @@ from appliance.tui.widgets.spoken import Line, Push
 class HomeScreen(Page[None]):
     ABOUT = (
         marked("Ingest copies disks into a shipment; Seal closes a shipment for its journey."),
+        marked("Pick a shipment to see what can be done with it."),
         marked("Pick a job to see how far it is, to let it rest, to go on with it or to stop it."),
     )
     BINDINGS: ClassVar[list[BindingType]] = [("escape", "leave", "")]
@@ -52,6 +55,7 @@ class HomeScreen(Page[None]):
             yield Push(said(marked("Ingest")), id="ingest")
             yield Push(said(marked("Seal")), id="seal")
             yield Push(said(marked("Arrival")), id="arrival")
+            yield Push(said(marked("Papers")), id="papers")
             yield Push(said(marked("Diagnosis")), id="diagnose")
             yield Push(said(marked("Leave")), id="leave")
 
@@ -80,8 +84,7 @@ class HomeScreen(Page[None]):
             views.disk_rows(found.disks) or [nothing(marked("No disk is attached."))]
         )
         self.query_one("#shipments", Rows).show(
-            views.shipment_rows(found.shipments, pickable=False)
-            or [nothing(marked("No shipment was begun yet."))]
+            views.shipment_rows(found.shipments) or [nothing(marked("No shipment was begun yet."))]
         )
         self.query_one("#jobs", Rows).show(
             views.job_rows(found.jobs) or [nothing(marked("No job was started yet."))]
@@ -91,6 +94,12 @@ class HomeScreen(Page[None]):
     def _picked(self, event: Rows.Picked) -> None:
         self.app.push_screen(JobScreen(JobId(int(event.key))))
 
+    @on(Rows.Picked, "#shipments")
+    def _shipment(self, event: Rows.Picked) -> None:
+        found = console_of(self).snapshot.shipment(event.key)
+        if found is not None:
+            self.app.push_screen(ShipmentScreen(found.row))
+
     def on_button_pressed(self, event: Button.Pressed) -> None:
         match event.button.id:
             case "ingest":
@@ -99,6 +108,8 @@ class HomeScreen(Page[None]):
                 self.app.push_screen(SealWizard())
             case "diagnose":
                 self.app.push_screen(DiagnosisScreen())
+            case "papers":
+                self.app.push_screen(PapersScreen())
             case "arrival":
                 self.app.push_screen(ArrivalWizard())
             case _:
