@@ -29,6 +29,18 @@ ROOMS = {
     # What click says itself; what the verbs say of themselves is asked of them ("help").
     "click": (),
     "help": (),
+    "commands": (
+        "cli/ask.py",
+        "cli/catching_up.py",
+        "cli/demo.py",
+        "cli/demo_line.py",
+        "cli/demo_papers.py",
+        "cli/demo_report.py",
+        "cli/departure.py",
+        "cli/keys.py",
+        "cli/manage.py",
+        "cli/points.py",
+    ),
     "path": ("cli/arrival.py", "cli/ends.py", "cli/work.py"),
     "console": (
         "tui/keyboard.py",

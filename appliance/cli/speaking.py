@@ -154,6 +154,16 @@ class _Group(click.Group):
         found = self._of.get_command(ctx, cmd_name)
         return None if found is None else told(found, self._say)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Verbs that are imported when used are thought of too, where one is mistyped."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as exc:
+            known = self.list_commands(ctx)
+            raise click.NoSuchCommand(exc.command_name, possibilities=known, ctx=ctx) from None
+
 
 def _param(one: click.Parameter, say: Translator) -> click.Parameter:
     made = copy(one)
