@@ -164,6 +164,31 @@ def test_what_the_command_shows_is_never_a_bare_literal() -> None:
     assert bare == []
 
 
+def test_what_a_step_says_is_known_to_whoever_tells_it() -> None:
+    """Else its sentence would be shown as it stands, in English."""
+    known = set(locale.sentences("words"))
+    found = 0
+    for path in sorted(APPLIANCE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        named = {
+            node.targets[0].id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and isinstance(node.value, ast.Constant)
+        }
+        for call in ast.walk(tree):
+            match call:
+                case ast.Call(ast.Attribute(ast.Name("Step"), "said"), [_, said]):
+                    sentence = said.value if isinstance(said, ast.Constant) else None
+                    sentence = named[said.id] if isinstance(said, ast.Name) else sentence
+                    assert sentence in known, f"{path}:{call.lineno}"
+                    found += 1
+                case _:
+                    pass
+    assert found
+
+
 def _called(call: ast.Call) -> str:
     match call.func:
         case ast.Name(name) | ast.Attribute(attr=name):
