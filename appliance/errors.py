@@ -593,6 +593,15 @@ class BadInputError(MotionGearError):
     happened = "A value that was given cannot be taken."
 
 
+class UsageError(MotionGearError):
+    """A command line that is none of this program's, or lacks something."""
+
+    name = "usage"
+    code = 2
+    happened = "The command line could not be understood."
+    todo = "See how it is called."
+
+
 class MemoryShortError(MotionGearError):
     name = "memory-short"
     code = 85

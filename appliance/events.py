@@ -5,7 +5,7 @@ Emitting never blocks and never raises. Progress may be dropped, the rest may no
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from appliance.errors import MotionGearError
@@ -24,11 +24,20 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Step(Event):
-    """A named part of a job begins."""
+    """A named part of a job begins. Its detail is a name, or a ``sentence`` with its ``values``:
+    consoles tell that in their own language, if they know it.
+    """
 
     kind: ClassVar[str] = "step"
     step: str
     detail: str = ""
+    sentence: str = ""
+    values: Mapping[str, Json] = field(default_factory=dict)
+
+    @classmethod
+    def said(cls, step: str, sentence: str, /, **values: Json) -> "Step":
+        """``sentence`` is one of those that state.telling knows."""
+        return cls(step, sentence.format(**values), sentence, values)
 
 
 @dataclass(frozen=True, slots=True)

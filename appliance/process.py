@@ -228,7 +228,7 @@ def _rests(state: State, bus: _Bus, job: JobId, now_in: JobState) -> None:
     with suppress(StateError):
         state.pause_job(job, now_in)
     words = "all that was done so far is safe, and the job keeps what it holds"
-    bus.emit(Step("paused", words) if now_in is JobState.PAUSED else Step("goes on"))
+    bus.emit(Step.said("paused", words) if now_in is JobState.PAUSED else Step("goes on"))
 
 
 def _end(state: State, bus: _Bus, job: JobId, ended: JobState, exc: MotionGearError) -> int:

@@ -858,12 +858,18 @@ def test_a_certificate_is_verified_by_anybody(
 
 
 def test_certificates_are_kept_and_shown(device: Shell, store: Store, tmp_path: Path) -> None:
-    assert device.typed("certificate", "list").fine().out.split() == ["AT", "LABELS", "FILE"]
+    assert device.typed("certificate", "list").fine().out.split() == [
+        "JOB",
+        "AT",
+        "LABELS",
+        "FILE",
+    ]
     erase(device, store.path, *LOST).fine()
     assert "certificate-1.json" in device.typed("certificate", "list").fine().out
     (record,) = map(
         json.loads, device.typed("certificate", "list", "--json").fine().out.split("\n")[:-1]
     )
+    assert record["job"] == "1"
     assert record["erased"][0]["label"] == "test"
     assert "Erased: test" in device.typed("certificate", "show", 1).fine().out
     assert "已擦除\uff1atest" in device.typed("certificate", "show", 1, "--lang", "zh").fine().out

@@ -69,7 +69,7 @@ def prepare(at: Places, device: Shell, operator: Shell) -> None:
 
     new = ("shipment", "new", "rack 7", "--store", at.store, "--block-size", BLOCK)
     device.run(*new, "-r", f"{at.key}.pub", "-r", f"{at.safe}.pub").fine()
-    assert "rack 7  open" in device.run("shipment", "list").fine().out
+    assert "rack 7  not sealed yet" in device.run("shipment", "list").fine().out
     canary = ("canary", "open", "-s", at.store, "--key", at.key)
     code = operator.run(*canary, passphrase=WORDS).fine().out.rpartition(": ")[2].strip()
     confirmed = device.run("canary", "confirm", "-s", at.store, code.lower().replace("-", " "))

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
+import click
 from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_file
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from appliance.cli import motiongear, speaking
 from appliance.errors import all_errors
 from appliance.language import CATALOGUES, Language
 
@@ -23,7 +25,22 @@ _TOP = Path(__file__).parents[1]
 # Where each room's sentences stand, below appliance/. What errors say is asked of the classes, and
 # what is said instead of that ("advice") is looked for where they are raised.
 ROOMS = {
-    "errors": ("cli/show.py",),
+    "errors": ("cli/show.py", "cli/speaking.py", "cli/__init__.py"),
+    # What click says itself; what the verbs say of themselves is asked of them ("help").
+    "click": (),
+    "help": (),
+    "commands": (
+        "cli/ask.py",
+        "cli/catching_up.py",
+        "cli/demo.py",
+        "cli/demo_line.py",
+        "cli/demo_papers.py",
+        "cli/demo_report.py",
+        "cli/departure.py",
+        "cli/keys.py",
+        "cli/manage.py",
+        "cli/points.py",
+    ),
     "path": ("cli/arrival.py", "cli/ends.py", "cli/work.py"),
     "console": (
         "tui/keyboard.py",
@@ -83,8 +100,11 @@ ROOMS = {
     "words": ("state/words.py", "state/death.py", "state/telling.py"),
     "advice": ("seal/recover.py", "seal/text.py", "state/database.py"),
 }
+Sentence = str | tuple[str, str]  # the latter: of one, and of several
 TRANSLATED = [one for one in Language if one is not Language.EN]
-_KEYWORDS = {"_": None, "marked": None}
+_KEYWORDS: dict[str, tuple[int, ...] | None] = {"_": None, "marked": None}
+_CLICK_SPEAKS = ("core", "decorators", "exceptions", "formatting", "parser", "termui", "types")
+_CLICK_KEYWORDS = {"_": None, "ngettext": (1, 2)}
 _METHODS = {".py": "python", ".j2": "jinja2.ext:babel_extract"}
 _NO_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 _HEADER = """msgid ""
@@ -97,9 +117,9 @@ msgstr ""
 """
 
 
-def sentences(room: str) -> list[str]:
+def sentences(room: str) -> list[Sentence]:
     """What is said in a room, each once, in the order of the sources."""
-    asked = {"errors": _of_errors, "advice": _of_refusals}
+    asked = {"errors": _of_errors, "advice": _of_refusals, "click": _of_click, "help": _of_verbs}
     found = [*(asked[room]() if room in asked else ()), *_of_files(ROOMS[room])]
     return list(dict.fromkeys(found))
 
@@ -122,6 +142,19 @@ def _of_refusals() -> Iterator[str]:
                         said and said not in told
                     ):
                         yield said
+
+
+def _of_click() -> Iterator[Sentence]:
+    """Its own words, where it marks them for gettext, and one that it looks up by a variable."""
+    for name in _CLICK_SPEAKS:
+        path = Path(click.__file__).with_name(f"{name}.py")
+        for _, found, _, _ in extract_from_file("python", path, keywords=_CLICK_KEYWORDS):
+            yield found if isinstance(found, str) else (found[0], found[1])
+    yield "required"
+
+
+def _of_verbs() -> Iterator[str]:
+    return filter(None, speaking.texts(motiongear))
 
 
 def _of_files(names: tuple[str, ...]) -> Iterator[str]:
@@ -178,7 +211,7 @@ def main() -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(written(found, language))
             path.with_suffix(".mo").write_bytes(compiled(found))
-            untold = [one.id for one in found if one.id and not one.string]
+            untold = [one.id for one in found if one.id and not any(one.string or ())]
             missing += len(untold)
             for one in untold:
                 print(f"{room}, {language}: no translation: {one}")  # noqa: T201 - its output

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from appliance.cli import motiongear
+from appliance.cli import motiongear, speaking
 from appliance.errors import all_errors
+from appliance.language import Language
 
 ENDS = (
     ("0", "Done."),
-    ("2", "The command line could not be understood."),
     ("3", "verify: consistent, but the signer was not confirmed."),
     ("130", "Interrupted; a job that was running goes on."),
 )
@@ -71,7 +71,8 @@ ASCII = str.maketrans(
 
 
 def page() -> str:
-    """The whole page, in the man macros of groff and mandoc."""
+    """The whole page, in the man macros of groff and mandoc; in English, as all of docs/."""
+    speaking.listen(Language.EN)
     lines = [
         '.TH MOTIONGEAR 1 "" "MotionGear" "User Commands"',
         '.\\" Made by `make man`: change the verbs, not this file.',

@@ -131,7 +131,8 @@ class Desk:
                 self.emit(Step("retain", exc.what))
                 return
         for one in gone:
-            self.emit(Step("retain", f"point {one.point} of {machine} was discarded"))
+            told = "point {point} of {machine} was discarded"
+            self.emit(Step.said("retain", told, point=one.point, machine=machine))
 
     @contextmanager
     def making(self) -> Iterator[None]:

@@ -76,7 +76,7 @@ def _told_of(emit: Emit) -> Callable[[wire.Busy], None]:
         if busy.total:
             emit(Progress("gate", busy.done, busy.total))
         elif last.total:
-            emit(Step("wait", "The gate is at work on its answer"))
+            emit(Step.said("wait", "The gate is at work on its answer"))
         last = busy
 
     return tell

@@ -162,7 +162,7 @@ class DiskSender:
         found.set_zero(0, found.blocks)
         if found.root() == told.root:
             return found
-        self._emit(Step("compare", f"disk {about.disk}"))
+        self._emit(Step.said("compare", "disk {disk}", disk=about.disk))
         survey(self._source, found, self._emit, self._stop, self.sent)
         self._left = Blocks(found.blocks)
         return found
@@ -197,7 +197,7 @@ class DiskSender:
         """Send what differs of the blocks that are left; ``theirs`` follows the gate. None are
         left then.
         """
-        self._emit(Step("send", f"disk {theirs.disk}"))
+        self._emit(Step.said("send", "disk {disk}", disk=theirs.disk))
         window = Window(self._channel, theirs, self.sent, self._left)
         size = theirs.block_size
         total = theirs.size if self._left is None else len(self._left) * size

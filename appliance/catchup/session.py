@@ -90,7 +90,10 @@ class Session:
             listed = tuple((one.point(), one.told()) for one in held)
         self._welcome(wire.Welcome(wire.VERSION, known.machine, listed, chosen))
         self._channel.wait_at_most(None)
-        self._desk.emit(Step("line", f"{known.machine} from {self._channel.peer}"))
+        peer = str(self._channel.peer)
+        self._desk.emit(
+            Step.said("line", "{machine} from {peer}", machine=known.machine, peer=peer)
+        )
         with ExitStack() as riding:
             self._points(Course(self._desk.home, known.machine), riding)
 

@@ -9,9 +9,10 @@ from importlib import import_module
 
 import click
 
-from appliance.cli import show
+from appliance.cli import show, speaking
 from appliance.errors import MotionGearError
 from appliance.events import failed
+from appliance.language import chosen, translator
 
 _MODULES = {
     "canary": "manage",
@@ -63,7 +64,7 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(package_name="motiongear")
+@click.version_option(package_name="motiongear", message="%(prog)s %(version)s")
 def motiongear() -> None:
     """Carry whole servers into a cloud: ingest their disks, seal, ship, verify, restore, check.
 
@@ -81,16 +82,24 @@ def motiongear() -> None:
 
 def main() -> None:
     """Entry point: errors become words and exit codes here, and nowhere else."""
+    _ = translator(chosen())
+    speaking.listen(chosen())
     try:
-        motiongear.main(prog_name="motiongear", standalone_mode=False)
+        speaking.told(motiongear, _).main(prog_name="motiongear", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("Aborted.", err=True)
+        click.echo(_("Aborted."), err=True)
         sys.exit(130)
-    except click.ClickException as exc:
+    except click.exceptions.NoArgsIsHelpError as exc:
         exc.show()
         sys.exit(exc.exit_code)
+    except click.ClickException as exc:
+        _refuse(speaking.refused(exc))
     except MotionGearError as exc:
-        if show.wants_json():
-            show.event(failed(exc))
-        show.refusal(exc)
-        sys.exit(exc.code)
+        _refuse(exc)
+
+
+def _refuse(exc: MotionGearError) -> None:
+    if show.wants_json():
+        show.event(failed(exc))
+    show.refusal(exc)
+    sys.exit(exc.code)

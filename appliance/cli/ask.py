@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import click
 
-from appliance import orders
+from appliance import orders, shown
 from appliance.block import keep_in_memory
-from appliance.cli import completion
+from appliance.cli import completion, show
+from appliance.cli.show import translated as _
 from appliance.errors import BadInputError
 from appliance.jobs.spec import CHECKPOINT_SECONDS
-from appliance.language import Language, chosen
+from appliance.language import Language, chosen, marked
 from appliance.seal import keys
 from appliance.seal.keys import PrivateKey
 from appliance.seal.label import Label
@@ -186,11 +187,11 @@ def checked_pins(
         scanned = Label.parse(_scanned() if label == "-" else label)
     found = orders.pins(store, scanned, device, root, recipients)
     if scanned is not None and not (device and root):
-        click.echo(_BY_ANOTHER_PATH, err=True)
+        show.line(_(_BY_ANOTHER_PATH), err=True)
     return found
 
 
-_BY_ANOTHER_PATH = (
+_BY_ANOTHER_PATH = marked(
     "A label that came with the device proves nothing: whoever exchanges the one exchanges the "
     "other. Scan the copy that was sent by another path."
 )
@@ -199,7 +200,7 @@ _BY_ANOTHER_PATH = (
 def _scanned() -> str:
     """A line as a scanner types it that acts as a keyboard."""
     if sys.stdin.isatty():
-        click.echo("Scan the label: ", err=True, nl=False)
+        click.echo(_("Scan the label:") + " ", err=True, nl=False)
     return _text_line(0, "The label")
 
 
@@ -249,4 +250,5 @@ def unlock(path: Path | None, fd: int | None) -> PrivateKey | None:
     if path is None:
         return None
     keys.read_recipient(path)  # a wrong file is refused before anybody types
-    return keys.unlock(path, secret(fd, f"Passphrase of {path.name}"))
+    asked = _("Passphrase of {file}").format(file=shown.safe(path.name))
+    return keys.unlock(path, secret(fd, asked))

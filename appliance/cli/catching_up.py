@@ -11,11 +11,22 @@ from appliance.catchup.gate import identity_of
 from appliance.catchup.link import Address
 from appliance.catchup.replicas import Replicas
 from appliance.cli import ask, completion, ends, show, work
+from appliance.cli.show import translated as _
 from appliance.config import ensure_home
 from appliance.errors import BadInputError, UnknownNameError
 from appliance.jobs import NOBODYS, CatchUpSpec, ReplicaCheckSpec, target_for
+from appliance.language import marked
+from appliance.model import VolumeState
 from appliance.rate import parse_limit
 
+_STATES = {
+    VolumeState.PARTIAL: marked("partial"),
+    VolumeState.RESTORED: marked("restored"),
+    VolumeState.CHECKED: marked("checked"),
+    VolumeState.BAD: marked("bad"),
+    VolumeState.HURT: marked("hurt"),
+    VolumeState.REPLICA: marked("replica"),
+}
 _place = click.option(
     "--to",
     "place",
@@ -52,9 +63,10 @@ def invite(machine: str, hours: float, new_disks: bool, as_lines: bool) -> None:
     if as_lines:
         show.record({"code": str(code), "machine": machine, "expires": made.expires})
         return
-    show.line(f"Enrolment code for {machine!r}, to be used once before {made.expires}:")
+    told = _("Enrolment code for {machine!r}, to be used once before {end}:")
+    show.line(told.format(machine=machine, end=made.expires))
     show.line(f"  {code}")
-    show.line("At the machine: motiongear enrol --gate ADDRESS, then type the code.")
+    show.line(_("At the machine: motiongear enrol --gate ADDRESS, then type the code."))
 
 
 @gate.command()
@@ -101,9 +113,9 @@ def list_machines(as_lines: bool) -> None:
         for one in known:
             show.record({"machine": one.machine, "key": one.fingerprint, "since": one.enrolled})
     else:
-        show.rows([("this gate's key", identity_of(home).fingerprint)])
+        show.rows([(_("this gate's key"), identity_of(home).fingerprint)])
         body = [(one.machine, one.fingerprint, one.enrolled) for one in known]
-        show.table(("MACHINE", "KEY", "ENROLLED"), body)
+        show.table((_("MACHINE"), _("KEY"), _("ENROLLED")), body)
     registry.refuse_damaged()  # its machine is not let in until it enrols anew
 
 
@@ -113,7 +125,8 @@ def forget(machine: str) -> None:
     """Refuse a machine's key from now on."""
     if not Registry(ensure_home()).forget(machine):
         raise UnknownNameError(f"No machine {machine!r} is enrolled here")
-    show.line(f"{machine!r} is refused from now on, until it enrols again.")
+    told = _("{machine!r} is refused from now on, until it enrols again.")
+    show.line(told.format(machine=machine))
 
 
 @gate.command()
@@ -136,8 +149,10 @@ def replicas(place: str, target: str, machine: str, as_lines: bool) -> None:
                 }
             )
         return
-    body = [(one.disk, one.point(), one.info.state, one.info.location) for one in found]
-    show.table(("DISK", "POINT", "STATE", "VOLUME"), body)
+    body = [
+        (one.disk, one.point(), _(_STATES[one.info.state]), one.info.location) for one in found
+    ]
+    show.table((_("DISK"), _("POINT"), _("STATE"), _("VOLUME")), body)
 
 
 @gate.command("check")
@@ -169,14 +184,15 @@ def check_replicas(
 def enrol(address: str, code_fd: int | None, as_lines: bool) -> None:
     """Have this machine's key known to a gate, with the code its operator made."""
     at = Address.parse(address)
-    code = Code.parse(ask.secret(code_fd, "Enrolment code"))
+    code = Code.parse(ask.secret(code_fd, _("Enrolment code")))
     home = ensure_home()
     enrolled = rounds.enrol(home, at, code)
     Gates(home).note(enrolled)
     if as_lines:
         show.record({"gate": enrolled.address, "machine": enrolled.machine})
         return
-    show.line(f"This machine is {enrolled.machine!r} to the gate at {enrolled.address}.")
+    told = _("This machine is {machine!r} to the gate at {address}.")
+    show.line(told.format(machine=enrolled.machine, address=enrolled.address))
 
 
 @click.command("catch-up")

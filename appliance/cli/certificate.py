@@ -88,15 +88,23 @@ def list_certificates(as_lines: bool) -> None:
     told, refused = papers.kept(config.home())
     if as_lines:
         for path, made in told:
-            show.record(figures(path, made))
+            show.record({"job": _job(path), **figures(path, made)})
     else:
         _ = translator(chosen())
         show.table(
-            (_("AT"), _("LABELS"), _("FILE")),
-            [(made.at, ", ".join(one.label for one in made.erased), path) for path, made in told],
+            (_("JOB"), _("AT"), _("LABELS"), _("FILE")),
+            [
+                (_job(path), made.at, ", ".join(one.label for one in made.erased), path)
+                for path, made in told
+            ],
         )
     if refused:
         raise refused[0]
+
+
+def _job(path: Path) -> str:
+    """The number of the job that has made a certificate kept here."""
+    return path.stem.rpartition("-")[2]
 
 
 def _path(asked: str) -> Path:

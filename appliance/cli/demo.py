@@ -23,10 +23,11 @@ from appliance.cli import ask, console, demo_papers, show, work
 from appliance.cli.demo_line import DemoLine
 from appliance.cli.demo_report import Report
 from appliance.cli.demo_sources import Made, attached, make_disks
+from appliance.cli.show import translated as _
 from appliance.errors import ExistsError, NeedRootError
 from appliance.events import Json
 from appliance.jobs import custody
-from appliance.language import chosen
+from appliance.language import chosen, marked
 from appliance.model import JobId
 from appliance.run import run
 from appliance.seal import canary, canon, keys, statement, text
@@ -35,6 +36,8 @@ from appliance.seal.identity import Device
 from appliance.seal.store import Store
 from appliance.seal.writer import Pace
 from appliance.state import State
+
+_TRUST = {"authentic": marked("authentic"), "consistent": marked("consistent")}
 
 
 @click.command()
@@ -71,10 +74,11 @@ def demo(keep: bool, place: Path | None, offline: bool, as_lines: bool) -> None:
         else:
             report.show()
             spent = time.monotonic() - started
-            show.line(f"Two servers went through in {spent:.0f} s; every byte arrived")
+            told = _("Two servers went through in {seconds} s; every byte arrived")
+            show.line(told.format(seconds=f"{spent:.0f}"))
             if keep or place is not None:
-                show.line(f"Kept in {base}")
-            if sys.stdin.isatty() and click.confirm("Look at it in the console?"):
+                show.line(_("Kept in {path}").format(path=base))
+            if sys.stdin.isatty() and click.confirm(_("Look at it in the console?")):
                 console.opened(base / "device-home", chosen())
 
 
@@ -99,27 +103,27 @@ class Demo:
         arrived = self._ship(store)
         self._verify(arrived, label)
         volumes = self._restore(arrived, label, operator)
-        self._compare("compare byte by byte (cmp)", disks, volumes)
+        self._compare(marked("compare byte by byte (cmp)"), disks, volumes)
         if not offline:
             DemoLine(self._base, self._report, self._stack, self._operator, disks).run()
-            self._compare("compare byte by byte again (cmp)", disks, volumes)
+            self._compare(marked("compare byte by byte again (cmp)"), disks, volumes)
         self._papers(arrived, operator)
 
     # --- the sources ---
 
     def _make_disks(self) -> list[Made]:
-        with self._report.step("make two source disks") as told:
+        with self._report.step(marked("make two source disks")) as told:
             web, data = make_disks(self._base)
             web.source = self._stack.enter_context(attached(web.image, "--read-only"))
-            told(
-                web.content + data.content, f"{web.source} (a disk), {data.image.name} (an image)"
-            )
+            made = _("{disk} (a disk), {image} (an image)")
+            made = made.format(disk=web.source, image=data.image.name)
+            told(web.content + data.content, made)
         return [web, data]
 
     # --- on the device ---
 
     def _make_keys(self) -> tuple[keys.PrivateKey, keys.PrivateKey]:
-        with self._report.step("make recipients' keys") as told:
+        with self._report.step(marked("make recipients' keys")) as told:
             place = self._base / "operator-keys"
             place.mkdir(mode=0o700)
             passphrase = secrets.token_urlsafe(24)
@@ -130,13 +134,12 @@ class Demo:
                 keys.write_pair(made, place / f"{name}.key", passphrase)
             opened = keys.unlock(place / "operator.key", passphrase)
             recovery = keys.unlock(place / "recovery.key", passphrase)
-            told(
-                0, f"operator {opened.recipient.fingerprint[:14]}..., private keys under Argon2id"
-            )
+            result = _("operator {fingerprint}, private keys under Argon2id")
+            told(0, result.format(fingerprint=f"{opened.recipient.fingerprint[:14]}..."))
         return opened, recovery
 
     def _shipment(self, operator: keys.PrivateKey, recovery: keys.PrivateKey) -> Store:
-        with self._report.step("begin the shipment, try the canary") as told:
+        with self._report.step(marked("begin the shipment, try the canary")) as told:
             device = Device.of(self._device_home)
             pair = (operator.recipient, recovery.recipient)
             store = Store.create(self._base / "device-store", "demo", device, pair)
@@ -146,12 +149,14 @@ class Demo:
             code = canary.open_code(store.path, store.head, operator)
             opened_by = canary.who_opened(store.path, store.head, code)
             self._device.note_canary(store.head.shipment, opened_by, canon.now())
-            told(0, f"device {device.fingerprint[:14]}..., opened by {opened_by[:14]}...")
+            result = _("device {device}, opened by {recipient}")
+            known = {"device": device.fingerprint, "recipient": opened_by}
+            told(0, result.format(**{name: f"{one[:14]}..." for name, one in known.items()}))
         return store
 
     def _ingest(self, store: Store, disks: list[Made]) -> None:
         pace = Pace()
-        with self._report.step("ingest both disks at once") as told:
+        with self._report.step(marked("ingest both disks at once")) as told:
             running: dict[str, JobId] = {}
             for one in disks:
                 spec = jobs.IngestSpec(
@@ -173,44 +178,47 @@ class Demo:
             found = [work.figures(self._device, one, "ingest") for one in running.values()]
             read = sum(cast("int", one["size"]) for one in found)
             written = sum(cast("int", one["written"]) for one in found)
-            told(read, f"{shown.size(written)} stored, encrypted, in packs")
+            told(read, _("{size} stored, encrypted, in packs").format(size=shown.size(written)))
 
     def _seal(self, store: Store) -> dict[str, str]:
-        with self._report.step("seal") as told:
+        with self._report.step(marked("seal")) as told:
             spec = jobs.SealSpec(str(store.path), (), "")
             job = process.begin(self._device, "seal", store.head.shipment, "seal", spec)
             self._watch(self._device, job, "seal")
             made = statement.read(store.path)
             root = text.grouped(made.root())
-            told(sum(one.size for one in made.packs), f"root {root[:24]}...")
+            told(
+                sum(one.size for one in made.packs),
+                _("root {root}").format(root=f"{root[:24]}..."),
+            )
         return {"device": made.device_fingerprint, "root": root}
 
     def _ship(self, store: Store) -> Path:
         """The directory moves, and what arrives cannot be written to."""
-        with self._report.step("ship") as told:
+        with self._report.step(marked("ship")) as told:
             arrived = self._base / "arrived"
             store.path.rename(arrived)
             run("mount", "--bind", str(arrived), str(arrived))
             self._stack.callback(run, "umount", str(arrived))
             run("mount", "-o", "remount,ro,bind", str(arrived))
-            told(0, "moved, read-only")
+            told(0, _("moved, read-only"))
         return arrived
 
     # --- at the destination ---
 
     def _verify(self, arrived: Path, label: dict[str, str]) -> None:
-        with self._report.step("verify without a key") as told:
+        with self._report.step(marked("verify without a key")) as told:
             spec = jobs.VerifySpec(str(arrived), label["device"], label["root"], (), keyed=False)
             shipment = Store(arrived).head.shipment
             job = process.begin(self._operator, "verify", shipment, "verify", spec)
             self._watch(self._operator, job, "verify")
             found = work.figures(self._operator, job, "verify")
-            told(cast("int", found["bytes"]), str(found["trust"]))
+            told(cast("int", found["bytes"]), _(_TRUST[str(found["trust"])]))
 
     def _restore(
         self, arrived: Path, label: dict[str, str], key: keys.PrivateKey
     ) -> dict[str, dict[str, Json]]:
-        with self._report.step("restore and check by read-back") as told:
+        with self._report.step(marked("restore and check by read-back")) as told:
             spec = jobs.RestoreSpec(
                 store=str(arrived),
                 target="local",
@@ -226,22 +234,21 @@ class Demo:
             self._watch(self._operator, job, "restore")
             found = work.results_of(self._operator, job, "check")
             size = sum(cast("int", one["size"]) for one in found)
-            told(
-                size,
-                f"{sum(cast('int', one['blocks']) for one in found)} blocks read back; roots "
-                + ", ".join(f"{str(one['root'])[:16]}..." for one in found),
-            )
+            blocks = sum(cast("int", one["blocks"]) for one in found)
+            roots = ", ".join(f"{str(one['root'])[:16]}..." for one in found)
+            result = _("{count} blocks read back; roots {roots}")
+            told(size, result.format(count=blocks, roots=roots))
         return {str(one["disk"]): one for one in found}
 
     def _compare(self, name: str, disks: list[Made], volumes: dict[str, dict[str, Json]]) -> None:
         with self._report.step(name) as told:
             for one in disks:
                 run("cmp", str(one.image), str(volumes[one.disk]["location"]), timeout=600)
-            told(sum(one.image.stat().st_size for one in disks), "equal")
+            told(sum(one.image.stat().st_size for one in disks), _("equal"))
 
     def _papers(self, arrived: Path, operator: keys.PrivateKey) -> None:
         """What the operator hands on; every other home has told what it knows."""
-        with self._report.step("make the report") as told:
+        with self._report.step(marked("make the report")) as told:
             homes = sorted(set(self._base.glob("*-home")) - {self._operator_home})
             told(*demo_papers.make(self._base, self._operator_home, homes, arrived, operator))
 

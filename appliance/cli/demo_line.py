@@ -18,7 +18,9 @@ from appliance.catchup.points import points_of
 from appliance.cli import work
 from appliance.cli.demo_report import Report
 from appliance.cli.demo_sources import MIB, Made, living
+from appliance.cli.show import translated as _
 from appliance.events import Json
+from appliance.language import marked
 from appliance.model import JobId, Snapshots
 from appliance.state import ENDED, State
 
@@ -42,15 +44,15 @@ class DemoLine:
         with ExitStack() as held:
             nodes = {one.machine: held.enter_context(living(one)) for one in self._disks}
             with writing(self._disks):
-                self._round("round 1, while both servers go on writing", nodes)
-            self._round("round 2", nodes)
+                self._round(marked("round 1, while both servers go on writing"), nodes)
+            self._round(marked("round 2"), nodes)
             with writing(self._disks):
                 self._frozen(nodes)
         self._last()
 
     def _open(self) -> None:
         """A code for each server, typed in there."""
-        with self._report.step("open the gate, enrol both servers") as told:
+        with self._report.step(marked("open the gate, enrol both servers")) as told:
             place = str(self._base / "volumes")
             spec = jobs.GateSpec("local", place, "127.0.0.1:0", 8)
             job = process.begin(self._operator, "gate", jobs.NOBODYS, "gate", spec)
@@ -61,10 +63,11 @@ class DemoLine:
                 home = self._base / f"{one.machine}-home"
                 home.mkdir(mode=0o700)
                 self._states[one.machine] = self._stack.enter_context(State(home))
-                code, _ = registry.invite(key, one.machine, timedelta(hours=1))
+                code, _invited = registry.invite(key, one.machine, timedelta(hours=1))
                 enrolled = rounds.enrol(home, Address.parse(self._address), code)
                 Gates(home).note(enrolled)
-            told(0, f"gate {identity_of(self._operator.home).fingerprint[:14]}..., TLS 1.3")
+            fingerprint = f"{identity_of(self._operator.home).fingerprint[:14]}..."
+            told(0, _("gate {fingerprint}, TLS 1.3").format(fingerprint=fingerprint))
 
     def _spec(self, made: Made, source: str, *, final: bool, stopped: bool) -> jobs.CatchUpSpec:
         return jobs.CatchUpSpec(
@@ -99,27 +102,31 @@ class DemoLine:
         with self._report.step(name) as told:
             found = self._sent(nodes)
             lag = max(cast("float", one["seconds"]) for one in found)
-            told(_sum(found, "read"), f"{_cost(found)}; lag {lag:.1f} s")
+            result = _("{cost}; lag {seconds} s").format(cost=_cost(found), seconds=f"{lag:.1f}")
+            told(_sum(found, "read"), result)
 
     def _frozen(self, nodes: Mapping[str, str]) -> None:
         """A rehearsal: the servers stand still for a moment, and then go on."""
-        with self._report.step("freeze, round 3: a point that can be booted") as told:
+        with self._report.step(marked("freeze, round 3: a point that can be booted")) as told:
             found = self._sent(nodes, final=True)
             target = cast("Snapshots", jobs.target_for("local", str(self._base / "volumes")))
             points = [one for one in points_of(target.snapshots()) if one.complete]
             held = max(cast("float", one["downtime"]) for one in found)
             told(
                 _sum(found, "read"),
-                f"{_cost(found)}; writes stood still {held:.1f} s; {len(points)} points kept",
+                _("{cost}; writes stood still {seconds} s; {count} points kept").format(
+                    cost=_cost(found), seconds=f"{held:.1f}", count=len(points)
+                ),
             )
 
     def _last(self) -> None:
         """The cut-over: the servers are shut down, and what they wrote last follows."""
         images = {one.machine: str(one.image) for one in self._disks}
-        with self._report.step("servers stopped, last round") as told:
+        with self._report.step(marked("servers stopped, last round")) as told:
             found = self._sent(images, final=True, stopped=True)
             down = max(cast("float", one["seconds"]) for one in found)
-            told(_sum(found, "read"), f"{_cost(found)}; roots equal; downtime {down:.1f} s")
+            result = _("{cost}; roots equal; downtime {seconds} s")
+            told(_sum(found, "read"), result.format(cost=_cost(found), seconds=f"{down:.1f}"))
 
 
 def _sum(found: list[dict[str, Json]], name: str) -> int:
@@ -127,7 +134,8 @@ def _sum(found: list[dict[str, Json]], name: str) -> int:
 
 
 def _cost(found: list[dict[str, Json]]) -> str:
-    return f"{shown.size(_sum(found, 'changed'))} changed, {shown.size(_sum(found, 'sent'))} sent"
+    changed, sent = (shown.size(_sum(found, one)) for one in ("changed", "sent"))
+    return _("{changed} changed, {sent} sent").format(changed=changed, sent=sent)
 
 
 def listening(state: State, job: JobId) -> str:
@@ -143,7 +151,7 @@ def listening(state: State, job: JobId) -> str:
 def stop(state: State, job: JobId) -> None:
     """Stop a job and wait until it has ended."""
     process.stop(state, job)
-    for _ in process.follow(state, job):
+    for _told in process.follow(state, job):
         pass
     assert state.job(job).state in ENDED
 

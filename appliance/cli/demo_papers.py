@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance import jobs
+from appliance.cli.show import translated as _
 from appliance.errors import ToolMissingError
 from appliance.language import Language
 from appliance.report.document import Signed, sign
@@ -28,9 +29,11 @@ def make(
     try:
         files = publish(report, out, list(Language), pdf=True)
     except ToolMissingError as exc:
-        files, note = publish(report, out, list(Language), pdf=False), f"; no PDF: {exc.what}"
+        files = publish(report, out, list(Language), pdf=False)
+        note = _("; no PDF: {why}").format(why=exc.what)
     size = sum(one.stat().st_size for one in files)
-    return size, f"{out}.json, signed, in {len(files)} files{note}"
+    result = _("{path}, signed, in {count} files").format(path=f"{out}.json", count=len(files))
+    return size, result + note
 
 
 def _signed(

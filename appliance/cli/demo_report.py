@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from appliance import shown
 from appliance.cli import show
+from appliance.cli.show import translated as _
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Report:
         """
         told: list[tuple[int, str]] = []
         if not self.as_lines:
-            show.line(f"== {name}")
+            show.line(f"== {_(name)}")
         start = time.monotonic()
         yield lambda size, result: told.append((size, result))
         spent = time.monotonic() - start
@@ -45,7 +46,7 @@ class Report:
         show.line()
         body = [
             (
-                one.step,
+                _(one.step),
                 f"{one.seconds:.1f} s",
                 shown.size(one.size) if one.size else "",
                 f"{shown.size(one.size / one.seconds)}/s" if one.size and one.seconds else "",
@@ -53,4 +54,4 @@ class Report:
             )
             for one in self.steps
         ]
-        show.table(("STEP", "TIME", "BYTES", "RATE", "RESULT"), body)
+        show.table((_("STEP"), _("TIME"), _("BYTES"), _("RATE"), _("RESULT")), body)

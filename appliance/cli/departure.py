@@ -6,6 +6,7 @@ import click
 
 from appliance import config, orders, shown
 from appliance.cli import ask, completion, ends, show, work
+from appliance.cli.show import translated as _
 from appliance.events import Result
 from appliance.ingest.attached import AttachedDisks
 
@@ -33,7 +34,7 @@ def disks(as_lines: bool) -> None:
         return
     body = [
         (
-            one.serial or "(no serial)",
+            one.serial or _("(no serial)"),
             one.model,
             shown.size(one.size),
             one.bus,
@@ -42,7 +43,8 @@ def disks(as_lines: bool) -> None:
         )
         for one, refusal in found
     ]
-    show.table(("SERIAL", "MODEL", "SIZE", "BUS", "NODE", "NOT POSSIBLE BECAUSE"), body)
+    head = (_("SERIAL"), _("MODEL"), _("SIZE"), _("BUS"), _("NODE"), _("NOT POSSIBLE BECAUSE"))
+    show.table(head, body)
 
 
 @click.command()
@@ -101,8 +103,9 @@ def ingest(
         if as_lines:
             show.event(Result("start", {"job": job, "disk": opened.job(job).disk}))
         else:
-            serial = facts.serial or "(no serial)"
-            show.line(f"Job {job}: {serial}, {facts.model}, {shown.size(facts.size)}")
+            serial = facts.serial or _("(no serial)")
+            what = f"{serial}, {facts.model}, {shown.size(facts.size)}"
+            show.line(_("Job {job}: {what}").format(job=job, what=what))
         if detach:
             return
         work.stay(opened, job, as_lines=as_lines)

@@ -184,7 +184,7 @@ def show_disks(found: list[dict[str, Json]]) -> None:
             [
                 (_("machine"), one["machine"]),
                 (_("serial"), one["serial"] or _("(no serial)")),
-                (_("model"), one["model"]),
+                (_("model"), _model(str(one["model"]), _)),
                 (_("size"), _("{count} bytes").format(count=one["size"])),
                 (_("blocks"), ", ".join(counted)),
                 (_("root"), one["root"]),
@@ -196,6 +196,12 @@ def show_disks(found: list[dict[str, Json]]) -> None:
         for session, block in cast("list[list[int]]", one["splices"]):
             where = _("session {session} went on at block {block}")
             show.rows([(_("spliced"), where.format(session=session, block=block))])
+
+
+def _model(told: str, _: Translator) -> str:
+    """Foreign text, but where it is an image file."""
+    name = told.removeprefix("image file ")
+    return told if name == told else _("image file {name}").format(name=name)
 
 
 def _show_checked(found: list[dict[str, Json]], _: Translator) -> None:

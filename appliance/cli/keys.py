@@ -6,6 +6,7 @@ import click
 
 from appliance import config
 from appliance.cli import ask, drawing, show
+from appliance.cli.show import translated as _
 from appliance.errors import BadInputError, PrivateKeyOnDeviceError
 from appliance.seal import keys as recipients
 from appliance.seal import text
@@ -52,7 +53,7 @@ def new(name: str, out: Path, role: recipients.Role, passphrase_fd: int | None) 
     Do this where the operator is, never on the device: the device only needs the .pub file.
     """
     _refuse_device_state(out)
-    secret = ask.secret(passphrase_fd, "New passphrase", confirm=True)
+    secret = ask.secret(passphrase_fd, _("New passphrase"), confirm=True)
     key = recipients.PrivateKey.generate(name, role)
     try:
         public = recipients.write_pair(key, out, secret)
@@ -61,9 +62,10 @@ def new(name: str, out: Path, role: recipients.Role, passphrase_fd: int | None) 
             f"The key files cannot be written at {out} ({exc.strerror})",
             todo="Choose a place where there is room and you may write.",
         ) from exc
-    show.line(f"Private key: {out}  (keep it; without its passphrase nobody can use it)")
-    show.line(f"Public key:  {public}  (give this to the device)")
-    show.rows([("fingerprint", key.recipient.fingerprint)])
+    told = _("Private key: {path}  (keep it; without its passphrase nobody can use it)")
+    show.line(told.format(path=out))
+    show.line(_("Public key:  {path}  (give this to the device)").format(path=public))
+    show.rows([(_("fingerprint"), key.recipient.fingerprint)])
 
 
 @keys.command("show")
@@ -76,11 +78,11 @@ def show_key(file: Path | None, qr: bool) -> None:
     if file is None:
         device = Device.of(config.ensure_home())
         found = recipients.fingerprint(bytes.fromhex(device.public))
-        show.line("This device")
+        show.line(_("This device"))
     else:
         recipient = recipients.read_recipient(file)
         found = recipients.fingerprint(recipient.key)
-        show.line(f"{recipient.name} ({recipient.role})")
-    show.rows([("fingerprint", text.grouped(found)), ("in words", text.words(found))])
+        show.line(f"{recipient.name} ({_(recipient.role)})")
+    show.rows([(_("fingerprint"), text.grouped(found)), (_("in words"), text.words(found))])
     if qr:
         click.echo(drawing.qr(text.grouped(found)))

@@ -10,6 +10,7 @@ import click
 from appliance import orders, process, shown
 from appliance.block import free_space
 from appliance.cli import ask, completion, ends, show, work
+from appliance.cli.show import translated as _
 from appliance.errors import BadInputError, JobRunningError, UnknownNameError
 from appliance.events import Json, Progress
 from appliance.jobs import (
@@ -21,6 +22,7 @@ from appliance.jobs import (
     names_disk,
     unfinished_disk,
 )
+from appliance.language import marked
 from appliance.model import BLOCK_SIZE, DiskId, JobId
 from appliance.seal import canary as canaries
 from appliance.seal import head, intent, statement, text
@@ -30,6 +32,26 @@ from appliance.seal.store import SEAL, PointPacks, Store, by_point
 from appliance.state import ENDED, EventRow, JobRow, JobState, ShipmentRow, State
 from appliance.state.words import last_words
 
+STATES = {
+    JobState.QUEUED: marked("queued"),
+    JobState.RUNNING: marked("running"),
+    JobState.PAUSED: marked("paused"),
+    JobState.FINISHED: marked("finished"),
+    JobState.STOPPED: marked("stopped"),
+    JobState.FAILED: marked("failed"),
+    JobState.DIED: marked("died"),
+}
+KINDS = {
+    "ingest": marked("ingest"),
+    "seal": marked("seal"),
+    "verify": marked("verify"),
+    "restore": marked("restore"),
+    "check": marked("check"),
+    "gate": marked("gate"),
+    "gate-check": marked("gate-check"),
+    "catch-up": marked("catch-up"),
+    "erase": marked("erase"),
+}
 _GOES_BY_ITSELF = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FINISHED})
 
 
@@ -58,11 +80,11 @@ def new(label: str, store: Path, recipients: tuple[Path, ...], block_size: int) 
     keys = tuple(read_public(one) for one in recipients)
     with work.state() as opened:
         orders.begin_shipment(opened, store, label, keys, block_size)
-    show.line(f"Shipment {label!r} in {store}, sealed for:")
-    show.rows((f"{one.role}", f"{one.name}  {one.fingerprint}") for one in keys)
+    show.line(_("Shipment {label!r} in {store}, sealed for:").format(label=label, store=store))
+    show.rows((_(one.role), f"{one.name}  {one.fingerprint}") for one in keys)
     if len(keys) < 2:
         show.line(
-            "Only one recipient: if that key is lost, the data is lost. Sealing will ask why."
+            _("Only one recipient: if that key is lost, the data is lost. Sealing will ask why.")
         )
 
 
@@ -71,15 +93,15 @@ def list_shipments() -> None:
     """The shipments that this device knows of."""
     with work.state() as opened:
         body = [(one.label, _standing(one), one.path, one.id) for one in opened.shipments()]
-    show.table(("LABEL", "STATE", "PATH", "ID"), body)
+    show.table((_("LABEL"), _("STATE"), _("PATH"), _("ID")), body)
 
 
 def _standing(row: ShipmentRow) -> str:
     if intent.stands(row.path):
-        return "erased in part"
-    known = "sealed" if row.root else "open"
+        return _("erased in part")
+    known = _("sealed") if row.root else _("not sealed yet")
     there = os.path.lexists(row.path)  # also where it may not be looked into
-    return known if there else f"{known}, not there"
+    return known if there else _("{state}, not there").format(state=known)
 
 
 @shipment.command("show")
@@ -95,28 +117,30 @@ def show_shipment(store: Path, as_lines: bool) -> None:
         return
     show.rows(
         [
-            ("label", found.head.label),
-            ("shipment", found.head.shipment),
-            ("created", found.head.created),
-            ("block size", found.head.block_size),
-            ("room left", shown.size(free_space(store))),
+            (_("label"), found.head.label),
+            (_("shipment"), found.head.shipment),
+            (_("created"), found.head.created),
+            (_("block size"), found.head.block_size),
+            (_("room left"), shown.size(free_space(store))),
         ]
     )
-    show.rows((one.role, f"{one.name}  {one.fingerprint}") for one in found.head.recipients)
+    show.rows((_(one.role), f"{one.name}  {one.fingerprint}") for one in found.head.recipients)
     body = [
         (
             one.disk,
             one.point,
-            "complete" if one.complete else "incomplete",
+            _("complete") if one.complete else _("incomplete"),
             len(one.packs),
             shown.size(sum(pack.size for pack in one.packs)),
         )
         for one in points
     ]
-    show.table(("DISK", "POINT", "STATE", "PACKS", "STORED"), body)
+    show.table((_("DISK"), _("POINT"), _("STATE"), _("PACKS"), _("STORED")), body)
     if seal is not None:
-        show.line(f"Sealed {seal.created}, number {seal.sequence} of its device.")
-        show.rows([("device", seal.device_fingerprint), ("seal root", text.grouped(seal.root()))])
+        told = _("Sealed {at}, number {number} of its device.")
+        show.line(told.format(at=seal.created, number=seal.sequence))
+        root = text.grouped(seal.root())
+        show.rows([(_("device"), seal.device_fingerprint), (_("seal root"), root)])
 
 
 def _shipment_figures(
@@ -171,7 +195,8 @@ def open_canary(store: Path, key_file: Path, passphrase_fd: int | None) -> None:
     shipment_head = head.read(store)
     key = ask.unlock(key_file, passphrase_fd)
     assert key is not None
-    show.line(f"Read this code to the technician: {canaries.open_code(store, shipment_head, key)}")
+    code = canaries.open_code(store, shipment_head, key)
+    show.line(_("Read this code to the technician: {code}").format(code=code))
 
 
 @canary.command("confirm")
@@ -185,7 +210,7 @@ def confirm_canary(store: Path, code: str) -> None:
     with work.state() as opened:
         opened.note_shipment(found.head.shipment, found.path.absolute(), found.head.label)
         opened.note_canary(found.head.shipment, recipient, now())
-    show.line(f"Confirmed: {recipient} can open this shipment.")
+    show.line(_("Confirmed: {recipient} can open this shipment.").format(recipient=recipient))
 
 
 @click.group(invoke_without_command=True)
@@ -226,13 +251,15 @@ def _list(*, as_lines: bool) -> None:
     for row, told in found:
         share = f"{100 * told.done // told.total} %" if told and told.total else ""
         end = row.what if row.state is not JobState.FINISHED else ""
-        body.append((row.id, row.kind, row.state, share, row.title, end))
-    show.table(("JOB", "KIND", "STATE", "DONE", "WHAT", "WHY"), body)
-    for row, _ in found:
+        kind, state = _(KINDS.get(row.kind, row.kind)), _(STATES[row.state])
+        body.append((row.id, kind, state, share, row.title, end))
+    show.table((_("JOB"), _("KIND"), _("STATE"), _("DONE"), _("WHAT"), _("WHY")), body)
+    for row, _told in found:
         said = last_words(row)
         if row.state not in _GOES_BY_ITSELF and said.verb:
-            safe, todo = show.translated(said.safe), show.translated(said.todo)
-            show.line(f"Job {row.id}: {safe} {todo} {show.translated('Type')}: {said.verb}")
+            sentence = _("Job {job}: {safe} {todo} Type: {verb}")
+            safe, todo = _(said.safe), _(said.todo)
+            show.line(sentence.format(job=row.id, safe=safe, todo=todo, verb=said.verb))
 
 
 def _follow_living(*, as_lines: bool) -> None:
@@ -240,27 +267,29 @@ def _follow_living(*, as_lines: bool) -> None:
         with work.state() as opened:
             _show_living(opened, as_lines=as_lines)
     except KeyboardInterrupt:
-        click.echo("The jobs go on without this console.", err=True)
+        show.line(_("The jobs go on without this console."), err=True)
         sys.exit(130)
 
 
 def _show_living(opened: State, *, as_lines: bool) -> None:
     followers: dict[JobId, show.Follower] = {}
     for row, told in process.follow_living(opened):
-        name = f"job {row.id} ({row.title})"
+        name = f"job {row.id} ({row.title})"  # for programs
+        shown_as = _("job {job} ({title})").format(job=row.id, title=row.title)
         if row.id not in followers:
-            followers[row.id] = show.Follower(as_lines=as_lines, name=name, alone=False)
+            called = name if as_lines else shown_as
+            followers[row.id] = show.Follower(as_lines=as_lines, name=called, alone=False)
         if told is not None:
             followers[row.id].take(told)
         elif as_lines:
             show.record({**_job_figures(row, None), "event": "end", "job": name})
         else:
-            _tell_last_words(row, name)
+            _tell_last_words(row, shown_as)
 
 
 def _tell_last_words(row: JobRow, name: str) -> None:
     why = f": {row.what}" if row.what else ""
-    click.echo(shown.safe(f"{name}: {row.state}{why}"), err=True)
+    show.line(f"{name}: {_(STATES[row.state])}{why}", err=True)
     show.words(last_words(row))
 
 
@@ -302,14 +331,14 @@ def _tell_end(opened: State, job: JobId, *, as_lines: bool) -> None:
     """What came of a finished job, as far as it is still known here."""
     row = opened.job(job)
     if not as_lines:
-        show.line(f"Job {job} is finished.")
+        show.line(_("Job {job} is finished.").format(job=job))
         show.words(last_words(row))
     if row.forgotten:
         return
     spec = load_spec(row)
     if isinstance(spec, SealSpec) and not Path(spec.store, SEAL).exists():
         if not as_lines:
-            show.line(f"The store is no longer at {spec.store}.")
+            show.line(_("The store is no longer at {store}.").format(store=spec.store))
         return
     ends.tell(opened, job, spec, as_lines=as_lines)
 
@@ -320,9 +349,10 @@ def stop(job: int) -> None:
     """Stop a job at its next block; what it has stored is kept, and it can be resumed."""
     with work.state() as opened:
         if process.stop(opened, JobId(job)):
-            show.line(f"Job {job} was asked to stop.")
+            show.line(_("Job {job} was asked to stop.").format(job=job))
         else:
-            show.line(f"Job {job} does not run: it is {opened.job(JobId(job)).state}.")
+            state = _(STATES[opened.job(JobId(job)).state])
+            show.line(_("Job {job} does not run: it is {state}.").format(job=job, state=state))
 
 
 @jobs.command("pause")
@@ -342,22 +372,23 @@ def pause(job: int) -> None:
             )
         after = opened.last_event()
         if row.state is not JobState.PAUSED and process.pause(opened, row.id):
-            show.line(f"Job {job} is asked to pause.")
+            show.line(_("Job {job} is asked to pause.").format(job=job))
             spec = load_spec(row)
             if isinstance(spec, CatchUpSpec) and spec.final:
-                show.line(
+                sentence = _(
                     "It is a last round, which holds the source frozen: it ends first. "
-                    f"To give the round up and thaw at once: motiongear jobs stop {job}"
+                    "To give the round up and thaw at once: motiongear jobs stop {job}"
                 )
+                show.line(sentence.format(job=job))
             try:
                 for told in process.follow(opened, row.id, after):
                     if isinstance(told, EventRow) and told.body.get("step") == "paused":
                         break
             except KeyboardInterrupt:
-                click.echo(f"Job {job} pauses as soon as it can.", err=True)
+                show.line(_("Job {job} pauses as soon as it can.").format(job=job), err=True)
                 sys.exit(130)
         row = opened.job(row.id)
-        show.line(f"Job {job} is {row.state}.")
+        show.line(_("Job {job} is {state}.").format(job=job, state=_(STATES[row.state])))
         show.words(last_words(row))
 
 
@@ -426,7 +457,7 @@ def _discard_job(opened: State, job: JobId) -> None:
                 )
             _remove(Store(known.path), row.disk)
         opened.resolve_job(row.id)
-    show.line(f"Job {job} is dropped.")
+    show.line(_("Job {job} is dropped.").format(job=job))
 
 
 def _discard_disk(opened: State, asked: str, place: Path | None) -> None:
@@ -441,7 +472,7 @@ def _discard_disk(opened: State, asked: str, place: Path | None) -> None:
     _remove(store, disk)
     for row in known:
         opened.resolve_job(row.id)
-    show.line(f"Disk {disk} is dropped.")
+    show.line(_("Disk {disk} is dropped.").format(disk=disk))
 
 
 def _refuse_running(row: JobRow) -> None:
@@ -452,4 +483,4 @@ def _refuse_running(row: JobRow) -> None:
 def _remove(store: Store, disk: DiskId) -> None:
     with store.lock(alone=True):
         removed = store.discard(disk)
-    show.line(f"Removed {shown.size(removed)}.")
+    show.line(_("Removed {what}.").format(what=shown.size(removed)))

@@ -11,8 +11,10 @@ from appliance.catchup import points as found_points
 from appliance.catchup.points import Keeps, RecoveryPoint
 from appliance.catchup.wire import Form
 from appliance.cli import ask, completion, show
+from appliance.cli.show import translated as _
 from appliance.errors import BadInputError
 from appliance.events import Json
+from appliance.language import marked
 from appliance.model import CloneInfo
 from appliance.seal.canon import written
 
@@ -67,14 +69,21 @@ def list_points(place: str, target: str, machine: str | None, as_lines: bool) ->
             "*" if one.chosen else "",
             one.machine,
             one.point,
-            "complete" if one.complete else f"{len(one.snapshots)} of {len(one.disks)} disks",
+            _standing(one),
             _taken(one.taken),
-            _form(one.form),
+            _(_FORMS.get(_form(one.form), _form(one.form))),
             ", ".join(_clones_of(one, clones)),
         )
         for one in found
     ]
-    show.table(("", "MACHINE", "POINT", "STATE", "TAKEN", "DISKS READ", "CLONES"), body)
+    head = (_("MACHINE"), _("POINT"), _("STATE"), _("TAKEN"), _("DISKS READ"), _("CLONES"))
+    show.table(("", *head), body)
+
+
+def _standing(one: RecoveryPoint) -> str:
+    if one.complete:
+        return _("complete")
+    return _("{some} of {all} disks").format(some=len(one.snapshots), all=len(one.disks))
 
 
 @points.command()
@@ -88,7 +97,7 @@ def choose(point: str, place: str, target: str, machine: str | None, as_lines: b
     if point == "none":
         found_points.choose_none(goal, mine[0].machine)
         if not as_lines:
-            show.line(f"No point of {mine[0].machine} is chosen.")
+            show.line(_("No point of {machine} is chosen.").format(machine=mine[0].machine))
         return
     one = found_points.pick(mine, point)
     found_points.choose(goal, one)
@@ -96,7 +105,7 @@ def choose(point: str, place: str, target: str, machine: str | None, as_lines: b
         (now,) = [now for now in _points(goal, one.machine) if now.chosen]
         show.record(_figures(now, goal.clones()))
     else:
-        show.line(f"Chosen: {_words(one)}.")
+        show.line(_("Chosen: {point}.").format(point=_words(one)))
 
 
 @points.command()
@@ -124,9 +133,9 @@ def clone(
         for info in made:
             show.record(_clone_figures(info))
         return
-    show.line(f"Cloned as {name}: {_words(one)}.")
+    show.line(_("Cloned as {name}: {point}.").format(name=name, point=_words(one)))
     show.table(
-        ("VOLUME", "FORMAT", "MADE BY", "PATH"),
+        (_("VOLUME"), _("FORMAT"), _("MADE BY"), _("PATH")),
         [(info.of.volume.name, info.format, info.how, info.location) for info in made],
     )
 
@@ -142,7 +151,7 @@ def remove(name: str, place: str, target: str, machine: str | None, as_lines: bo
         if as_lines:
             show.record(_clone_figures(info))
         else:
-            show.line(f"Removed {info.location}.")
+            show.line(_("Removed {what}.").format(what=info.location))
 
 
 @points.command()
@@ -186,9 +195,9 @@ def discard(
             show.record(_figures(one, ()))
         return
     for one in gone:
-        show.line(f"Discarded: {_words(one)}.")
+        show.line(_("Discarded: {point}.").format(point=_words(one)))
     if not gone:
-        show.line("Nothing need be discarded.")
+        show.line(_("Nothing need be discarded."))
 
 
 def _points(goal: Keeps, machine: str | None) -> list[RecoveryPoint]:
@@ -199,7 +208,9 @@ def _points(goal: Keeps, machine: str | None) -> list[RecoveryPoint]:
 
 
 def _words(one: RecoveryPoint) -> str:
-    return f"point {one.point} of {one.machine}, {_taken(one.taken)}, {_form(one.form)}"
+    form = _(_FORMS.get(_form(one.form), _form(one.form)))
+    told = _("point {point} of {machine}, {taken}, {form}")
+    return told.format(point=one.point, machine=one.machine, taken=_taken(one.taken), form=form)
 
 
 def _taken(seconds: int) -> str:
@@ -213,6 +224,13 @@ def _taken(seconds: int) -> str:
 def _form(number: int) -> str:
     known = {one.value: one.name.lower().replace("_", "-") for one in Form}
     return known.get(number, str(number))
+
+
+_FORMS = {
+    "fuzzy": marked("fuzzy"),
+    "crash-consistent": marked("crash-consistent"),
+    "quiesced": marked("quiesced"),
+}
 
 
 def _clones_of(point: RecoveryPoint, clones: Sequence[CloneInfo]) -> list[str]:

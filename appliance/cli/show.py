@@ -64,7 +64,8 @@ def refusal(exc: MotionGearError) -> None:
     """
     language = chosen()
     _ = translator(language)
-    what = f"{exc.what}." if language is Language.EN else f"{_(exc.happened)} ({exc.what}.)"
+    what = _ended(exc.what)
+    what = what if language is Language.EN else f"{_(exc.happened)} ({what})"
     error = _("Error")
     click.echo(f"{click.style(error, fg='red', bold=True)}: {shown.safe(what)}", err=True)
     _rows(
@@ -73,6 +74,11 @@ def refusal(exc: MotionGearError) -> None:
         (_("Type"), exc.verb),
         (_("Code"), f"{exc.code} ({exc.name})"),
     )
+
+
+def _ended(what: str) -> str:
+    """With a full stop, if it has no end yet."""
+    return what if what[-1:] in {"?", "？", "。"} else f"{what}."  # noqa: RUF001 - Chinese ones too
 
 
 def translated(sentence: str) -> str:

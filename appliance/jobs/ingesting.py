@@ -38,7 +38,7 @@ def ingest(spec: IngestSpec, desk: Desk) -> None:
         point = PointSpec(DiskId(spec.disk), 0, spec.machine, disk.facts)
         _inspect(spec, desk, store, disk.facts)
         witness = SampleWitness(disk, _guard_key(desk, store, point), store.head.block_size)
-        desk.emit(Step("ingest", f"{disk.facts.size} bytes"))
+        desk.emit(Step.said("ingest", "{count} bytes", count=disk.facts.size))
         run = Ingest(
             source=disk,
             sink=sink,

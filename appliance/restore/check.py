@@ -79,7 +79,7 @@ class Check:
         """
         manifest, due = self._manifest, self._notes.due()
         start, wrong = self._notes.reached()
-        self._emit(Step("check", f"{manifest.blocks - start} blocks"))
+        self._emit(Step.said("check", "{count} blocks", count=manifest.blocks - start))
         batches = range(start, manifest.blocks, _BATCH)
         with ThreadPoolExecutor(os.cpu_count(), "check") as pool:
             for first, bad in zip(batches, pool.map(self._batch, batches), strict=True):

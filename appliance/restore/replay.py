@@ -95,7 +95,7 @@ class Replay:
 
     def run(self, done: set[PackId], passed: Callable[[PlannedDisk, PackId], None]) -> Replayed:
         work = {one.info.path: one for one in self._work() if one.info.head.pack not in done}
-        self._emit(Step("restore", f"{len(work)} packs"))
+        self._emit(Step.said("restore", "{count} packs", count=len(work)))
         self._tally = Tally("restore", sum(one.info.size for one in work.values()), self._emit)
         for disk in {one.disk.volume.disk: one.disk for one in work.values()}.values():
             self._zero(disk)

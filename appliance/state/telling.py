@@ -13,16 +13,30 @@ _STEPS = (
     *(marked("compare"), marked("send"), marked("gate"), marked("wait"), marked("retain")),
     *(marked("erase"), marked("discard"), marked("look"), marked("paused"), marked("goes on")),
 )
+# What is said of them, beside names.
+_DETAILS = frozenset(
+    {
+        marked("{count} packs"),
+        marked("{count} blocks"),
+        marked("{count} pages"),
+        marked("{count} bytes"),
+        marked("disk {disk}"),
+        marked("disk {disk}, {count} packs"),
+        marked("{machine} from {peer}"),
+        marked("point {point} of {machine} was discarded"),
+        marked("The gate is at work on its answer"),
+        marked("all that was done so far is safe, and the job keeps what it holds"),
+        marked("to open the packs takes features unknown here: {feature!r}"),
+    }
+)
 
 
 def sentence(kind: str, body: Mapping[str, Json], _: Translator) -> str:
-    """An event in words; empty for those that are only for programs. Details are in English, or
-    names.
-    """
+    """An event in words; empty for those that are only for programs."""
     match kind:
         case "step":
-            step = _(str(body["step"]))
-            return f"{step}: {body['detail']}" if body["detail"] else step
+            step, detail = _(str(body["step"])), _detail(body, _)
+            return f"{step}: {detail}" if detail else step
         case "unreadable":
             told = _("unreadable: {length} bytes at {offset}, stored as zeros")
             return told.format(length=body["length"], offset=body["offset"])
@@ -33,3 +47,11 @@ def sentence(kind: str, body: Mapping[str, Json], _: Translator) -> str:
             return _("the source has changed since: the whole disk is read anew")
         case _:
             return ""
+
+
+def _detail(body: Mapping[str, Json], _: Translator) -> str:
+    """As it was said in English, where it is a name, or of a release that knew other sentences."""
+    said, values = body.get("sentence"), body.get("values")
+    if said in _DETAILS and isinstance(values, dict):
+        return _(str(said)).format(**values)
+    return str(body["detail"])
