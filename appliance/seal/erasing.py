@@ -346,7 +346,7 @@ class Eraser:
         with tree.erasing():
             sync_file_system(tree.fd)  # the disk may forget only what is written down as free
         discard = _discard(tree.fd)
-        self._emit(Step("look", f"{len(record.pages.pages)} pages"))
+        self._emit(Step.said("look", "{count} pages", count=len(record.pages.pages)))
         seen = places.look_again(record.pages, os.fstat(tree.fd).st_dev)
         left = _left(erasable.look_in(tree).listed)
         erased = replace(
