@@ -82,7 +82,7 @@ def seal(
         points = by_point(infos)
         _ready_to_ship(store, points, consent)
         listed = _files(store, stop)
-        emit(Step("read-back", f"{len(infos)} packs"))
+        emit(Step.said("read-back", "{count} packs", count=len(infos)))
         digests = _read_back(store, infos, emit, stop)
         emit(Step("sign"))
         with _all_or_nothing(store):

@@ -263,9 +263,10 @@ def verify(
     """
     left = [one for one in sealed.seal.packs if one.pack not in set(known)]
     listed = {sealed.infos[one.pack].path: one for one in left}
-    emit(Step("verify", f"{len(left)} packs"))
+    emit(Step.said("verify", "{count} packs", count=len(left)))
     if unknown := sealed.store.head.unknown_inside:
-        emit(Step("verify", f"to open the packs takes features unknown here: {unknown[0][:64]!r}"))
+        told = "to open the packs takes features unknown here: {feature!r}"
+        emit(Step.said("verify", told, feature=unknown[0][:64]))
     size = sum(one.size for one in left) + sum(one.size for one in sealed.seal.files)
     tally = Tally("verify", size, emit)
     findings = Findings()

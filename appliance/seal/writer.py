@@ -353,7 +353,7 @@ class StoreWriter:
 
 def _read_back_again(infos: Sequence[PackInfo], emit: Emit, stop: Stop) -> None:
     """Read packs of earlier sessions, whose own reading back may have failed or never ended."""
-    emit(Step("read-back", f"{len(infos)} packs"))
+    emit(Step.said("read-back", "{count} packs", count=len(infos)))
     tally = Tally("read-back", sum(one.size for one in infos), emit)
     for one in infos:
         found = digest_pack(one, tally.moved, stop)
