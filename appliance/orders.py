@@ -4,6 +4,7 @@ What is refused is refused before anything is written down.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from appliance.errors import (
     NotADiskError,
     RootMismatchError,
     SignerMismatchError,
+    StoreRefusedError,
 )
 from appliance.jobs import custody
 from appliance.jobs.spec import CHECKPOINT_BYTES, CHECKPOINT_SECONDS
@@ -34,7 +36,7 @@ from appliance.model import (
 )
 from appliance.rate import parse_limit
 from appliance.restore import plan as plans
-from appliance.seal import text
+from appliance.seal import statement, text
 from appliance.seal.accepted import Accepted
 from appliance.seal.custody import Deed, What
 from appliance.seal.identity import Device
@@ -164,6 +166,7 @@ def verify(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Begun:
     """Every pack against the seal; with a key every record too."""
+    _note_arrived(state, store)
     spec = jobs.VerifySpec(
         store=str(store.path),
         device=pins.device,
@@ -175,6 +178,13 @@ def verify(
     )
     job = process.begin(state, "verify", store.head.shipment, "verify", spec, key)
     return Begun(job, spec)
+
+
+def _note_arrived(state: State, store: Store) -> None:
+    """So that consoles show it among the shipments known here."""
+    with suppress(StoreRefusedError):  # which the job refuses, in its own words
+        root = statement.read(store.path).root().hex()
+        state.note_arrived(store.head.shipment, store.path, store.head.label, root)
 
 
 def pins(
@@ -214,6 +224,7 @@ def plan(state: State, order: Restore, key: PrivateKey) -> plans.Plan:
 def restore(state: State, order: Restore, key: PrivateKey) -> Begun:
     """Restored, then every block read back and compared."""
     store = Store(order.store.absolute())
+    _note_arrived(state, store)
     spec = jobs.RestoreSpec(
         store=str(store.path),
         target=order.target,

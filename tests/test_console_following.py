@@ -9,22 +9,24 @@ from pathlib import Path
 
 import pytest
 
+from appliance import orders, process
 from appliance.catchup import rounds
 from appliance.catchup.enrol import Code, Gates, Registry
 from appliance.catchup.link import Address
-from appliance.catchup.points import points_of
+from appliance.catchup.points import name_of, points_of
 from appliance.cli.demo_line import listening
 from appliance.events import Json
 from appliance.language import Language
 from appliance.orders import keeps
 from appliance.state import ENDED, JobState, State
 from appliance.tui.screens.dialogs import ToldScreen
+from appliance.tui.screens.following import point_key
 from appliance.tui.screens.home import HomeScreen
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.widgets.rows import Rows
 from tests.console import NARROW, WIDE, Seat, seated, told
 from tests.media import tool
-from tests.technician import PASSPHRASE, Keys, Shell, noise
+from tests.technician import PASSPHRASE, Keys, Shell, noise, until
 
 
 @pytest.fixture
@@ -182,3 +184,61 @@ async def over(seat: Seat) -> None:
     await seat.push("#end-roundsstage")
     await seat.push("#do")
     await seat.until(lambda: seat.screen_is(HomeScreen))
+
+
+@pytest.fixture
+def caught_up(state: State, device: Shell, place: Path, image: Path) -> Iterator[Path]:
+    """A gate that has taken the last rounds of the machine, twice."""
+    gate = orders.gate(state, "local", str(place), "127.0.0.1:0").job
+    address = listening(state, gate)
+    code, _ = orders.invite(state.home, "web[/]01")
+    enrol(device.home, address, str(code))
+    for _ in range(2):
+        image.write_bytes(noise(3 << 20))
+        line = ("catch-up", "--gate", address, "-d", image, "--final", "--stopped")
+        device.typed(*line).fine()
+    process.stop(state, gate)
+    yield place
+    until(lambda: state.job(gate).state in ENDED)
+
+
+@pytest.mark.parametrize(
+    ("mouse", "size", "language"),
+    [(False, NARROW, Language.EN), (True, WIDE, Language.ZH)],
+    ids=["keys-80x24-en", "mouse-132x43-zh"],
+)
+def test_points_are_chosen_cloned_and_discarded(
+    state: State, caught_up: Path, *, mouse: bool, size: tuple[int, int], language: Language
+) -> None:
+    goal = keeps("local", str(caught_up))
+    first, second = points_of(goal.snapshots())
+
+    async def story() -> None:
+        shelf = caught_up.parent / "shelf"
+        async with seated(state, shelf, size=size, language=language, mouse=mouse) as seat:
+            await seat.until(lambda: bool(seat.app.snapshot.shipments))
+            await seat.pick("#shipments", seat.app.snapshot.shipments[0].row.id)
+            await seat.pick("#deeds", "points")
+            await seat.shows("web[/]01", seat.say("quiesced"))
+            await seat.push("#choose")
+            await seat.shows(seat.say("Pick a recovery point first."))
+            newest, oldest = (f"local\0{caught_up}\0{point_key(one)}" for one in (second, first))
+            await seat.pick("#points", newest)
+            await seat.push("#choose")
+            await seat.shows(seat.say("chosen"))
+            await seat.push("#clone")
+            await seat.shows("The clones have no name yet")
+            await seat.push("#close")
+            await seat.type("#clones", "try")
+            await seat.push("#clone")
+            await seat.shows(seat.say("clones: {names}").format(names="try"))
+            await seat.pick("#points", oldest)
+            await seat.push("#discard")
+            await seat.shows(seat.say("What is discarded cannot be had back."))
+            await seat.push("#do")
+            await seat.until(lambda: len(points_of(goal.snapshots())) == 1)
+
+    told(story)
+    (left,) = points_of(goal.snapshots())
+    assert (left.point, left.chosen) == (second.point, True)
+    assert [name_of(one) for one in goal.clones()] == ["try"]

@@ -73,6 +73,16 @@ class State:
             (shipment, str(path), label),
         )
 
+    def note_arrived(self, shipment: ShipmentId, path: Path, label: str, root: str) -> None:
+        """Remember a sealed store that came from elsewhere, and where it is now. What is known of
+        a shipment by another root stays: an id is only what a store says of itself.
+        """
+        self._tables.write(
+            "insert into shipments(id, path, label, root) values(?, ?, ?, ?) "
+            "on conflict(id) do update set path = excluded.path where root = excluded.root",
+            (shipment, str(path), label, root),
+        )
+
     def note_canary(self, shipment: ShipmentId, recipient: str, at: str) -> None:
         self._tables.write(
             "update shipments set canary_by = ?, canary_at = ? where id = ?",
