@@ -3,6 +3,7 @@
 # check the linters, then all tests with the coverage gate      (PYTEST_ARGS)
 # bench what it costs beside what people use today              (BENCH_ARGS, BENCH_DIR)
 # chaos a migration by seeds, killed and troubled on its way    (CHAOS_ARGS)
+# screenshots  pictures of every screen of the console       (SCREENS)
 # fuzz  all parsers of foreign bytes, with a fuzzer             (FUZZ_RUNS, FUZZ_TARGETS)
 # man   write the manual page anew, from the verbs themselves
 # errors write the page of errors anew, from the program
@@ -12,11 +13,12 @@
 
 PYTHON ?= /usr/bin/python3
 BIN := .venv/bin
+SCREENS ?= build/screens
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
 # A test file stays in one process: what it shares is made once.
 SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 
-.PHONY: demo test check chaos fuzz bench errors man locale lock clean prepare-run prepare-test prepare-bench
+.PHONY: demo test check screenshots chaos fuzz bench errors man locale lock clean prepare-run prepare-test prepare-bench
 .NOTPARALLEL:
 
 demo: .venv/project
@@ -37,6 +39,12 @@ check: prepare-test .venv/project .venv/dev
 	$(BIN)/pytest --cov --cov-report= $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 	$(BIN)/coverage report --include='appliance/seal/*' --fail-under=100
 	$(BIN)/coverage report --omit='appliance/seal/*' --fail-under=90
+
+# Stories of the console, with a picture of every screen they see.
+screenshots: prepare-test .venv/project .venv/dev
+	MOTIONGEAR_PICTURES=$(SCREENS) $(BIN)/pytest $(SIDE_BY_SIDE) tests/test_console_journey.py \
+	  tests/test_console_following.py tests/test_console_shipment.py tests/test_console_screens.py
+	@ls $(SCREENS)
 
 bench: prepare-bench .venv/project
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -1,6 +1,7 @@
 """A technician at the console: told what to do, they do it by keys alone or by the mouse alone."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from textual.events import Paste
+import pytest
+from textual.events import MouseScrollDown, Paste
 from textual.pilot import Pilot
 from textual.screen import Screen
+from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Button, Input
 
@@ -20,8 +23,28 @@ from appliance.tui.app import ConsoleApp
 from appliance.tui.keyboard import KeyboardScreen
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.rows import Rows
+from appliance.tui.wizard import Wizard
+from tests import pictures
 
 NARROW, WIDE = (80, 24), (132, 43)
+PICTURES = os.environ.get("MOTIONGEAR_PICTURES", "")  # where pictures of all that is seen go
+# By keys on the small screen in English, by mouse on the large one in Chinese; for pictures all
+# sizes and languages.
+EACH_WAY = pytest.mark.parametrize(
+    ("mouse", "size", "language"),
+    [
+        pytest.param(mouse, size, language, id=f"{way}-{size[0]}x{size[1]}-{language}")
+        for mouse, way, size, language in (
+            (False, "keys", NARROW, Language.EN),
+            (True, "mouse", WIDE, Language.ZH),
+            *(
+                ((False, "keys", NARROW, Language.ZH), (False, "keys", WIDE, Language.EN))
+                if PICTURES
+                else ()
+            ),
+        )
+    ],
+)
 _PATIENCE_SECONDS = 60.0
 _MOST_TABS = 60
 
@@ -38,9 +61,24 @@ class Seat:
         return translator(self.app.language)(sentence)
 
     @property
+    def strips(self) -> list[Strip]:
+        """The screen as it is shown."""
+        return self.app.screen._compositor.render_strips()  # noqa: SLF001 - there is no other way
+
+    def _pictured(self) -> None:
+        """Keep what is seen, under the name of the screen and its step; the last of each stays."""
+        if not PICTURES:
+            return
+        screen = self.app.screen
+        step = f"-{screen.stage.id}" if isinstance(screen, Wizard) else ""
+        wide, tall = self.app.size
+        place = Path(PICTURES) / f"{self.app.language}-{wide}x{tall}"
+        pictures.save(self.strips, place / f"{type(screen).__name__.lower()}{step}.png")
+
+    @property
     def lines(self) -> list[str]:
-        """The screen as it is shown; of a dialog what stands in it."""
-        strips = self.app.screen._compositor.render_strips()  # noqa: SLF001 - there is no other way
+        """The same as text; of a dialog what stands in it."""
+        strips = self.strips
         for dialog in self.app.screen.query(".dialog, #keyboard"):
             left, top, right, bottom = dialog.content_region.corners
             strips = [one.crop(left, right) for one in strips[top:bottom]]
@@ -54,6 +92,7 @@ class Seat:
         """Wait until all of each is there, wherever lines are folded."""
         for one in texts:
             await self.until(partial(self._is_there, squeezed(one)), one)
+        self._pictured()
 
     def _is_there(self, text: str) -> bool:
         return text in squeezed(self.text)
@@ -111,6 +150,21 @@ class Seat:
             await self.pilot.press("home", "ctrl+k", *[_KEYS.get(one, one) for one in text])
         await self.pilot.pause()
         assert field.value == text
+
+    async def scroll_down(self, selector: str) -> None:
+        """To the end of what can be scrolled."""
+        place = self.app.screen.query_one(selector)
+        if self.mouse:
+            while place.scroll_offset.y < place.max_scroll_y:
+                before = place.scroll_offset.y
+                await self.pilot._post_mouse_events(  # noqa: SLF001 - a wheel has no other way
+                    [MouseScrollDown], widget=place, button=0
+                )
+                await self.until(lambda was=before: place.scroll_offset.y != was)  # type: ignore[misc]
+        else:
+            await self._tab_to(place)
+            await self.pilot.press("end")
+        await self.until(lambda: place.scroll_offset.y >= place.max_scroll_y)
 
     async def scan(self, selector: str, text: str) -> None:
         """Have a scanner write a text into a field: it acts as a keyboard, all at once."""

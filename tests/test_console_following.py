@@ -24,7 +24,7 @@ from appliance.tui.screens.following import point_key
 from appliance.tui.screens.home import HomeScreen
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.widgets.rows import Rows
-from tests.console import NARROW, WIDE, Seat, seated, told
+from tests.console import EACH_WAY, Seat, seated, told
 from tests.media import tool
 from tests.technician import PASSPHRASE, Keys, Shell, noise, until
 
@@ -75,11 +75,7 @@ async def off_screen(work: Callable[[], object]) -> None:
     await asyncio.get_running_loop().run_in_executor(None, work)
 
 
-@pytest.mark.parametrize(
-    ("mouse", "size", "language"),
-    [(False, NARROW, Language.EN), (True, WIDE, Language.ZH)],
-    ids=["keys-80x24-en", "mouse-132x43-zh"],
-)
+@EACH_WAY
 def test_a_machine_goes_on_from_its_last_round(
     state: State,
     device: Shell,
@@ -202,11 +198,7 @@ def caught_up(state: State, device: Shell, place: Path, image: Path) -> Iterator
     until(lambda: state.job(gate).state in ENDED)
 
 
-@pytest.mark.parametrize(
-    ("mouse", "size", "language"),
-    [(False, NARROW, Language.EN), (True, WIDE, Language.ZH)],
-    ids=["keys-80x24-en", "mouse-132x43-zh"],
-)
+@EACH_WAY
 def test_points_are_chosen_cloned_and_discarded(
     state: State, caught_up: Path, *, mouse: bool, size: tuple[int, int], language: Language
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zxingcpp
 
 from appliance.language import Language
 from appliance.seal import keys, statement
@@ -16,6 +17,7 @@ from appliance.tui.screens.home import HomeScreen
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.screens.seal import LabelScreen, SealingScreen
 from tests.console import NARROW, WIDE, Seat, seated, told
+from tests.pictures import picture
 from tests.support import OPERATOR, RECOVERY
 from tests.technician import Shell, noise
 
@@ -125,6 +127,9 @@ async def sealed(seat: Seat) -> str:
     seal = statement.read(Store(shipment.path).path)
     await seat.until(lambda: seal.device_fingerprint in seat.text)
     await seat.shows(str(seal.sequence))
+    await seat.scroll_down("#label")
+    found = [one.text for one in zxingcpp.read_barcodes(picture(seat.strips))]
+    assert found == [str(Label.of(seal))]
     await seat.push("#back")
     assert seat.screen_is(HomeScreen)
     return str(Label.of(seal))

@@ -28,16 +28,11 @@ from appliance.tui.screens.manifest import BlocksScreen, Opened
 from appliance.tui.screens.report import CertificateScreen
 from appliance.tui.screens.shipment import ShipmentScreen
 from appliance.tui.widgets.blocks import Blocks
-from tests.console import NARROW, WIDE, Seat, seated, told
+from tests.console import EACH_WAY, Seat, seated, told
 from tests.media import Bench
 from tests.support import OPERATOR, point
 from tests.technician import PASSPHRASE, Shell, noise
 
-WAYS = pytest.mark.parametrize(
-    ("mouse", "size", "language"),
-    [(False, NARROW, Language.EN), (True, WIDE, Language.ZH)],
-    ids=["keys-80x24-en", "mouse-132x43-zh"],
-)
 LABEL = "h[/]4 \x1b[2J"  # foreign text, which steers nothing
 WHOLE = "The chain holds together; records: {count}."
 AUTHENTIC = "AUTHENTIC: signed by the device expected, and nothing was changed since."
@@ -96,7 +91,7 @@ async def opened(seat: Seat, row: ShipmentRow, deed: str) -> None:
     await seat.pick("#deeds", deed)
 
 
-@WAYS
+@EACH_WAY
 def test_a_shipment_is_erased_where_each_of_it_was_said(
     state: State,
     here: Path,
@@ -175,7 +170,7 @@ def test_what_cannot_be_erased_is_said_with_what_to_do(
     told(story)
 
 
-@WAYS
+@EACH_WAY
 def test_a_shipment_goes_from_hand_to_hand(
     state: State,
     here: Path,
@@ -251,7 +246,7 @@ def test_a_chain_that_was_changed_says_so_first(
     told(story)
 
 
-@WAYS
+@EACH_WAY
 def test_a_report_is_made_and_verified(
     state: State,
     here: Path,
@@ -299,7 +294,7 @@ def test_a_report_is_made_and_verified(
     assert signed.report.shipment.id == row.id
 
 
-@WAYS
+@EACH_WAY
 def test_every_block_of_a_disk_can_be_looked_at(
     state: State,
     here: Path,
