@@ -21,6 +21,7 @@ from appliance.language import Language, translator
 from appliance.state import State
 from appliance.tui.app import ConsoleApp
 from appliance.tui.keyboard import KeyboardScreen
+from appliance.tui.watch import Disk
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.rows import Rows
 from appliance.tui.wizard import Wizard
@@ -229,9 +230,10 @@ async def seated(
     size: tuple[int, int] = NARROW,
     language: Language = Language.EN,
     mouse: bool = False,
+    recorded: tuple[Disk, ...] | None = None,
 ) -> AsyncIterator[Seat]:
     """The console opened, and left again."""
-    app = ConsoleApp(state, language, shelf)
+    app = ConsoleApp(state, language, shelf, recorded)
     async with app.run_test(size=size) as pilot:
         seat = Seat(app, pilot, mouse)
         await seat.until(lambda: app.snapshot.clock_kept is not None)

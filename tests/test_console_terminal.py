@@ -95,25 +95,26 @@ def seal(seat: Terminal, device: Shell) -> str:
 
 def arrive(seat: Terminal, device: Shell, keyring: Keys, label: str, place: Path) -> None:
     seat.click("Arrival")
-    seat.shows("step 1 of 6")
+    seat.shows("step 1 of 10")
     seat.click("Acme 7")
     seat.click("Next")
-    seat.shows("step 2 of 6", "seal root")
+    seat.shows("step 2 of 10", "seal root")
     seat.fill("label, scanned", label)
     seat.click("Next")
-    seat.shows("step 3 of 6")
+    seat.shows("step 3 of 10")
     seat.fill("private key file", str(keyring.operator))
     seat.fill("passphrase  ", PASSPHRASE, secret=True)
     assert PASSPHRASE not in seat.text
     seat.click("Next")
-    seat.shows("step 4 of 6")
+    seat.shows("step 4 of 10")
     seat.fill("directory  ", str(place))
     seat.click("Next")
-    seat.shows("step 5 of 6", "of data")
+    seat.shows("step 5 of 10", "of data")
     seat.click("Next")
-    seat.shows("step 6 of 6", "AUTHENTIC")
+    seat.shows("step 6 of 10", "AUTHENTIC")
     seat.click("Restore")
-    seat.shows("restore to")
+    seat.shows("step 7 of 10", "finished")
+    seat.click("Open the job")
     with device.state() as state:
         assert PASSPHRASE not in str(state.draft("arrival"))
 
@@ -127,3 +128,18 @@ def test_killed_it_harms_no_job(device: Shell, tmp_path: Path) -> None:
         os.kill(seat.pid, signal.SIGKILL)
         until(lambda: seat.is_over)
     assert device.ended(job).state is JobState.FINISHED
+
+
+def test_the_demo_plays_at_a_terminal_and_leaves_nothing_behind(
+    device: Shell, tmp_path: Path
+) -> None:
+    place = tmp_path / "t"
+    place.mkdir()
+    environ = {"MOTIONGEAR_HOME": str(device.home), "TMPDIR": str(place)}
+    with terminal(tmp_path, [*_COMMAND, "--demo"], environ, (132, 43)) as seat:
+        seat.shows("DEMO, recorded", "S4EWNX0R512876", "running", "ingest", "web01")
+        assert list(place.iterdir())
+        seat.press("Escape")
+        seat.shows("Leave the console?")
+        seat.press("Tab", "Enter")
+        until(lambda: not list(place.iterdir()))

@@ -286,7 +286,8 @@ def open_all(
     tally = Tally("open", sum(one.size for one in sealed.infos.values()), emit)
     tally.moved(sealed.contents_info.size)
     for disk in disks:
-        told, count = "disk {disk}, {count} packs", len(disk.packs.packs)
+        told = "disk {disk}, {count} packs"
+        count = len(disk.packs.packs)
         emit(Step.said("open", told, disk=disk.disk, count=count))
         hurt = Findings()
         found = _opened(disk, key, hurt, StoredDisk.open, stop)

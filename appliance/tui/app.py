@@ -3,6 +3,7 @@
 import threading
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -13,9 +14,10 @@ from appliance.language import Language
 from appliance.state import State
 from appliance.tui.background import post
 from appliance.tui.page import Console, Page
+from appliance.tui.replay import Player, disks_of, recorded
 from appliance.tui.screens.dialogs import HelpScreen
 from appliance.tui.screens.home import HomeScreen
-from appliance.tui.watch import LOOK_SECONDS, Snapshot, Watch
+from appliance.tui.watch import LOOK_SECONDS, Disk, Snapshot, Watch
 
 
 class ConsoleApp(Console):
@@ -29,9 +31,15 @@ class ConsoleApp(Console):
         Binding("f3", "language", "", priority=True),
     ]
 
-    def __init__(self, state: State, language: Language, shelf: Path) -> None:
-        super().__init__(state, language, shelf)
-        self._watch = Watch(state, (state.home, shelf), shelf)
+    def __init__(
+        self,
+        state: State,
+        language: Language,
+        shelf: Path,
+        recorded: tuple[Disk, ...] | None = None,
+    ) -> None:
+        super().__init__(state, language, shelf, recorded)
+        self._watch = Watch(state, (state.home, shelf), shelf, recorded)
 
     def on_mount(self) -> None:
         self.push_screen(HomeScreen())
@@ -72,3 +80,20 @@ class ConsoleApp(Console):
 def run(state: State, language: Language) -> None:
     """Until the operator leaves it."""
     ConsoleApp(state, language, config.shelf()).run()
+
+
+def replay(language: Language) -> None:
+    """The same over a recording, in a place of its own that is gone afterwards."""
+    lines = recorded()
+    with TemporaryDirectory(prefix="motiongear-replay-") as name:
+        place = Path(name)
+        with State(place) as state:
+            app = ConsoleApp(state, language, place / "stores", disks_of(lines))
+            player = Player(state, place, lines, app.leaving)
+            thread = threading.Thread(target=player.play)
+            thread.start()
+            try:
+                app.run()
+            finally:
+                app.leaving.set()
+                thread.join()

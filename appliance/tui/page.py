@@ -14,17 +14,26 @@ from appliance.state import State
 from appliance.tui.background import Done
 from appliance.tui.screens.dialogs import RefusalScreen
 from appliance.tui.speech import OTHER, Spoken
-from appliance.tui.watch import Snapshot
+from appliance.tui.watch import Disk, Snapshot
 from appliance.tui.widgets.guards import GuardBar
 
 Result = TypeVar("Result")
 
 
 class Console(App[None]):
-    """What every screen may ask of the console it is in. New shipments are begun on ``shelf``."""
+    """What every screen may ask of the console it is in. New shipments are begun on ``shelf``.
+    ``recorded``: the disks of a recording, where one is played.
+    """
 
-    def __init__(self, state: State, language: Language, shelf: Path) -> None:
+    def __init__(
+        self,
+        state: State,
+        language: Language,
+        shelf: Path,
+        recorded: tuple[Disk, ...] | None = None,
+    ) -> None:
         super().__init__()
+        self.recorded = recorded
         self.state, self.shelf, self.language = state, shelf, language
         self.say: Translator = translator(language)
         self.snapshot = Snapshot()
@@ -74,7 +83,8 @@ class Page(Screen[Result]):
         if not self._stands:
             return
         for one in self.query(GuardBar):
-            one.see(found, console_of(self).language)
+            console = console_of(self)
+            one.see(found, console.language, is_demo=console.recorded is not None)
         self.seen(found)
 
     def seen(self, found: Snapshot) -> None:

@@ -145,8 +145,17 @@ class Gauge:
 class Watch:
     """Looks, whenever it is asked. One thread at a time."""
 
-    def __init__(self, state: State, own: Sequence[Path], place: Path) -> None:
-        """``own`` are paths whose disks are the device's; ``place`` is where stores are."""
+    def __init__(
+        self,
+        state: State,
+        own: Sequence[Path],
+        place: Path,
+        recorded: tuple[Disk, ...] | None = None,
+    ) -> None:
+        """``own`` are paths whose disks are the device's; ``place`` is where stores are. Disks
+        that were ``recorded`` are shown instead of those attached.
+        """
+        self._recorded = recorded
         self._state, self._own, self._place = state, [Path("/"), *own], place
         self._changed = threading.Event()
         self._changed.set()
@@ -197,6 +206,8 @@ class Watch:
         return tuple(found)
 
     def _attached(self) -> tuple[Disk, ...]:
+        if self._recorded is not None:
+            return self._recorded
         now = time.monotonic()
         if self._changed.is_set() or now - self._disks_at >= _DISKS_SECONDS:
             self._changed.clear()

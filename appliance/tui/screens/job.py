@@ -105,9 +105,11 @@ class JobScreen(Page[None]):
         self.query_one("#job-words", Line).tell(*_last_words(job))
         running = row.state in {JobState.QUEUED, JobState.RUNNING}
         again = row.state in ENDED and row.state is not JobState.FINISHED and not row.resolved
-        self.query_one("#pause").disabled = not running or row.kind == "gate"
-        self.query_one("#stop").disabled = not lives
-        self.query_one("#resume").disabled = row.state is not JobState.PAUSED and not again
+        played = console_of(self).recorded is not None  # it has no process of its own
+        self.query_one("#pause").disabled = not running or row.kind == "gate" or played
+        self.query_one("#stop").disabled = not lives or played
+        can_go_on = row.state is JobState.PAUSED or again
+        self.query_one("#resume").disabled = not can_go_on or played
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         match event.button.id:

@@ -5,7 +5,7 @@ from textual.containers import Horizontal
 from textual.widgets import Button, Static
 
 from appliance.language import Language, marked
-from appliance.tui.speech import NAMES, OTHER, Said, foreign, said
+from appliance.tui.speech import NAMES, NOTHING, OTHER, Said, foreign, said
 from appliance.tui.watch import Snapshot
 from appliance.tui.widgets.spoken import Line, Push
 
@@ -25,13 +25,18 @@ class GuardBar(Horizontal):
     """Yes, no, or that nobody can tell: never a guess."""
 
     def compose(self) -> ComposeResult:
+        yield Line(id="guard-demo")
         yield Line(id="guard-block")
         yield Line(id="guard-clock")
         yield Static(id="guard-room")
         yield Push(said(marked("F1 Help")), id="guard-help", compact=True)
         yield Push(foreign(""), id="guard-language", compact=True)
 
-    def see(self, found: Snapshot, language: Language) -> None:
+    def see(self, found: Snapshot, language: Language, *, is_demo: bool = False) -> None:
+        self.query_one("#guard-demo", Line).tell(
+            said(marked("DEMO, recorded")) if is_demo else NOTHING
+        )
+        self.query_one("#guard-demo", Line).display = is_demo
         self.query_one("#guard-block", Line).tell(said(_BLOCK[found.write_blocked]))
         time = found.at.astimezone().strftime("%H:%M")
         self.query_one("#guard-clock", Line).tell(_clock(found.clock_kept, time))

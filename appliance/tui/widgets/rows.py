@@ -176,16 +176,24 @@ class Rows(ScrollView, can_focus=True):
 
 
 def fold(text: str, width: int, *, indent: int = 0) -> list[str]:
-    """``text`` in lines of at most so many cells, the later ones indented; nothing is lost."""
+    """``text`` in lines of at most so many cells, the later ones indented. A line ends behind a
+    blank, a stroke or a wide character where one is near; nothing but blanks is lost there.
+    """
     if cell_len(text) <= width:
         return [text]
-    lines, line, used = [], "", 0
+    lines: list[str] = []
+    line, used, end = "", 0, 0
     for one in text:
         wide = cell_len(one)
         if used + wide > width and line.strip():
-            lines.append(line)
-            line, used = " " * indent, indent
-        line, used = line + one, used + wide
+            at = end if end > (indent if lines else 0) + len(line) // 3 else len(line)
+            lines.append(line[:at])
+            line = " " * indent + line[at:]
+            used, end = cell_len(line), 0
+        if line.strip() or one != " " or not lines:
+            line, used = line + one, used + wide
+        if one in " -/" or wide > 1:
+            end = len(line)
     return [*lines, line]
 
 
