@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from textual.events import MouseScrollDown, Paste
 from textual.pilot import Pilot
 from textual.screen import Screen
@@ -24,6 +25,7 @@ from appliance.tui.keyboard import KeyboardScreen
 from appliance.tui.watch import Disk
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.rows import Rows
+from appliance.tui.widgets.spoken import Line
 from appliance.tui.wizard import Wizard
 from tests import pictures
 
@@ -93,7 +95,22 @@ class Seat:
         """Wait until all of each is there, wherever lines are folded."""
         for one in texts:
             await self.until(partial(self._is_there, squeezed(one)), one)
+        self._refuse_cut()
         self._pictured()
+
+    def _refuse_cut(self) -> None:
+        """Nothing that is said is cut: sentences are folded, buttons as wide as what they say."""
+        screen = self.app.screen
+        for one in screen.query(Line):
+            if one.display and one.size.width and one.is_attached:
+                wanted = one.get_content_height(one.container_size, self.app.size, one.size.width)
+                assert one.size.height >= wanted, f"cut: {one.told}\n{self.text}"
+                assert one.region.right <= self.app.size.width, f"too wide: {one.told}"
+        for button in screen.query(Button):
+            if button.display and button.size.width:
+                wide = cell_len(str(button.label))
+                assert button.size.width >= wide, f"cut: {button.label}\n{self.text}"
+                assert button.region.right <= self.app.size.width, f"too wide: {button.label}"
 
     def _is_there(self, text: str) -> bool:
         return text in squeezed(self.text)

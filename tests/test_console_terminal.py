@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,38 @@ def test_the_demo_plays_at_a_terminal_and_leaves_nothing_behind(
         seat.shows("Leave the console?")
         seat.press("Tab", "Enter")
         until(lambda: not list(place.iterdir()))
+
+
+def test_two_consoles_at_once_agree(device: Shell, tmp_path: Path) -> None:
+    """They know nothing but the database: what one does the other sees, and goes on with."""
+    store = begun(device, tmp_path / "store")
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(4 << 20))
+    places = [tmp_path / "1", tmp_path / "2"]
+    for place in places:
+        place.mkdir()
+    with console(device, places[0]) as one, console(device, places[1], (132, 43)) as two:
+        one.click("Ingest")
+        one.fill("or an image file", str(image))
+        one.click("Add the file")
+        one.click("Next")
+        one.shows("step 2 of 6", "firmware")
+        two.click("Ingest")
+        two.shows("step 2 of 6", "disk.img")
+        for seat in (one, two):
+            seat.click("Cancel")
+            seat.shows("Leave this wizard?")
+            seat.press("Tab", "Enter")
+        spec = replace(ingest_spec(store.path, image), limits=("1MB/s",))
+        job = device.start("ingest", store.path, spec)
+        for seat in (one, two):
+            seat.shows(f"{job} ingest")
+            seat.click(f"{job} ingest")
+            seat.shows("running")
+        one.click("Pause")
+        for seat in (one, two):
+            seat.shows("paused")
+        two.click("Resume")
+        for seat in (one, two):
+            seat.shows("finished")
+    assert device.ended(job).state is JobState.FINISHED

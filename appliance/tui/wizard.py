@@ -3,6 +3,7 @@ draft of the answers that outlives the console.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from textual import on
@@ -189,9 +190,9 @@ class Wizard(Page[None]):
         if type(self.stage).check is Stage.check:
             self._go_on()
             return
-        self.query_one("#lacks", Line).tell(said(marked("being checked ...")))
         self._busy(busy=True)
-        in_background(self, self.stage.check, self._checked, self._check_refused)
+        sign = partial(self.query_one("#lacks", Line).tell, said(marked("being checked ...")))
+        in_background(self, self.stage.check, self._checked, self._check_refused, sign)
 
     def _checked(self, lacks: Said) -> None:
         self._busy(busy=False)

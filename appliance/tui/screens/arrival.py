@@ -300,8 +300,8 @@ class MappingStage(Arrival):
 
     def entered(self) -> None:
         self.arrival.plan = None
-        self.query_one("#mapping-say", Line).tell(said(marked("being read ...")))
-        in_background(self, self._plan, self._planned, self._refused)
+        sign = partial(self.query_one("#mapping-say", Line).tell, said(marked("being read ...")))
+        in_background(self, self._plan, self._planned, self._refused, sign)
 
     def _plan(self) -> Plan:
         wizard = self.arrival

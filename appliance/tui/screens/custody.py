@@ -68,8 +68,8 @@ class CustodyScreen(Page[None]):
         self._look()
 
     def _look(self) -> None:
-        self.query_one("#custody-say", Line).tell(said(marked("being read ...")))
-        in_background(self, partial(_read, self._shipment), self._show, self._unseen)
+        sign = partial(self.query_one("#custody-say", Line).tell, said(marked("being read ...")))
+        in_background(self, partial(_read, self._shipment), self._show, self._unseen, sign)
 
     def _unseen(self, exc: MotionGearError) -> None:
         self.query_one("#custody-say", Line).tell(*refused(exc))

@@ -55,8 +55,9 @@ class DiagnosisScreen(Page[None]):
 
     def on_mount(self) -> None:
         self.query_one("#back").focus()
-        self.query_one("#diagnosis-say", Line).tell(said(marked("being read ...")))
-        in_background(self, self._look, self._looked, self.refuse)
+        told = said(marked("being read ..."))
+        sign = partial(self.query_one("#diagnosis-say", Line).tell, told)
+        in_background(self, self._look, self._looked, self.refuse, sign)
 
     def _look(self) -> list[Finding]:
         home = self.state.home

@@ -4,6 +4,7 @@ has to be typed. A page of its own: what it does cannot be undone.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from textual import on
@@ -83,8 +84,8 @@ class EraseScreen(Page[None]):
     def on_mount(self) -> None:
         self.query_one("#cancel").focus()
         self.query_one("#do").disabled = True
-        self._lacks(said(marked("being read ...")))
-        in_background(self, self._look, self._show, self._unseen)
+        sign = partial(self._lacks, said(marked("being read ...")))
+        in_background(self, self._look, self._show, self._unseen, sign)
 
     def _look(self) -> Looked:
         state = self.state

@@ -64,10 +64,10 @@ class KeyScreen(ModalScreen[PrivateKey | None]):
         if not path or not passphrase:
             self._tell(said(marked("Give the key file and its passphrase.")))
             return
-        self._tell(said(marked("being checked ...")))
         event.button.disabled = True
         work = partial(unlocked, Path(path), passphrase)
-        in_background(self, work, self._done, self._refused)
+        sign = partial(self._tell, said(marked("being checked ...")))
+        in_background(self, work, self._done, self._refused, sign)
 
     def _done(self, key: PrivateKey) -> None:
         self.dismiss(key)

@@ -4,7 +4,7 @@ What was proved here before needs no key; anything else is opened with one, and 
 while it is looked at.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -83,8 +83,8 @@ class ManifestScreen(Page[None]):
 
     def on_mount(self) -> None:
         self.query_one("#disks-there").focus()
-        self._say(said(marked("being read ...")))
-        in_background(self, self._look, self._show, self._unseen)
+        sign = partial(self._say, said(marked("being read ...")))
+        in_background(self, self._look, self._show, self._unseen, sign)
 
     def _look(self) -> list[Listed]:
         sealed = verify.inspect(self._shipment.path, Pins())
@@ -117,8 +117,11 @@ class ManifestScreen(Page[None]):
         if one.spec is None:
             self.app.push_screen(KeyScreen(), partial(self._unlocked, one))
             return
-        self._say(said(marked("being read ...")))
-        in_background(self, partial(self._proved, one), self._browse, self._unseen)
+        self._read(partial(self._proved, one))
+
+    def _read(self, work: Callable[[], Opened]) -> None:
+        sign = partial(self._say, said(marked("being read ...")))
+        in_background(self, work, self._browse, self._unseen, sign)
 
     def _proved(self, one: Listed) -> Opened:
         assert self._sealed is not None
@@ -127,8 +130,7 @@ class ManifestScreen(Page[None]):
 
     def _unlocked(self, one: Listed, key: PrivateKey | None) -> None:
         if key is not None:
-            self._say(said(marked("being read ...")))
-            in_background(self, partial(self._open, one, key), self._browse, self._unseen)
+            self._read(partial(self._open, one, key))
 
     def _open(self, one: Listed, key: PrivateKey) -> Opened:
         assert self._sealed is not None

@@ -135,8 +135,8 @@ class PointsScreen(Page[None]):
                 self.app.push_screen(question, lambda sure: discard() if sure else None)
 
     def _do(self, deed: Callable[[], list[Said]]) -> None:
-        self._say(said(marked("being done ...")))
-        in_background(self, deed, self._done, self._refused)
+        sign = partial(self._say, said(marked("being done ...")))
+        in_background(self, deed, self._done, self._refused, sign)
 
     def _done(self, told: list[Said]) -> None:
         self._say(*told)

@@ -110,8 +110,9 @@ class ReportScreen(Page[None]):
             self._say(said(marked("Say where the files go.")))
             return
         self._busy(busy=True)
-        self._say(said(marked("being written ...")))
-        in_background(self, partial(self._make, Path(out).absolute()), self._made, self._unmade)
+        sign = partial(self._say, said(marked("being written ...")))
+        work = partial(self._make, Path(out).absolute())
+        in_background(self, work, self._made, self._unmade, sign)
 
     def _make(self, out: Path) -> tuple[Signed, list[Path]]:
         refuse_taken(out)
@@ -216,9 +217,9 @@ class PapersScreen(Page[None]):
         if not path:
             self._say(said(marked("Name the report's file.")))
             return
-        self._say(said(marked("being read ...")))
+        sign = partial(self._say, said(marked("being read ...")))
         read = partial(_verified, Path(path).absolute(), device)
-        in_background(self, read, self._verified, self._unseen)
+        in_background(self, read, self._verified, self._unseen, sign)
 
     def _verified(self, found: tuple[Signed, Trust]) -> None:
         signed, trust = found
@@ -310,9 +311,9 @@ class CertificateScreen(Page[None]):
         if not out:
             self._say(said(marked("Say where the file goes.")))
             return
-        self._say(said(marked("being written ...")))
+        sign = partial(self._say, said(marked("being written ...")))
         work = partial(self._made, Path(out).absolute(), console_of(self).language)
-        in_background(self, work, self._written, self._refused)
+        in_background(self, work, self._written, self._refused, sign)
 
     def _made(self, out: Path, language: Language) -> Path:
         data = read_certificate(self._one.path)
