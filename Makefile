@@ -43,7 +43,8 @@ check: prepare-test .venv/project .venv/dev
 # Stories of the console, with a picture of every screen they see.
 screenshots: prepare-test .venv/project .venv/dev
 	MOTIONGEAR_PICTURES=$(SCREENS) $(BIN)/pytest $(SIDE_BY_SIDE) tests/test_console_journey.py \
-	  tests/test_console_following.py tests/test_console_shipment.py tests/test_console_screens.py
+	  tests/test_console_following.py tests/test_console_shipment.py \
+	  tests/test_console_screens.py tests/test_console_demo.py
 	@ls $(SCREENS)
 
 bench: prepare-bench .venv/project

@@ -14,7 +14,7 @@ from appliance.state import JobState, State
 from appliance.tui.replay import Player, disks_of, recorded
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.screens.seal import LabelScreen
-from tests.console import NARROW, WIDE, seated, told
+from tests.console import EACH_WAY, seated, told
 
 QUICK = 1000.0  # times as fast
 
@@ -65,21 +65,25 @@ def ended(state: State) -> bool:
     return all(one.state is not JobState.RUNNING for one in state.jobs() if one.kind != "gate")
 
 
-@pytest.mark.parametrize(
-    ("size", "language"), [(NARROW, Language.ZH), (WIDE, Language.EN)], ids=["80x24", "132x43"]
-)
+@EACH_WAY
 def test_what_was_recorded_is_looked_at_and_cannot_be_stopped(
-    state: State, size: tuple[int, int], language: Language
+    state: State, *, mouse: bool, size: tuple[int, int], language: Language
 ) -> None:
     """No job of it has a process: who stopped one would end the console."""
 
     async def story() -> None:
         disks = disks_of(recorded())
-        with played(state, 10.0):
+        with played(state, 1.0):
             async with seated(
-                state, state.home, size=size, language=language, recorded=disks
+                state,
+                state.home,
+                size=size,
+                language=language,
+                mouse=mouse,
+                recorded=disks,
             ) as seat:
-                await seat.until(lambda: any(one.progress for one in seat.app.snapshot.jobs))
+                await seat.until(lambda: any(one.pace.now for one in seat.app.snapshot.jobs))
+                await seat.shows(seat.say("running"), "web01")
                 job = seat.app.snapshot.jobs[0].row.id
                 await seat.pick("#jobs", str(job))
                 await seat.until(lambda: seat.screen_is(JobScreen))
