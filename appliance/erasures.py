@@ -140,18 +140,24 @@ def order(
         raise BadInputError(f"A name has 1 to {deed.NAME} characters")
     refuse_untold(state, found, told)
     by = by or custody.hands(state.home, NOBODYS).who.name
-    spec = EraseSpec(tuple(_named(one, state) for one in found), by, told)
+    named, numbers = [], set[str]()
+    for one in found:
+        named.append(_named(one, state, numbers))
+        numbers.add(named[-1][-1])
+    spec = EraseSpec(tuple(named), by, told)
     single = found[0].about if len(found) == 1 else None
     title = f"erase {single.label if single else place}"
     shipment = single.shipment if single else NOBODYS
     return Begun(process.begin(state, "erase", shipment, title, spec), spec)
 
 
-def _named(found: Found, state: State) -> tuple[str, str, str, int, int, str]:
-    """What was confirmed. An erase that has begun already goes on under its own number."""
+def _named(found: Found, state: State, taken: set[str]) -> tuple[str, str, str, int, int, str]:
+    """What was confirmed. An erase that has begun already goes on under its own number, but of
+    copies of one place only the first.
+    """
     about = found.about
     if found.known_by is not KnownBy.MARK:  # which nobody has signed
         state.note_shipment(about.shipment, found.path, about.label)
-    goes_on = erasing.goes_on(state.home, found.path, about)
+    goes_on = about.erasure not in taken and erasing.goes_on(state.home, found.path, about)
     number = about.erasure if goes_on else os.urandom(16).hex()
     return str(found.path), about.shipment, about.root, about.packs, about.size, number

@@ -24,10 +24,12 @@ from appliance.errors import (
     NotDeliveredError,
     RootMismatchError,
     SignerMismatchError,
+    StateError,
     UnknownFormatError,
     UnknownNameError,
 )
 from appliance.events import Json, Result, silent
+from appliance.jobs import erasing as erasing_job
 from appliance.jobs import verifying as verifying_module
 from appliance.jobs.custody import hands
 from appliance.jobs.erasing import certificate_path
@@ -745,7 +747,79 @@ def test_of_a_whole_place_what_could_be_erased_is_told(
     assert not store.path.exists()
 
 
+def test_copies_of_one_marked_place_are_erased_each_under_its_own_number(
+    device: Shell, operator: Shell, store: Store, place: Path
+) -> None:
+    shipment = store.head.shipment
+    dies(device, begun(device, store.path), "appliance.seal.tree", "punch", 2)
+    copied(store.path)
+    operator.typed("erase", "--all", place, "--confirm", place, *LOST).fine()
+    assert {one.place for one in certificate_of(operator).erased} == {
+        str(store.path),
+        str(store.path.with_name("copy")),
+    }
+    chain = custody.read(custody.at_home(operator.home, shipment))
+    notes = [one.record.what.note for one in records(chain).values()]
+    assert len(notes) == len(set(notes)) == 2
+
+
+def test_a_record_that_is_damaged_keeps_no_other_from_its_record_of_custody(
+    device: Shell, store: Store, place: Path
+) -> None:
+    other, _ = new_store(place, name="other")
+    shipment = store.head.shipment
+    job = begun_whole(device, other.path, store.path)
+    dies(device, job, "appliance.seal.tree", "punch", 1)
+    kept = erasing.kept_at(device.home, f"{1:032x}") / "record.json"
+    kept.write_bytes(b"{}")
+    device.run("jobs", "resume", job).refused(StateError)
+    chain = custody.read(custody.at_home(device.home, shipment))
+    assert [one.record.deed for one in records(chain).values()] == [Deed.ERASED]
+
+
+def test_names_are_told_as_far_as_a_certificate_can_hold_them(
+    signed: tuple[Device, Certificate], device: Shell
+) -> None:
+    done = replace(signed[1].erased[0], left=tuple(f"{one:0>1024}" for one in range(256)))
+    spec = jobs.EraseSpec((), "A. Adams", ())
+    (device.home / erasing.DIRECTORY).mkdir()
+    with device.state() as state:
+        job = state.add_job("erase", ShipmentId(""), "erase", jobs.dump_spec(spec), now())
+        desk = jobs.Desk(job, device.home, state, silent, lambda: False, None)
+        path, made = erasing_job._certified(spec, desk, [done] * 1024)  # noqa: SLF001 - too many to make
+    assert len(made.erased) == 1024
+    assert {len(one.left) for one in made.erased} == {8}
+    assert certificate.verify(path.read_bytes()) == made
+
+
 # --- who goes on, and who need not any more ---
+
+
+def test_a_job_that_never_began_what_another_has_erased_is_not_to_be_resumed(
+    device: Shell, store: Store
+) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.seal.intent", "write_durably", 1)
+    erase(device, store.path, *LOST).fine()
+    assert device.job(job).resolved
+    erase(device, store.path, *LOST).refused(NotAStoreError)
+
+
+def test_a_certificate_that_was_damaged_is_signed_anew(device: Shell, store: Store) -> None:
+    job = begun(device, store.path)
+    dies(device, job, "appliance.jobs.custody", "add", 1)
+    certificate_path(device.home, job).write_bytes(b"{")
+    device.run("jobs", "resume", job).fine()
+    assert certificate_of(device).erased[0].place == str(store.path)
+
+
+def test_a_user_whose_name_is_no_text_can_erase(
+    device: Shell, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MOTIONGEAR_NAME", raising=False)
+    monkeypatch.setenv("LOGNAME", os.fsdecode(b"J\xf6rg"))
+    erase(device, store.path, *LOST).fine()
+    assert certificate_of(device).by == "J?rg"
 
 
 def test_a_job_whose_erase_another_has_ended_is_not_to_be_resumed(

@@ -411,6 +411,13 @@ def test_a_pack_of_another_shipment_stays_in_one_that_was_not_sealed(
 
 
 @pytest.mark.parametrize("name", ["damaged", "files", "custody"])
+def test_a_pipe_named_as_a_directory_of_the_store_stays(store: Store, name: str) -> None:
+    os.mkfifo(store.path / name)
+    done = erase(store.path)
+    assert (done.left, done.directory) == ((name,), Directory.KEPT)
+
+
+@pytest.mark.parametrize("name", ["damaged", "files", "custody"])
 def test_a_file_named_as_a_directory_of_the_store_stays(store: Store, name: str) -> None:
     (store.path / name).write_bytes(b"precious")
     done = erase(store.path)
@@ -574,6 +581,89 @@ def test_a_directory_that_is_exchanged_while_it_is_looked_at_is_refused(
         copied(made, tmp_path)
         with pytest.raises(NotAStoreError, match="exchanged"):
             erasable.look_in(opened)
+
+
+def test_a_directory_that_is_exchanged_before_its_mark_is_not_marked(
+    made: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages are noted between the question and the mark, which takes a while."""
+    honest = places.note
+
+    def note(packs: Sequence[tuple[Path, int]]) -> places.Pages:
+        found = honest(packs)
+        store.path.rename(tmp_path / "aside")
+        copied(made, tmp_path)
+        return found
+
+    monkeypatch.setattr(places, "note", note)
+    with pytest.raises(NotAStoreError, match="exchanged"):
+        erase(store.path)
+    monkeypatch.undo()
+    assert intent.stands(tmp_path / "aside")
+    with pytest.raises(RootMismatchError, match="its mark is not there"):
+        erase(store.path, never)
+    assert len(list(store.closed())) == len(statement.read(store.path).packs)
+
+
+def test_nothing_is_an_erases_where_a_mark_stands_alone(store: Store, tmp_path: Path) -> None:
+    """Anybody can put one anywhere: the head goes when all else is gone."""
+    place = tmp_path / "documents"
+    precious = ["files/thesis.txt", f"packs/{'ab' * 16}.pack", f"damaged/{'ab' * 16}.pack"]
+    for one in [*precious, "reserve"]:
+        (place / one).parent.mkdir(parents=True, exist_ok=True)
+        (place / one).write_bytes(b"precious")
+    replace(erasable.look(store.path).about, erasure=ERASURE, root="").put(place)
+    done = erase(place)
+    assert done.left == (*sorted(precious), "reserve")
+    assert all((place / one).read_bytes() == b"precious" for one in [*precious, "reserve"])
+    assert not intent.stands(place)
+
+
+def test_a_size_that_cannot_be_told_is_refused_before_anything_goes(tmp_path: Path) -> None:
+    store, _ = new_store(tmp_path)
+    (store.path / "damaged").mkdir()
+    odd = store.path / "damaged" / f"{'ab' * 16}.pack"
+    odd.touch()
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(erasable, "_counted", lambda about, _: replace(about, size=(1 << 53) + 1))
+        with pytest.raises(NotAStoreError, match="no certificate can tell"):
+            erase(store.path)
+    assert phase(store.path) is None
+    assert not intent.stands(store.path)
+
+
+def test_a_chain_that_cannot_be_kept_keeps_the_store(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = custody.Custody(tmp_path / "other", store.head.shipment, custody.Who(), "")
+    custody.append(about, store.path, custody.Deed.CREATED)
+    honest = block.write_durably
+
+    def full(path: Path, data: bytes, mode: int = 0o644) -> None:
+        if path.name == "000001.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(path, data, mode)
+
+    monkeypatch.setattr(erasing, "write_durably", full)
+    with pytest.raises(StateError, match="No space left"):
+        erase(store.path)
+    assert store.sealed
+
+
+def test_a_record_of_custody_that_cannot_be_read_keeps_nobody(store: Store) -> None:
+    chain = custody.in_store(store.path)
+    chain.mkdir()
+    (chain / "000001.json").write_bytes(b"{")
+    honest = block.read_small
+
+    def bad(path: Path, most: int) -> bytes:
+        if path.name == "000001.json":
+            raise OSError(errno.EIO, "Input/output error")
+        return honest(path, most)
+
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(erasing, "read_small", bad)
+        assert erase(store.path).directory is Directory.REMOVED
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "bind", "file"])
@@ -1370,6 +1460,23 @@ def test_another_disk_that_has_the_number_by_now_is_not_looked_at(ext4: tuple[Pa
     noted = places.note(some_file(ext4[1], os.urandom(3 * PAGE)))
     seen = places.look_again(noted, noted.number + 1)
     assert (seen.zeros, seen.other, seen.not_seen, seen.why) == (0, 0, 3, places.NO_DEVICE)
+
+
+def test_pages_are_not_looked_at_where_the_store_came_from_another_disk(
+    made: Path, ext4: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """As where a dying disk was copied onto another, which goes by the same number."""
+    store = copied(made, ext4[1])
+    home = tmp_path / "home"
+    with pytest.MonkeyPatch.context() as plug:
+        plug.setattr(Eraser, "_packs", lambda *_: (_ for _ in ()).throw(PowerCutError))
+        with pytest.raises(PowerCutError):
+            Eraser(home, store.path, ERASURE, silent, lambda: False).run(agreed)
+    store.path.rename(store.path.with_name("first"))
+    shutil.copytree(store.path.with_name("first"), store.path)
+    done = Eraser(home, store.path, ERASURE, silent, lambda: False).run(agreed)
+    assert done.seen.taken == done.seen.not_seen == places.MOST_PAGES
+    assert done.seen.zeros == 0
 
 
 def test_what_the_file_system_does_not_tell_is_not_guessed(

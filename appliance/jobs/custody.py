@@ -41,7 +41,7 @@ def _told(name: str) -> str:
 
 def _user() -> str:
     try:
-        return getuser()[: deed.NAME]
+        return getuser().encode(errors="replace").decode()[: deed.NAME]
     except (OSError, KeyError):  # a user without a name
         return str(os.getuid())
 
@@ -76,8 +76,17 @@ _Entry = tuple[Custody, Path | None, Deed, str, What]
 def _deeds(spec: Spec, home: Path, shipment: ShipmentId) -> Iterator[_Entry]:
     if isinstance(spec, EraseSpec):
         for path, about, root, *_, erasure in spec.places:
-            known = erasing.record_of(home, erasure)
+            try:
+                known = erasing.record_of(home, erasure)
+            except StateError:  # the job has said so of this place; the others have their records
+                continue
             if known is None or known.phase is not erasing.Phase.ENDED:
+                continue
+            if (known.erased.place, known.erased.shipment, known.erased.root) != (
+                path,
+                about,
+                root,
+            ):
                 continue
             what = What(note=f"erase {erasure}: {path}"[: deed.NOTE])
             yield hands(home, ShipmentId(about)), None, Deed.ERASED, root, what

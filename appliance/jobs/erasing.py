@@ -5,6 +5,8 @@ A shipment that nobody is known to have goes only where the operator has said so
 
 import shlex
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -40,6 +42,7 @@ from appliance.state import ENDED, JobRow, JobState, State
 NOT_SEALED = "not-sealed"
 NOT_DELIVERED = "not-delivered"
 DATA_LOST = "data-will-be-lost"
+_MOST_NAMES = 8192  # in one certificate: a name of 1,024 characters may take six times as much
 _CLOCKS = {
     True: marked("this device's clock, synchronised, as its kernel says"),
     False: marked("this device's own clock, which nobody vouches for"),
@@ -70,8 +73,11 @@ def erase(spec: EraseSpec, desk: Desk) -> None:
 
 
 def _settle(desk: Desk, made: Certificate) -> None:
-    """Jobs of this home that had begun to erase what is now certified have nothing left to do."""
+    """Jobs of this home that had begun to erase what is now certified have nothing left to do; nor
+    have those that were confirmed for the same places and never touched them.
+    """
     signed = {one.erasure for one in made.erased}
+    gone = {(one.place, one.shipment, one.root) for one in made.erased}
     for row, spec in _left_off(desk.state, desk.job):
         try:
             known = certificate.verify(read_certificate(certificate_path(desk.home, row.id)))
@@ -79,8 +85,19 @@ def _settle(desk: Desk, made: Certificate) -> None:
             mine = set()
         else:
             mine = {one.erasure for one in known.erased}
-        if {erasure for *_, erasure in spec.places} <= signed | mine:
+        untouched = {
+            erasure
+            for path, shipment, root, *_, erasure in spec.places
+            if (path, shipment, root) in gone and not _has_touched(desk.state, erasure)
+        }
+        if {erasure for *_, erasure in spec.places} <= signed | mine | untouched:
             desk.state.resolve_job(row.id)
+
+
+def _has_touched(state: State, erasure: str) -> bool:
+    """Whether an erase has got as far as its mark."""
+    known = erasing.record_of(state.home, erasure)
+    return known is not None and known.phase is not erasing.Phase.BEGUN
 
 
 def left_off(state: State, place: Path) -> JobRow | None:
@@ -89,7 +106,7 @@ def left_off(state: State, place: Path) -> JobRow | None:
         row
         for row, spec in _left_off(state)
         for path, *_, erasure in spec.places
-        if path == str(place) and erasing.record_of(state.home, erasure) is not None
+        if path == str(place) and _has_touched(state, erasure)
     ]
     return max(found, key=lambda one: one.id, default=None)
 
@@ -234,7 +251,9 @@ def read_certificate(path: Path) -> bytes:
 def _certified(spec: EraseSpec, desk: Desk, erased: list[Erased]) -> tuple[Path, Certificate]:
     """The certificate, signed once: a job that died behind it finds it."""
     path, device = certificate_path(desk.home, desk.job), Device.of(desk.home)
-    if path.exists():
+    most = max(_MOST_NAMES // len(erased), 1)  # all are counted
+    erased = [replace(one, left=one.left[:most]) for one in erased]
+    with suppress(CertificateRefusedError, UnknownNameError):  # none, or damaged: signed anew
         made = certificate.verify(read_certificate(path))
         if (made.device, made.erased) == (device.public, tuple(erased)):
             return path, made

@@ -97,6 +97,11 @@ def _about(known: Head, seal: Seal | None) -> Intent:
     )
 
 
+def _marks(directory: str, name: str) -> bool:
+    """What is an erase's where there is no head: that goes when all but the mark is gone."""
+    return not directory and name.startswith(intent.FILE)
+
+
 def _counted(about: Intent, listed: Listed) -> Intent:
     """With what lies there now."""
     return replace(about, packs=listed.count(PACKS, DAMAGED), size=listed.size)
@@ -107,7 +112,8 @@ def _look_on(tree: Tree, mark: Intent) -> Found:
     and seal say nothing, and never that packs which lie there without a seal were sealed.
     """
     about, seal, known_by = mark, None, KnownBy.MARK
-    if os.path.lexists(tree.path / head.FILE):
+    has_head = os.path.lexists(tree.path / head.FILE)
+    if has_head:
         known = head.read_marked(tree.path)
         if known.shipment != mark.shipment:
             raise RootMismatchError(
@@ -121,9 +127,10 @@ def _look_on(tree: Tree, mark: Intent) -> Found:
                 f"{tree.path}: {intent.FILE} speaks of another seal than its own"
             )
         about, known_by = replace(about, sequence=seal.sequence), KnownBy.SEAL
-    listed = tree.listed(_own(tree.path, mark.shipment, seal, mark.root))
+    is_own = _own(tree.path, mark.shipment, seal, mark.root) if has_head else _marks
+    listed = tree.listed(is_own)
     unsealed = "" if mark.root else "it was not sealed when its erase began"
-    if seal is None and mark.root and listed.count(PACKS):
+    if seal is None and mark.root and listed.count(PACKS, DAMAGED):
         unsealed = "packs lie there without a seal, whatever the mark of an erase says of one"
         about = replace(about, root="", sequence=0)
     return Found(tree.path, _counted(about, listed), known_by, listed, unsealed)
@@ -141,7 +148,7 @@ def _own(
     named |= {(PACKS, closed_name(one.pack)) for one in seal.packs} if seal else set()
 
     def is_own(directory: str, name: str) -> bool:
-        if (directory, name) in named:
+        if not directory or (directory, name) in named:
             return True
         if directory != PACKS:
             return not sealed or directory != files.DIRECTORY

@@ -31,6 +31,7 @@ from appliance.errors import (
     RootMismatchError,
     StoppedError,
     StoreFullError,
+    StoreRefusedError,
     StoreWriteError,
 )
 from appliance.events import Emit, Json, Progress, Step
@@ -133,6 +134,23 @@ def _identity(at: Path) -> str:
     return f"{at.lstat().st_ino:x}-{os.statvfs(at).f_fsid:x}"
 
 
+def _stands(tree: Tree) -> tuple[str, str]:
+    """The directory, and the one around it."""
+    return _identity(tree.path), _identity(tree.path.parent)
+
+
+def _refuse_unwritable(record: Record) -> None:
+    """What could not be read back is not begun: sparse files may say any size."""
+    data = canon.dump(_write(record))
+    try:
+        canon.read(data, RECORD, _parse, _write, StoreRefusedError)
+    except StoreRefusedError as exc:
+        raise NotAStoreError(
+            f"{record.erased.place} holds what no certificate can tell ({exc.what})",
+            todo="See which of its files says a size that cannot be; take it away.",
+        ) from exc
+
+
 def _is(at: Path, identity: str) -> bool:
     """Whether this directory stands there; no where that cannot be told."""
     with suppress(OSError):
@@ -205,7 +223,8 @@ class Eraser:
             raise RootMismatchError(
                 f"{tree.path} is not where the erase has begun: its mark is not there",
                 safe="Nothing of it was erased.",
-                todo="Attach the disk that holds it; then resume the job.",
+                todo="Attach the disk that holds it; then resume the job. Where another erase has "
+                "ended there, discard the job.",
             )
         if record.phase is Phase.PACKS:
             record = self._packs(tree, record)
@@ -251,8 +270,10 @@ class Eraser:
             copies=self._copies(found.path, about.shipment),
         )
         with tree.erasing():
-            noted = places.note(packs)
-        return self._noted(Record(Phase.BEGUN, noted, erased))
+            noted, stood = places.note(packs), _stands(tree)
+        record = Record(Phase.BEGUN, noted, erased, stood)
+        _refuse_unwritable(record)
+        return self._noted(record)
 
     def _copies(self, store: Path, shipment: ShipmentId) -> Copies:
         """Copies of what is public beside the packs, where there is any; their digests. Of the
@@ -288,8 +309,11 @@ class Eraser:
         with kept(self._kept):
             make_directory(place, 0o700)
         for name in names[: custody.MAX_RECORDS]:
-            with suppress(OSError):
+            try:
                 data = read_small(chain / name, deed.MOST + 1)
+            except OSError:
+                continue  # on a disk that is dying
+            with kept(place):
                 write_durably(place / name, data, 0o600)
 
     def _noted(self, record: Record) -> Record:
@@ -311,7 +335,7 @@ class Eraser:
         )
         try:
             with tree.erasing():
-                mark.put(tree.path)
+                mark.put(tree.itself)
         except StoreWriteError as exc:
             if not _is_full(exc):
                 raise
@@ -347,7 +371,7 @@ class Eraser:
             sync_file_system(tree.fd)  # the disk may forget only what is written down as free
         discard = _discard(tree.fd)
         self._emit(Step.said("look", "{count} pages", count=len(record.pages.pages)))
-        seen = places.look_again(record.pages, os.fstat(tree.fd).st_dev)
+        seen = places.look_again(record.pages, self._device(tree, record))
         left = _left(erasable.look_in(tree).listed)
         erased = replace(
             record.erased,
@@ -357,6 +381,13 @@ class Eraser:
             left_count=len(left),
         )
         return self._noted(replace(record, phase=Phase.LOOKED, erased=erased))
+
+    def _device(self, tree: Tree, record: Record) -> int | None:
+        """The number of the disk that the pages were noted on; None where that is not told: the
+        store may have come onto another one since.
+        """
+        same = _is(tree.path, record.stood[0])
+        return os.fstat(tree.fd).st_dev if same else None
 
     def _refuse_to_go_on(self) -> None:
         if self._stop():
@@ -374,7 +405,7 @@ class Eraser:
                 tree.erase(PLACE, name)
                 tree.sync()
         with tree.erasing():
-            stood = _identity(tree.path), _identity(tree.path.parent)
+            stood = _stands(tree)
         return self._noted(replace(record, phase=Phase.LAST, stood=stood))
 
     def _unmarked(self, record: Record) -> Record:

@@ -157,15 +157,15 @@ def _read(disk: int, at: int, buffer: memoryview) -> bytes:
     return b""
 
 
-def look_again(noted: Pages, number: int) -> Seen:
+def look_again(noted: Pages, number: int | None) -> Seen:
     """What reads by now at the places noted, on the device with that number (st_dev): the one that
-    the store lies on.
+    the store lies on. None where it may be another one than before.
     """
     seen = Seen(len(noted.pages), not_seen=noted.missed, device=noted.node, why=noted.why)
     if not noted.pages:
         return seen
     unseen = replace(seen, not_seen=noted.missed + len(noted.pages))
-    if number != noted.number or device_node(number) != Path(noted.node):
+    if number != noted.number or device_node(noted.number) != Path(noted.node):
         # It was taken away since, or goes by another number: what has this one is another disk.
         return replace(unseen, why=NO_DEVICE)
     try:

@@ -80,6 +80,15 @@ class Tree:
         finally:
             os.close(fd)
 
+    @property
+    def itself(self) -> Path:
+        """The directory that was opened, whatever its path leads to by now."""
+        return Path(f"/proc/self/fd/{self.fd}")
+
+    def refuse_exchanged(self) -> None:
+        if not os.path.samestat(os.lstat(self.path), os.fstat(self.fd)):
+            raise NotAStoreError(f"{self.path} was exchanged for another directory meanwhile")
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Neither a job that uses the store nor another erase, nor anybody who makes one there, is
@@ -111,17 +120,17 @@ class Tree:
         """
         found = Listed()
         with self.erasing():
-            if not os.path.samestat(os.lstat(self.path), os.fstat(self.fd)):
-                raise NotAStoreError(f"{self.path} was exchanged for another directory meanwhile")
+            self.refuse_exchanged()
             found.known[PLACE] = self._names(self.fd, PLACE, _BESIDE, found.left)
             for directory, form in BELOW.items():
                 with self._below(directory) as fd:
                     if fd is not None:
                         found.known[directory] = self._names(fd, directory, form, found.left)
             for directory, names in found.known.items():
-                for one in [one for one in names if directory and not is_own(directory, one)]:
+                for one in [one for one in names if not is_own(directory, one)]:
                     del names[one]
-                    found.left.append(f"{directory}/{one}")
+                    found.left.append(os.path.join(directory, one))  # noqa: PTH118 - as above
+            self.refuse_exchanged()
         found.left.sort()
         return found
 
@@ -136,7 +145,7 @@ class Tree:
                     if directory != custody.DIRECTORY:
                         _refuse_other_names(file, f"{directory}/{name}")
                 known[name] = at.st_size
-            elif directory or name not in BELOW or stat.S_ISREG(at.st_mode):
+            elif directory or name not in BELOW or not stat.S_ISDIR(at.st_mode):
                 left.append(printable(os.path.join(directory, name)))  # noqa: PTH118 - any bytes
         return known
 
