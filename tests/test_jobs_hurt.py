@@ -512,7 +512,7 @@ def test_a_spliced_disk_is_compared_in_full_by_the_first_round(tmp_path: Path) -
     with two_ends(tmp_path) as ends:
         machine = ends.invite()
         told = machine.round(part(disk, ends.held(DISK).told()))
-        assert Step("compare", f"disk {DISK}") in machine.told
+        assert Step.said("compare", "disk {disk}", disk=DISK) in machine.told
         assert told.read >= len(yard.data)
         assert told.blocks == 1
         assert ends.content(DISK) == disk.data
@@ -554,7 +554,7 @@ def test_killed_on_the_way_it_goes_on(yard: Yard) -> None:
     done = noted(yard.shell.home, "replayed")
     with pytest.raises(RestoredHurtError), desk(yard.shell) as (one, told):
         jobs.restore(replace(restore_spec(yard.sent, yard.goal), accept_damage=True), one)
-    assert Step("restore", f"{len(yard.packs) - done} packs") in told
+    assert Step.said("restore", "{count} packs", count=len(yard.packs) - done) in told
     assert yard.unknown() == [10]
 
 
@@ -578,7 +578,7 @@ def test_a_hurt_volume_becomes_whole_by_the_undamaged_pack_alone(yard: Yard) -> 
     yard.hurt()  # again, and no other
     path.write_bytes(honest)
     told = yard.restore(accept=False)
-    assert Step("restore", "1 packs") in told
+    assert Step.said("restore", "{count} packs", count=1) in told
     assert yard.volume.state is VolumeState.CHECKED
     assert Path(yard.volume.location).read_bytes() == yard.data
 

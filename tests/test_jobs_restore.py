@@ -262,7 +262,7 @@ def test_a_bad_volume_does_not_make_the_next_run_write_the_others(
     states = {info.spec.name[0]: info.state for info in LocalTarget(str(goal)).volumes()}
     assert states == {"a": VolumeState.BAD, "b": VolumeState.CHECKED}
     told = restored(operator, restore_spec(sent, goal))
-    assert Step("restore", f"{len(sent.packs('a'))} packs") in told
+    assert Step.said("restore", "{count} packs", count=len(sent.packs("a"))) in told
     assert arrived(sent, goal)
 
 

@@ -283,7 +283,7 @@ def test_reading_an_ended_point_back_again_tells_how_far_it_is(tmp_path: Path) -
     with StoreWriter(store, told.append) as writer:
         writer.begin(spec, FakeWitness())
     infos = store.infos()
-    assert told.pop(0) == Step("read-back", f"{len(infos)} packs")
+    assert told.pop(0) == Step.said("read-back", "{count} packs", count=len(infos))
     far = [one for one in told if isinstance(one, Progress)]
     assert far == told
     assert [one.done for one in far] == sorted(one.done for one in far)
