@@ -106,6 +106,9 @@ class Seat:
                 wanted = one.get_content_height(one.container_size, self.app.size, one.size.width)
                 assert one.size.height >= wanted, f"cut: {one.told}\n{self.text}"
                 assert one.region.right <= self.app.size.width, f"too wide: {one.told}"
+        for rows in [one for one in screen.query(Rows) if one.content_width > 1]:
+            for line in rows.text.splitlines():
+                assert cell_len(line) <= rows.content_width, f"cut: {line}"
         for button in screen.query(Button):
             if button.display and button.size.width:
                 wide = cell_len(str(button.label))

@@ -77,7 +77,8 @@ def draw_job(job: Job, wide: int, say: Translator) -> Drawn:
     title = shown.safe(row.title)
     lines = [((one, how.tone),) for one in fold(f"{head}  {title}", wide, indent=4)]
     if job.progress is not None and row.state in AT_WORK:
-        lines.append(((f"  {progress_line(job, wide - 2, say)}", Tone.PLAIN),))
+        told = f"  {progress_line(job, wide - 2, say)}"
+        lines += [((one, Tone.PLAIN),) for one in fold(told, wide, indent=2)]
     return lines
 
 
