@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from rich.cells import cell_len
@@ -29,6 +29,7 @@ from appliance.tui.widgets.spoken import Line
 from appliance.tui.wizard import Wizard
 from tests import pictures
 
+Shown = TypeVar("Shown", bound=Widget)
 NARROW, WIDE = (80, 24), (132, 43)
 PICTURES = os.environ.get("MOTIONGEAR_PICTURES", "")  # where pictures of all that is seen go
 # By keys on the small screen in English, by mouse on the large one in Chinese; for pictures all
@@ -95,25 +96,35 @@ class Seat:
         """Wait until all of each is there, wherever lines are folded."""
         for one in texts:
             await self.until(partial(self._is_there, squeezed(one)), one)
-        self._refuse_cut()
+        await self.until(lambda: not self._cut(), "all of it, uncut")
         self._pictured()
 
-    def _refuse_cut(self) -> None:
-        """Nothing that is said is cut: sentences are folded, buttons as wide as what they say."""
-        screen = self.app.screen
-        for one in screen.query(Line):
-            if one.display and one.size.width and one.is_attached:
-                wanted = one.get_content_height(one.container_size, self.app.size, one.size.width)
-                assert one.size.height >= wanted, f"cut: {one.told}\n{self.text}"
-                assert one.region.right <= self.app.size.width, f"too wide: {one.told}"
-        for rows in [one for one in screen.query(Rows) if one.content_width > 1]:
-            for line in rows.text.splitlines():
-                assert cell_len(line) <= rows.content_width, f"cut: {line}"
-        for button in screen.query(Button):
-            if button.display and button.size.width:
-                wide = cell_len(str(button.label))
-                assert button.size.width >= wide, f"cut: {button.label}\n{self.text}"
-                assert button.region.right <= self.app.size.width, f"too wide: {button.label}"
+    def _cut(self) -> list[str]:
+        """What is cut: sentences are to be folded, buttons as wide as what they say."""
+        screen, wide = self.app.screen, self.app.size.width
+        lines = [one for one in screen.query(Line) if one.display and one.size.width]
+        buttons = [one for one in screen.query(Button) if one.display and one.size.width]
+        lists = [one for one in screen.query(Rows) if one.content_width > 1]
+        return [
+            *(
+                str(one.told)
+                for one in lines
+                if one.size.height
+                < one.get_content_height(one.container_size, self.app.size, one.size.width)
+                or one.region.right > wide
+            ),
+            *(
+                str(one.label)
+                for one in buttons
+                if one.size.width < cell_len(str(one.label)) or one.region.right > wide
+            ),
+            *(
+                line
+                for one in lists
+                for line in one.text.splitlines()
+                if cell_len(line) > one.content_width
+            ),
+        ]
 
     def _is_there(self, text: str) -> bool:
         return text in squeezed(self.text)
@@ -129,9 +140,18 @@ class Seat:
     def screen_is(self, kind: type[Screen[Any]]) -> bool:
         return isinstance(self.app.screen, kind)
 
+    async def _there(self, selector: str, kind: type[Shown]) -> Shown:
+        """What is meant, once the screen has laid it out: it was opened just now, perhaps."""
+
+        def found() -> list[Shown]:
+            return [one for one in self.app.screen.query(selector).results(kind) if one.region]
+
+        await self.until(lambda: bool(found()), selector)
+        return found()[0]
+
     async def push(self, selector: str) -> None:
         """Press a button."""
-        button = self.app.screen.query_one(selector, Button)
+        button = await self._there(selector, Button)
         assert not button.disabled, selector
         if self.mouse:
             await self._click(button)
@@ -142,7 +162,7 @@ class Seat:
 
     async def pick(self, selector: str, key: str) -> None:
         """Pick an entry of a list."""
-        rows = self.app.screen.query_one(selector, Rows)
+        rows = await self._there(selector, Rows)
         await self.until(lambda: any(one == key for one, _ in rows._lines))  # noqa: SLF001
         if self.mouse:
             at = next(number for number, (one, _) in enumerate(rows._lines) if one == key)  # noqa: SLF001
@@ -161,7 +181,7 @@ class Seat:
 
     async def type(self, selector: str, text: str) -> None:
         """Write a text into a field."""
-        field = self.app.screen.query_one(selector, Field)
+        field = await self._there(selector, Field)
         if self.mouse:
             await self._click(field.query_one(Button))
             await self.until(lambda: isinstance(self.app.screen, KeyboardScreen))
@@ -174,7 +194,7 @@ class Seat:
 
     async def scroll_down(self, selector: str) -> None:
         """To the end of what can be scrolled."""
-        place = self.app.screen.query_one(selector)
+        place = await self._there(selector, Widget)
         if self.mouse:
             while place.scroll_offset.y < place.max_scroll_y:
                 before = place.scroll_offset.y
@@ -189,7 +209,7 @@ class Seat:
 
     async def scan(self, selector: str, text: str) -> None:
         """Have a scanner write a text into a field: it acts as a keyboard, all at once."""
-        line = self.app.screen.query_one(selector, Field).query_one(Input)
+        line = (await self._there(selector, Field)).query_one(Input)
         await (self._click(line) if self.mouse else self._tab_to(line))
         line.post_message(Paste(text))
         await self.pilot.pause()

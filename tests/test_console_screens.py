@@ -21,8 +21,10 @@ from appliance.tui.screens.dialogs import AskScreen, HelpScreen, RefusalScreen
 from appliance.tui.screens.home import HomeScreen
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.screens.key import KeyScreen
+from appliance.tui.speech import said
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.rows import Rows
+from appliance.tui.widgets.spoken import Line
 from tests.console import NARROW, WIDE, Seat, seated, squeezed, told
 from tests.media import Bench
 from tests.technician import (
@@ -334,3 +336,17 @@ async def harmless(seat: Seat) -> None:
     assert all(one.isprintable() for one in seat.lines)
     assert not [one for one in seat.app.screen.query(Rows) if "\x1b" in one.text]
     assert "quit" in squeezed(seat.text)
+
+
+def test_what_is_cut_would_be_seen(state: State, tmp_path: Path) -> None:
+    """Every story looks for it, wherever it waits for something."""
+
+    async def story() -> None:
+        async with seated(state, tmp_path) as seat:
+            await seat.shows("MotionGear")
+            line = seat.app.screen.query_one("#device", Line)
+            line.styles.height = 1
+            line.tell(said("{text}", text="a long sentence " * 20))
+            await seat.until(lambda: bool(seat._cut()))  # noqa: SLF001 - what is tested
+
+    told(story)

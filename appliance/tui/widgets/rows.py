@@ -177,23 +177,27 @@ class Rows(ScrollView, can_focus=True):
 
 def fold(text: str, width: int, *, indent: int = 0) -> list[str]:
     """``text`` in lines of at most so many cells, the later ones indented. A line ends behind a
-    blank, a stroke or a wide character where one is near; nothing but blanks is lost there.
+    blank near its end, else behind a stroke or a wide character; nothing but blanks is lost there.
     """
     if cell_len(text) <= width:
         return [text]
     lines: list[str] = []
-    line, used, end = "", 0, 0
+    line, used, blank, other = "", 0, 0, 0
     for one in text:
         wide = cell_len(one)
         if used + wide > width and line.strip():
-            at = end if end > (indent if lines else 0) + len(line) // 3 else len(line)
+            begun = indent if lines else 0
+            ends = (blank, begun + 2 * len(line) // 3), (other, begun + len(line) // 3)
+            at = next((end for end, least in ends if end > least), len(line))
             lines.append(line[:at])
             line = " " * indent + line[at:]
-            used, end = cell_len(line), 0
+            used, blank, other = cell_len(line), 0, 0
         if line.strip() or one != " " or not lines:
             line, used = line + one, used + wide
-        if one in " -/" or wide > 1:
-            end = len(line)
+        if one == " ":
+            blank = len(line)
+        elif one in "-/" or wide > 1:
+            other = len(line)
     return [*lines, line]
 
 
