@@ -232,7 +232,12 @@ class BlocksScreen(Page[None]):
     @on(Button.Pressed, "#next-bad")
     def _next(self, event: Button.Pressed) -> None:
         event.stop()
-        found = self._manifest.find(State.UNREADABLE, self.query_one(Blocks).cursor + 1)
+        first = self.query_one(Blocks).cursor + 1
+        sign = partial(self._say, said(marked("being read ...")))
+        search = partial(self._manifest.find, State.UNREADABLE, first)
+        in_background(self, search, self._found, self.refuse, sign)
+
+    def _found(self, found: int | None) -> None:
         if found is None:
             self._say(said(marked("There is none behind this block.")))
             return

@@ -119,7 +119,7 @@ class ReportScreen(Page[None]):
         state = self.state
         store, shipment = papers.about(state, None, self._shipment.id)
         goals = papers.targets(state, shipment, "local", ())
-        erased = [path.read_bytes() for path in self._certificates()]
+        erased = [read_certificate(path) for path in self._certificates()]
         signed = papers.report(state, shipment, store, goals, self._key, (), erased)
         return signed, publish(signed, out, list(Language), pdf=True)
 

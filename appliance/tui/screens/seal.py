@@ -18,6 +18,7 @@ from appliance.model import JobId
 from appliance.seal import canary, statement, text
 from appliance.seal.canon import now
 from appliance.seal.label import Label
+from appliance.seal.statement import Seal
 from appliance.seal.store import PointPacks, Store, by_point
 from appliance.state import ENDED, JobRow, JobState, ShipmentRow
 from appliance.tui import views
@@ -25,7 +26,7 @@ from appliance.tui.background import in_background
 from appliance.tui.drawing import qr
 from appliance.tui.page import Page, console_of
 from appliance.tui.screens.job import JobScreen
-from appliance.tui.speech import NOTHING, Said, foreign, said
+from appliance.tui.speech import NOTHING, Said, refused, said
 from appliance.tui.watch import Shipment, Snapshot
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.guards import GuardBar
@@ -350,11 +351,14 @@ class LabelScreen(Page[None]):
 
     def on_mount(self) -> None:
         self.query_one("#back").focus()
-        try:
-            made = statement.read(self._shipment.path)
-        except MotionGearError as exc:
-            self.query_one("#label-say", Line).tell(foreign(exc.what))
-            return
+        read = partial(statement.read, self._shipment.path)  # large ones take a second
+        sign = partial(self.query_one("#label-say", Line).tell, said(marked("being read ...")))
+        in_background(self, read, self._show, self._unseen, sign)
+
+    def _unseen(self, exc: MotionGearError) -> None:
+        self.query_one("#label-say", Line).tell(*refused(exc))
+
+    def _show(self, made: Seal) -> None:
         self.query_one("#label-say", Line).tell(
             said(marked("Sealed. Send these to the operator by another path than the device:"))
         )

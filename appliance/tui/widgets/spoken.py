@@ -47,8 +47,9 @@ class Push(Button):
         self.active_effect_duration = 0  # while it is lit a button takes no second press
 
     def tell(self, told: Said) -> None:
-        self._told = told
-        self.speak(speaker(self))
+        if told != self._told:  # else the whole screen would be laid out anew, four times a second
+            self._told = told
+            self.speak(speaker(self))
 
     def on_mount(self) -> None:
         self.speak(speaker(self))
