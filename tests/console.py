@@ -247,7 +247,8 @@ class Seat:
 
 
 def squeezed(text: str) -> str:
-    return "".join(text.split())
+    """Without blanks, and without bars: that of a scrolled place may stand in a folded text."""
+    return "".join(one for one in text if not one.isspace() and not "▀" <= one <= "▟")
 
 
 _KEYS = {

@@ -162,6 +162,7 @@ async def arrived(seat: Seat, label: str) -> None:
     assert PASSPHRASE not in with_secrets
     await seat.push("#next")
     await seat.shows(seat.say("The volumes are written, then read back and compared."))
+    await seat.shows(seat.say("finished"))
     await seat.push("#open-job")
     await seat.until(lambda: seat.screen_is(JobScreen))
     await seat.shows(seat.say("Every block of the volumes is that of the manifest."))
