@@ -972,9 +972,11 @@ def test_who_is_at_work_goes_on_when_nobody_hears_it(
     def talk(channel: Channel) -> str:
         channel.receive(wire.Hello)
         with channel.at_work(told):
-            (saying,) = [one for one in threading.enumerate() if one.name.startswith("busy for")]
-            saying.join(_PATIENCE)
-            assert not saying.is_alive()
+            assert working.wait(_PATIENCE)
+            for one in threading.enumerate():
+                if one.name.startswith("busy for"):  # else it has given up by now
+                    one.join(_PATIENCE)
+                    assert not one.is_alive()
             given_up.set()
         return "done"
 
