@@ -28,6 +28,7 @@ _DELIVERED = {
 _MOST_NAMED = 20
 _GROUPS = 2  # of the seal root, the last ones: 40 bits
 _ROOT_END = re.compile(rf"[A-Z2-7]{{4}}(-[A-Z2-7]{{4}}){{{_GROUPS - 1}}}")
+_DIGITS = 8  # of the shipment's id, the last ones: 32 bits
 
 
 def look(state: State, store: Path) -> Found:
@@ -104,11 +105,15 @@ def _trimmed(path: Path, _: Translator) -> str:
 
 
 def wanted(found: Found) -> set[str]:
-    """What may be typed to confirm it: the label, or the last groups of the seal root."""
+    """What may be typed to confirm it: the label, or the last groups of the seal root. Where there
+    is none, the end of the shipment's id: not every keyboard has what a label is written with.
+    """
     about = found.about
     texts = {about.label, shown.safe(about.label)}
     if about.root:
         texts.add("-".join(text.grouped(bytes.fromhex(about.root)).split("-")[-_GROUPS:]))
+    else:
+        texts.add(about.shipment[-_DIGITS:])
     return texts
 
 

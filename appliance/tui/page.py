@@ -64,6 +64,14 @@ def console_of(node: DOMNode) -> Console:
     return found
 
 
+def alone(screen: Screen[Result]) -> None:
+    """Whatever lies over ``screen`` goes. For whoever ends a screen when something is done: by
+    then help may lie over it, or a keyboard, and would be ended in its stead.
+    """
+    while screen.app.screen is not screen:
+        screen.app.pop_screen()
+
+
 class Page(Screen[Result]):
     """A screen that is told what there is to see, at most four times a second, while it is the one
     that is shown. ``ABOUT`` is what its help says, marked sentences.

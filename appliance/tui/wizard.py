@@ -16,7 +16,7 @@ from appliance.errors import MotionGearError
 from appliance.events import Json
 from appliance.language import marked
 from appliance.tui.background import in_background
-from appliance.tui.page import Page, console_of
+from appliance.tui.page import Page, alone, console_of
 from appliance.tui.screens.dialogs import AskScreen
 from appliance.tui.speech import NOTHING, Said, said
 from appliance.tui.watch import Snapshot
@@ -260,4 +260,5 @@ class Wizard(Page[None]):
     def done(self) -> None:
         """All was ordered: the draft is past."""
         self.state.drop_draft(self.NAME)
+        alone(self)
         self.dismiss()

@@ -27,7 +27,7 @@ from appliance.orders import Begun
 from appliance.seal.erasable import Found
 from appliance.state import ShipmentRow
 from appliance.tui.background import in_background
-from appliance.tui.page import Page, console_of
+from appliance.tui.page import Page, alone, console_of
 from appliance.tui.screens.job import JobScreen
 from appliance.tui.speech import NOTHING, Said, refused, said
 from appliance.tui.widgets.field import Field
@@ -72,6 +72,7 @@ class EraseScreen(Page[None]):
                 said(marked("To be erased for good: {label}"), label=self._shipment.label),
                 classes="title",
             )
+            yield Line(said(marked("It cannot be undone.")), id="undone")
             yield Rows(id="going")
             yield Rows(id="twice")
             yield Line(id="asked")
@@ -112,13 +113,13 @@ class EraseScreen(Page[None]):
         self.query_one("#do").disabled = False
 
     def _going(self, wide: int, say: Translator) -> Drawn:
+        del say
         assert self._looked is not None
         language = console_of(self).language
         lines: list[tuple[tuple[str, Tone], ...]] = []
         for name, told in self._looked.facts[language]:
             lines += [tuple(one) for one in fact(name, shown.safe(told), wide)]
-        last = say(marked("It cannot be undone."))
-        return [*lines, ((last, Tone.BAD),)]
+        return lines
 
     def _boxes(self) -> None:
         assert self._looked is not None
@@ -141,17 +142,23 @@ class EraseScreen(Page[None]):
         if not erasures.is_confirmed(self.query_one("#typed", Field).value, set(looked.wanted)):
             self._lacks(said(marked("What was typed is not what is asked for.")))
             return
-        self.query_one("#do").disabled = True
+        self._busy(busy=True)
         in_background(self, lambda: self._order(looked), self._begun, self._refused)
 
     def _order(self, looked: Looked) -> Begun:
         return erasures.order(self.state, [looked.found], tuple(looked.needed))
 
+    def _busy(self, *, busy: bool) -> None:
+        """What has been ordered is not cancelled by leaving."""
+        for one in ("cancel", "do"):
+            self.query_one(f"#{one}").disabled = busy
+
     def _begun(self, begun: Begun) -> None:
+        alone(self)
         self.app.switch_screen(JobScreen(begun.job))
 
     def _refused(self, exc: MotionGearError) -> None:
-        self.query_one("#do").disabled = False
+        self._busy(busy=False)
         self.refuse(exc)
 
     def _lacks(self, *told: Said) -> None:
@@ -159,7 +166,8 @@ class EraseScreen(Page[None]):
 
     @on(Button.Pressed, "#cancel")
     def action_back(self) -> None:
-        self.dismiss()
+        if not self.query_one("#cancel").disabled:
+            self.dismiss()
 
 
 def _box(one: str, *, chosen: bool) -> Draw:

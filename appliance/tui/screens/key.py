@@ -16,6 +16,7 @@ from appliance.language import marked
 from appliance.seal import keys
 from appliance.seal.keys import PrivateKey
 from appliance.tui.background import in_background
+from appliance.tui.page import alone
 from appliance.tui.speech import Said, said
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.spoken import Line, Push
@@ -70,6 +71,7 @@ class KeyScreen(ModalScreen[PrivateKey | None]):
         in_background(self, work, self._done, self._refused, sign)
 
     def _done(self, key: PrivateKey) -> None:
+        alone(self)
         self.dismiss(key)
 
     def _refused(self, exc: MotionGearError) -> None:
