@@ -151,7 +151,7 @@ def order(
         numbers.add(named[-1][-1])
     spec = EraseSpec(tuple(named), by, told)
     single = found[0].about if len(found) == 1 else None
-    title = f"erase {single.label if single else place}"
+    title = single.label if single else place
     shipment = single.shipment if single else NOBODYS
     return Begun(process.begin(state, "erase", shipment, title, spec), spec)
 

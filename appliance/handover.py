@@ -2,7 +2,9 @@
 whatever kind.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from appliance.errors import (
@@ -13,14 +15,27 @@ from appliance.errors import (
 )
 from appliance.jobs import custody as custodian
 from appliance.language import Translator, marked
+from appliance.model import ShipmentId
 from appliance.seal import chain, custody, deed, statement, text
-from appliance.seal.chain import FLAWS, Expected, Finding
+from appliance.seal.chain import FLAWS, Expected, Finding, Kind
 from appliance.seal.custody import Appended, Chain, Clock, Custody, Deed, What, Who
 from appliance.seal.identity import Device, device_fingerprint
 from appliance.seal.keys import FINGERPRINT_SIZE, fingerprint
 from appliance.seal.store import Store
 
 APART = marked("Seal and key never travel on one path; nor does this code travel with the device.")
+# Why a record is not in the store, or not at home: what is wrong stands behind the first sentence.
+UNSOUND = (
+    marked("The device's chain of custody cannot be gone on from:"),
+    marked("What was done is written down on this machine, and not lost."),
+    marked("Leave the device as it is, and ask whoever had it."),
+)
+OWN_UNSOUND = (
+    marked("This machine's own copy of the chain of custody cannot be gone on from:"),
+    marked("What was done is written down in the store, and not lost."),
+    marked("Leave this machine's copy as it is, and find out who has changed it."),
+)
+AT_HOME_ONLY = marked("The record is kept on this machine only: the store cannot be written.")
 _NOBODY = "00" * 32
 CLOCKS = {
     Clock.SYNCHRONISED: marked("clock kept right by others"),
@@ -71,6 +86,79 @@ def sentence(finding: Finding, _: Translator) -> str:
         _("record {number}").format(number=finding.number) if finding.number else _("the chain")
     )
     return f"{about}: {_(FLAWS[finding.kind])} ({finding.kind})"
+
+
+class Whose(StrEnum):
+    """What is known of the device that a shipment was begun and sealed by."""
+
+    OWN = "own"
+    EXPECTED = "expected"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A chain as the store and this home have it. ``findings`` are in that of the store, ``own``
+    what is wrong with the copy at home. ``only_here`` are the numbers of records that the store
+    has not: it could not be written, or they were taken from it. ``codes`` are those of the
+    hand-overs that this home has signed, by their numbers.
+    """
+
+    records: tuple[deed.Signed, ...]
+    findings: tuple[Finding, ...]
+    own: tuple[Finding, ...]
+    only_here: frozenset[int]
+    codes: Mapping[int, str]
+    whose: Whose
+
+    @property
+    def is_sound(self) -> bool:
+        return not any(one.is_error for one in self.findings)
+
+
+def known(home: Path, place: Path, device: str = "") -> Known:
+    """What the chain of the store at ``place`` tells, compared with the copy at home where there
+    is one. ``device`` is the fingerprint of the device that should have sealed, where it is known.
+    """
+    there, own = chain_of(place), Device.of(home).public
+    wanted = expected(place, there, device)
+    here, wrong = _at_home(home, wanted.shipment)
+    more = {number: data for number, data in here.items() if number > max(there, default=0)}
+    findings = chain.verify(there, wanted, here)
+    if _is_own(more, own):  # which nobody can tell from a store that could not be written
+        findings = [one for one in findings if one.kind is not Kind.TRUNCATED]
+    told = chain.records({**more, **there})
+    whose = Whose.OWN if wanted.device == own else Whose.UNKNOWN
+    return Known(
+        records=tuple(told.values()),
+        findings=tuple(findings),
+        own=tuple(wrong),
+        only_here=frozenset(more),
+        codes={
+            number: deed.code(deed.digest({**more, **there}[number]))
+            for number, one in told.items()
+            if one.record.deed is Deed.HANDED_OVER and one.record.signer == own
+        },
+        whose=Whose.EXPECTED if device else whose,
+    )
+
+
+def _at_home(home: Path, shipment: ShipmentId | None) -> tuple[Chain, list[Finding]]:
+    """The copy at home, and what is wrong with it."""
+    if shipment is None:
+        return {}, []
+    try:
+        found = custody.read(custody.at_home(home, shipment))
+    except CustodyRefusedError:
+        return {}, [Finding(Kind.DAMAGED)]
+    wrong = chain.verify(found, Expected(shipment)) if found else []
+    return found, [one for one in wrong if one.is_error]
+
+
+def _is_own(records: Chain, own: str) -> bool:
+    known = chain.records(records)
+    mine = [one for one in known.values() if one.record.signer == own and one.genuine]
+    return len(mine) == len(records)
 
 
 def chain_of(place: Path) -> Chain:

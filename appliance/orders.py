@@ -153,7 +153,7 @@ def seal(state: State, place: Path, accept: tuple[str, ...], waiver: str) -> Beg
         jobs.names_disk(one)
     spec = jobs.SealSpec(str(store.path), asked, waiver)
     state.note_shipment(store.head.shipment, store.path, store.head.label)
-    title = f"seal {store.head.label}"
+    title = store.head.label
     return Begun(process.begin(state, "seal", store.head.shipment, title, spec), spec)
 
 
@@ -176,7 +176,7 @@ def verify(
         checkpoint_bytes=checkpoint_bytes,
         checkpoint_seconds=checkpoint_seconds,
     )
-    job = process.begin(state, "verify", store.head.shipment, "verify", spec, key)
+    job = process.begin(state, "verify", store.head.shipment, store.head.label, spec, key)
     return Begun(job, spec)
 
 
@@ -238,8 +238,7 @@ def restore(state: State, order: Restore, key: PrivateKey) -> Begun:
         checkpoint_bytes=order.checkpoint_bytes,
         checkpoint_seconds=order.checkpoint_seconds,
     )
-    title = f"restore to {order.place}"
-    job = process.begin(state, "restore", store.head.shipment, title, spec, key)
+    job = process.begin(state, "restore", store.head.shipment, order.place, spec, key)
     return Begun(job, spec)
 
 
@@ -268,7 +267,7 @@ def gate(
     if not 0 < keep_hours <= MOST_HOURS:
         raise BadInputError(f"{keep_hours} hours is no time for which points are kept")
     spec = jobs.GateSpec(target, str(Path(place).absolute()), listen, keep, keep_hours)
-    return Begun(process.begin(state, "gate", jobs.NOBODYS, f"gate {listen}", spec), spec)
+    return Begun(process.begin(state, "gate", jobs.NOBODYS, listen, spec), spec)
 
 
 def keeps(target: str, place: str) -> Keeps:

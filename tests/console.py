@@ -126,6 +126,10 @@ class Seat:
             ),
         ]
 
+    async def shows_no_more(self, text: str) -> None:
+        """Wait until a text is gone from the screen."""
+        await self.until(lambda: not self._is_there(squeezed(text)), f"no {text}")
+
     def _is_there(self, text: str) -> bool:
         return text in squeezed(self.text)
 
@@ -210,6 +214,8 @@ class Seat:
     async def scan(self, selector: str, text: str) -> None:
         """Have a scanner write a text into a field: it acts as a keyboard, all at once."""
         line = (await self._there(selector, Field)).query_one(Input)
+        if line.value:
+            await self.type(selector, "")
         await (self._click(line) if self.mouse else self._tab_to(line))
         line.post_message(Paste(text))
         await self.pilot.pause()

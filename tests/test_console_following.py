@@ -102,7 +102,7 @@ def test_a_machine_goes_on_from_its_last_round(
             await off_screen(lambda: image.write_bytes(changed))
             line = ("catch-up", "--gate", address, "-d", image, "--final", "--stopped")
             await off_screen(lambda: device.typed(*line).fine())
-            await seat.shows(seat.say("{count} recovery points").format(count=1))
+            await seat.shows(seat.say("recovery points: {count}").format(count=1))
             await cut_over(seat)
             assert held_by(place) == changed
             await over(seat)

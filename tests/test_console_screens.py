@@ -254,7 +254,7 @@ def test_a_job_is_diagnosed_and_a_package_written(
         async with seated(state, tmp_path / "shelf", size=WIDE) as seat:
             await seat.pick("#jobs", str(job))
             await seat.push("#diagnosis")
-            await seat.shows("(job-failed", "2 findings, 1 of them errors")
+            await seat.shows("(job-failed", "Findings: 2; of them errors: 1")
             await seat.push("#write")
             await seat.shows("Name the file of the support package.")
             await seat.type("#package", str(package))

@@ -51,6 +51,7 @@ ROOMS = {
         "tui/screens/dialogs.py",
         "tui/screens/erase.py",
         "tui/screens/following.py",
+        "tui/screens/hands.py",
         "tui/screens/home.py",
         "tui/screens/ingest.py",
         "tui/screens/job.py",

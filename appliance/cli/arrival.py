@@ -268,7 +268,7 @@ def check(
         checkpoint_seconds=checkpoint_seconds,
     )
     with work.state() as opened:
-        job = process.begin(opened, "check", found.head.shipment, f"check {place}", spec, key)
+        job = process.begin(opened, "check", found.head.shipment, place, spec, key)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 

@@ -172,7 +172,7 @@ def check_replicas(
     """Read every block of a machine's replicas back. The next round sends what is wrong."""
     spec = ReplicaCheckSpec(target, place, machine, checkpoint_bytes, checkpoint_seconds)
     with work.state() as opened:
-        job = process.begin(opened, "gate-check", NOBODYS, f"check {machine}", spec)
+        job = process.begin(opened, "gate-check", NOBODYS, machine, spec)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 
@@ -272,8 +272,7 @@ def catch_up(
         patience_seconds=patience_seconds,
     )
     with work.state() as opened:
-        title = f"catch up with {spec.gate}"
-        job = process.begin(opened, "catch-up", NOBODYS, title, spec)
+        job = process.begin(opened, "catch-up", NOBODYS, spec.gate, spec)
         work.stay(opened, job, as_lines=as_lines)
         ends.tell(opened, job, spec, as_lines=as_lines)
 

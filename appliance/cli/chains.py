@@ -16,33 +16,25 @@ def sentence(finding: Finding) -> str:
 def tell_unsound(finding: Finding) -> None:
     """Why a record is not in the store, what that means, and what to do."""
     _ = translator(chosen())
-    show.line("!!  " + _("The device's chain of custody cannot be gone on from:"))
-    for one in (
-        sentence(finding),
-        _("What was done is written down on this machine, and not lost."),
-        _("Leave the device as it is, and ask whoever had it."),
-        _("`custody verify` names all that is wrong."),
-    ):
-        show.line("    " + one)
+    _tell(finding, handover.UNSOUND)
+    show.line("    " + _("`custody verify` names all that is wrong."))
 
 
 def tell_kept_at_home() -> None:
     """The store cannot be written, and nothing is wrong with its chain."""
-    _ = translator(chosen())
-    show.line(_("The record is kept on this machine only: the store cannot be written."))
+    show.line(translator(chosen())(handover.AT_HOME_ONLY))
 
 
 def tell_kept_in_store(own: Finding) -> None:
     """The copy on this machine has been damaged or changed."""
+    _tell(own, handover.OWN_UNSOUND)
+
+
+def _tell(finding: Finding, told: tuple[str, ...]) -> None:
     _ = translator(chosen())
-    show.line(
-        "!!  " + _("This machine's own copy of the chain of custody cannot be gone on from:")
-    )
-    for one in (
-        sentence(own),
-        _("What was done is written down in the store, and not lost."),
-        _("Leave this machine's copy as it is, and find out who has changed it."),
-    ):
+    first, *rest = map(_, told)
+    show.line("!!  " + first)
+    for one in (sentence(finding), *rest):
         show.line("    " + one)
 
 

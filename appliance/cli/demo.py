@@ -183,7 +183,7 @@ class Demo:
     def _seal(self, store: Store) -> dict[str, str]:
         with self._report.step(marked("seal")) as told:
             spec = jobs.SealSpec(str(store.path), (), "")
-            job = process.begin(self._device, "seal", store.head.shipment, "seal", spec)
+            job = process.begin(self._device, "seal", store.head.shipment, store.head.label, spec)
             self._watch(self._device, job, "seal")
             made = statement.read(store.path)
             root = text.grouped(made.root())
@@ -209,8 +209,8 @@ class Demo:
     def _verify(self, arrived: Path, label: dict[str, str]) -> None:
         with self._report.step(marked("verify without a key")) as told:
             spec = jobs.VerifySpec(str(arrived), label["device"], label["root"], (), keyed=False)
-            shipment = Store(arrived).head.shipment
-            job = process.begin(self._operator, "verify", shipment, "verify", spec)
+            head = Store(arrived).head
+            job = process.begin(self._operator, "verify", head.shipment, head.label, spec)
             self._watch(self._operator, job, "verify")
             found = work.figures(self._operator, job, "verify")
             told(cast("int", found["bytes"]), _(_TRUST[str(found["trust"])]))
@@ -230,7 +230,7 @@ class Demo:
                 limits=(),
             )
             shipment = Store(arrived).head.shipment
-            job = process.begin(self._operator, "restore", shipment, "restore", spec, key)
+            job = process.begin(self._operator, "restore", shipment, spec.place, spec, key)
             self._watch(self._operator, job, "restore")
             found = work.results_of(self._operator, job, "check")
             size = sum(cast("int", one["size"]) for one in found)

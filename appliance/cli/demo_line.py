@@ -55,7 +55,7 @@ class DemoLine:
         with self._report.step(marked("open the gate, enrol both servers")) as told:
             place = str(self._base / "volumes")
             spec = jobs.GateSpec("local", place, "127.0.0.1:0", 8)
-            job = process.begin(self._operator, "gate", jobs.NOBODYS, "gate", spec)
+            job = process.begin(self._operator, "gate", jobs.NOBODYS, spec.listen, spec)
             self._stack.callback(stop, self._operator, job)
             self._address = listening(self._operator, job)
             registry, key = Registry(self._operator.home), identity_of(self._operator.home).key

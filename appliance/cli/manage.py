@@ -30,6 +30,7 @@ from appliance.seal.canon import now
 from appliance.seal.keys import read_public
 from appliance.seal.store import SEAL, PointPacks, Store, by_point
 from appliance.state import ENDED, EventRow, JobRow, JobState, ShipmentRow, State
+from appliance.state.telling import KINDS
 from appliance.state.words import last_words
 
 STATES = {
@@ -40,17 +41,6 @@ STATES = {
     JobState.STOPPED: marked("stopped"),
     JobState.FAILED: marked("failed"),
     JobState.DIED: marked("died"),
-}
-KINDS = {
-    "ingest": marked("ingest"),
-    "seal": marked("seal"),
-    "verify": marked("verify"),
-    "restore": marked("restore"),
-    "check": marked("check"),
-    "gate": marked("gate"),
-    "gate-check": marked("gate-check"),
-    "catch-up": marked("catch-up"),
-    "erase": marked("erase"),
 }
 _GOES_BY_ITSELF = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FINISHED})
 
@@ -275,7 +265,8 @@ def _show_living(opened: State, *, as_lines: bool) -> None:
     followers: dict[JobId, show.Follower] = {}
     for row, told in process.follow_living(opened):
         name = f"job {row.id} ({row.title})"  # for programs
-        shown_as = _("job {job} ({title})").format(job=row.id, title=row.title)
+        kind = _(KINDS.get(row.kind, row.kind))
+        shown_as = _("job {job} ({kind}: {title})").format(job=row.id, kind=kind, title=row.title)
         if row.id not in followers:
             called = name if as_lines else shown_as
             followers[row.id] = show.Follower(as_lines=as_lines, name=called, alone=False)

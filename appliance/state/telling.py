@@ -5,6 +5,18 @@ from collections.abc import Mapping
 from appliance.events import Json
 from appliance.language import Translator, marked
 
+# What jobs do, by their stable names; which of whom says their title.
+KINDS = {
+    "ingest": marked("ingest"),
+    "seal": marked("seal"),
+    "verify": marked("verify"),
+    "restore": marked("restore"),
+    "check": marked("check"),
+    "gate": marked("gate"),
+    "gate-check": marked("check of replicas"),
+    "catch-up": marked("catch-up"),
+    "erase": marked("erase"),
+}
 # Steps of jobs, by their stable names.
 _STEPS = (
     *(marked("open"), marked("inspect"), marked("ingest"), marked("read-back"), marked("sign")),

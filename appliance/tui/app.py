@@ -73,8 +73,8 @@ class ConsoleApp(Console):
     def action_help(self) -> None:
         if isinstance(self.screen, HelpScreen):
             self.screen.dismiss()
-        elif isinstance(self.screen, Page):
-            self.push_screen(HelpScreen(self.screen.ABOUT))
+        else:  # on a dialog too: what holds everywhere
+            self.push_screen(HelpScreen(getattr(self.screen, "ABOUT", ())))
 
 
 def run(state: State, language: Language) -> None:

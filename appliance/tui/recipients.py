@@ -127,7 +127,7 @@ class RecipientsStage(Stage):
             self._add(one)
         self.query_one("#key-refused", Line).tell(
             said(
-                marked("Found on sticks: {count} keys; {refused} other files were not taken."),
+                marked("Keys found on sticks: {count}; other files, not taken: {refused}."),
                 count=len(found),
                 refused=refused,
             )

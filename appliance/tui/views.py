@@ -9,6 +9,7 @@ from appliance import shown
 from appliance.errors import StoreRefusedError, all_errors
 from appliance.language import Translator, marked, width
 from appliance.state import JobRow, JobState
+from appliance.state.telling import KINDS
 from appliance.tui.watch import Disk, Job, Shipment, Standing
 from appliance.tui.widgets.rows import Draw, Drawn, Row, Tone, fold
 
@@ -17,17 +18,6 @@ _BAD = {one.name for one in all_errors() if issubclass(one, StoreRefusedError)} 
 _BARS = " ▁▂▃▄▅▆▇█"
 NO_SERIAL = marked("(no serial)")
 AT_WORK = frozenset({JobState.RUNNING, JobState.PAUSED})
-KINDS = {
-    "ingest": marked("ingest"),
-    "seal": marked("seal"),
-    "verify": marked("verify"),
-    "restore": marked("restore"),
-    "check": marked("check"),
-    "gate": marked("gate"),
-    "gate-check": marked("check of replicas"),
-    "catch-up": marked("catch-up"),
-    "erase": marked("erase"),
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@ draft of the answers that outlives the console.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import ClassVar, TypeVar
 
@@ -22,6 +23,7 @@ from appliance.tui.speech import NOTHING, Said, said
 from appliance.tui.watch import Snapshot
 from appliance.tui.widgets.field import Field
 from appliance.tui.widgets.guards import GuardBar
+from appliance.tui.widgets.rows import Rows
 from appliance.tui.widgets.spoken import Line, Push
 
 Answers = dict[str, Json]
@@ -53,6 +55,11 @@ class Stage(VerticalScroll, can_focus=False):
     def _typed(self, event: Field.Changed) -> None:
         event.stop()
         self.take(event.field)
+        self.wizard.answered()
+
+    @on(Rows.Picked)
+    def _chosen(self) -> None:
+        self.wizard.answered()
 
     def take(self, field: Field) -> None:
         """Keep what stands in a field of this step."""
@@ -98,6 +105,7 @@ class Wizard(Page[None]):
     def __init__(self) -> None:
         super().__init__()
         self.answers: Answers = {}
+        self._lacking: Answers = {}
         self._at = 0
         self.stages: Sequence[Stage] = ()
 
@@ -164,6 +172,7 @@ class Wizard(Page[None]):
     def keep(self) -> None:
         """Keep what was answered, for a console to come."""
         self.stage.collect()
+        self.answered()
         kept: Mapping[str, Json] = {"at": self._at, "answers": dict(self.answers)}
         try:
             self.state.keep_draft(self.NAME, kept)
@@ -184,7 +193,7 @@ class Wizard(Page[None]):
     def _next(self) -> None:
         self.stage.collect()
         lacks = self.stage.lacks()
-        self.query_one("#lacks", Line).tell(lacks)
+        self.lacking(lacks)
         if lacks != NOTHING:
             return
         if type(self.stage).check is Stage.check:
@@ -196,9 +205,20 @@ class Wizard(Page[None]):
 
     def _checked(self, lacks: Said) -> None:
         self._busy(busy=False)
-        self.query_one("#lacks", Line).tell(lacks)
+        self.lacking(lacks)
         if lacks == NOTHING:
             self._go_on()
+
+    def lacking(self, told: Said) -> None:
+        self._lacking = deepcopy(self.answers)
+        self.query_one("#lacks", Line).tell(told)
+
+    def answered(self) -> None:
+        """What was lacking may be there by now: asked anew it is said anew. A field that says late
+        what it had by then takes no sentence away that nobody has read.
+        """
+        if self.answers != self._lacking and not self.query_one("#cancel").disabled:
+            self.query_one("#lacks", Line).tell(NOTHING)
 
     def _check_refused(self, exc: MotionGearError) -> None:
         self._checked(Said(exc.happened))
@@ -226,13 +246,13 @@ class Wizard(Page[None]):
             self.finish()
             return
         self._at += 1
-        self.keep()
         self._enter()
+        self.keep()
 
     def go_to(self, kind: type[Stage]) -> None:
         self._at = self.STAGES.index(kind)
-        self.keep()
         self._enter()
+        self.keep()
 
     def action_back(self) -> None:
         if self.query_one("#cancel").disabled:  # busy
@@ -241,8 +261,8 @@ class Wizard(Page[None]):
             self._leave()
             return
         self._at -= 1
-        self.keep()
         self._enter()
+        self.keep()
 
     def _leave(self) -> None:
         self.keep()

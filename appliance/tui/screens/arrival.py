@@ -334,7 +334,7 @@ class MappingStage(Arrival):
             for one in plan.left_out
         ]
         told = said(
-            marked("{count} disks, {size}, about {content} of data"),
+            marked("Disks: {count}; {size}, about {content} of data"),
             count=len(plan.disks),
             size=shown.size(plan.size),
             content=shown.size(plan.content),

@@ -69,7 +69,9 @@ class DiagnosisScreen(Page[None]):
     def _looked(self, found: list[Finding]) -> None:
         wrong = sum(one.severity is Severity.ERROR for one in found)
         self.query_one("#diagnosis-say", Line).tell(
-            said(marked("{count} findings, {wrong} of them errors"), count=len(found), wrong=wrong)
+            said(
+                marked("Findings: {count}; of them errors: {wrong}"), count=len(found), wrong=wrong
+            )
         )
         self.query_one(Rows).show([self._row(one) for one in found])
 
@@ -103,7 +105,7 @@ class DiagnosisScreen(Page[None]):
     def _written(self, made: package.Package) -> None:
         self.query_one("#package-say", Line).tell(
             said(
-                marked("Written: {path}, {count} files, {size}. It is not encrypted."),
+                marked("Written: {path}, files: {count}, {size}. It is not encrypted."),
                 path=made.path,
                 count=len(made.names),
                 size=shown.size(made.size),

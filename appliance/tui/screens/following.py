@@ -211,7 +211,7 @@ class RoundsStage(Following):
             box = "(x)" if machine == self.machine else "( )"
             known = machine in self._standing.enrolled
             told = say(marked("enrolled")) if known else say(marked("not enrolled"))
-            count = say(marked("{count} recovery points")).format(
+            count = say(marked("recovery points: {count}")).format(
                 count=len(self._standing.whole(machine))
             )
             line = f"{box} {shown.safe(machine)}  {told}  {count}"
@@ -361,7 +361,7 @@ def form(number: int, say: Translator) -> str:
 def draw_point(point: RecoveryPoint, *, chosen: bool) -> Draw:
     def draw(wide: int, say: Translator) -> Drawn:
         box = "(x)" if chosen else "( )" if point.complete else "(-)"
-        told = say(marked("point {number}, {at}, {form}, {count} of {all} disks"))
+        told = say(marked("point {number}, {at}, {form}, disks: {count} of {all}"))
         line = told.format(
             number=point.point,
             at=when(point.taken),

@@ -109,9 +109,7 @@ class DisksStage(Stage):
         field = self.query_one("#image", Field)
         path = Path(field.value).absolute()
         if not field.value or not path.is_file():
-            self.wizard.query_one("#lacks", Line).tell(
-                said(marked("There is no file {path}"), path=path)
-            )
+            self.wizard.lacking(said(marked("There is no file {path}"), path=path))
             return
         one = Chosen(f"\0\0{path}", str(path), path.name, path.stat().st_size)
         self._choose([*(each for each in chosen(self.answers) if each.key != one.key), one])

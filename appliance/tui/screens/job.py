@@ -90,7 +90,7 @@ class JobScreen(Page[None]):
                 symbol=how.symbol,
                 word=Said(marked("dropped") if row.resolved else how.word),
                 job=row.id,
-                kind=Said(views.KINDS.get(row.kind, row.kind)),
+                kind=Said(telling.KINDS.get(row.kind, row.kind)),
                 title=row.title,
             )
         )

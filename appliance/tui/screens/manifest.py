@@ -152,7 +152,7 @@ class ManifestScreen(Page[None]):
 def _disk(one: Listed) -> Draw:
     def draw(wide: int, say: Translator) -> Drawn:
         if one.spec is None:
-            told = say(marked("disk {disk}, {count} packs; needs the key"))
+            told = say(marked("disk {disk}, packs: {count}; needs the key"))
             line = told.format(disk=one.disk, count=one.packs)
         else:
             facts = one.spec.facts
@@ -180,7 +180,7 @@ class BlocksScreen(Page[None]):
             facts = self._spec.facts
             yield Line(
                 said(
-                    marked("{machine}: {disk}, {count} blocks of {size}"),
+                    marked("{machine}: {disk}, blocks: {count} of {size}"),
                     machine=self._spec.machine,
                     disk=facts.serial or facts.source,
                     count=len(self._manifest),

@@ -179,7 +179,7 @@ def _point(kept: Kept, *, picked: bool) -> Draw:
     def draw(wide: int, say: Translator) -> Drawn:
         one = kept.point
         box = "(x)" if picked else "( )"
-        told = say(marked("{machine}: point {number}, {at}, {form}, {count} of {all} disks"))
+        told = say(marked("{machine}: point {number}, {at}, {form}, disks: {count} of {all}"))
         line = told.format(
             machine=shown.safe(one.machine),
             number=one.point,

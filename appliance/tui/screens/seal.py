@@ -142,7 +142,7 @@ class ReadyStage(Stage):
         rows = [
             _told(
                 said(
-                    marked("{count} disks in the shipment, {open} not at their end"),
+                    marked("Disks in the shipment: {count}; not at their end: {open}"),
                     count=len({one.disk for one in facts.points}),
                     open=len([one for one in facts.points if not one.complete]),
                 ),
@@ -152,7 +152,7 @@ class ReadyStage(Stage):
         enough = facts.recipients > 1
         rows.append(
             _told(
-                said(marked("{count} recipients"), count=facts.recipients),
+                said(marked("Recipients: {count}"), count=facts.recipients),
                 Tone.GOOD if enough else Tone.WATCH,
             )
         )
